@@ -1,0 +1,40 @@
+# Every target sets up .venv by itself; nothing else on the machine is touched.
+VENV    ?= .venv
+PYTHON  ?= python3
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+
+.PHONY: help demo test check bench clean format
+
+help:           ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+$(STAMP): pyproject.toml $(wildcard prolog_epilog/*/*)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[accounting,dev]'
+	touch $@
+
+demo: $(STAMP)  ## run real jobs on this machine and say what they cost
+	$(BIN)/jobimpact demo --dir demo
+
+test: $(STAMP)  ## every test that this machine can run
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## what CI runs: format, lint, types, architecture, hooks, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck prolog_epilog/slurm/*
+	$(BIN)/python -m pytest
+
+bench: $(STAMP) ## the figures of docs/admin/figures.md, on this machine
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m tests.bench
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+
+clean:
+	rm -rf $(VENV) build dist demo

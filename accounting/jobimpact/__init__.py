@@ -1,0 +1,1 @@
+"""What runs on the accounting host: records, energies, impacts, answers."""

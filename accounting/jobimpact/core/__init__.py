@@ -1,0 +1,1 @@
+"""What the daemon and accounting share: records, configuration, formats."""

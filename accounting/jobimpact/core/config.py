@@ -1,0 +1,296 @@
+"""One typed schema for node and host, read from YAML. Unknown keys are errors.
+
+The file is `$JOBIMPACT_CONFIG` or `/etc/jobimpact/jobimpact.yaml`; relative paths in it start at its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct, field
+
+from jobimpact.core.errors import ConfigError
+
+__all__ = ["Config", "Node", "config_path", "convert_yaml", "load_config", "read_yaml"]
+
+DEFAULT_PATH = "/etc/jobimpact/jobimpact.yaml"
+
+T = TypeVar("T")
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+IdleWatts = dict[str, NotNegative]
+
+
+class _Keys(Struct, frozen=True, forbid_unknown_fields=True):
+    """Every section: a key that it does not know is an error."""
+
+
+class LocalStore(_Keys):
+    """One SQLite file per node in a folder: one machine, a lab, trying it out."""
+
+    path: Annotated[str, Meta(min_length=1)] = "/var/lib/jobimpact"
+
+
+class Store(_Keys):
+    """Where nodes write energies and accounting reads them."""
+
+    local: LocalStore = field(default_factory=LocalStore)
+
+
+class Slurm(_Keys):
+    """Slurm's records, by its own command."""
+
+    via: Literal["sacct"] = "sacct"
+
+
+class LocalScheduler(_Keys):
+    """Records in a JSON Lines file: what stands in for a scheduler on a machine without one."""
+
+    path: Annotated[str, Meta(min_length=1)]
+
+
+class Scheduler(_Keys):
+    """Where job records come from: one of these."""
+
+    slurm: Slurm | None = None
+    local: LocalScheduler | None = None
+
+
+class Rapl(_Keys):
+    """Intel and AMD counters for CPU packages and DRAM, by the kernel's powercap tree."""
+
+    root: str = "/sys/class/powercap"
+    idle_w: IdleWatts = field(default_factory=dict)
+    max_w: dict[str, Positive] = field(default_factory=dict)
+
+
+class Nvml(_Keys):
+    """NVIDIA GPUs, by the driver's library."""
+
+    deadline_s: Positive = 0.5
+
+
+class Model(_Keys):
+    """Power modelled from CPU utilisation, for a machine with no meter at all."""
+
+    when: Literal["no_meter", "always"] = "no_meter"
+    tdp_w: Positive | None = None
+    idle_w: NotNegative | None = None
+
+
+class Sources(_Keys):
+    """The sources that are switched on; without this section all are."""
+
+    rapl: Rapl | None = None
+    nvml: Nvml | None = None
+    model: Model | None = None
+
+
+def _all_sources() -> Sources:
+    return Sources(rapl=Rapl(), nvml=Nvml(), model=Model())
+
+
+def _short_hostname() -> str:
+    return socket.gethostname().partition(".")[0] or "localhost"
+
+
+class Node(_Keys):
+    """One node: how it samples, and what it is where that cannot be found."""
+
+    name: Name = field(default_factory=_short_hostname)
+    interval_s: Annotated[float, Meta(ge=0.1, le=30)] = 1.0
+    marks: str = "/run/jobimpact/marks"
+    policy: Literal["default"] = "default"
+    cpus: Count | None = None
+    mem_bytes: Count | None = None
+    gpus: tuple[str, ...] = ()
+    proc_root: str = "/proc"
+    cgroup_root: str = "/sys/fs/cgroup"
+    sources: Sources = field(default_factory=_all_sources)
+
+
+class Grid(_Keys):
+    """The electricity of the site."""
+
+    zone: Name = "WOR"
+    provider: Literal["annual"] = "annual"
+
+
+class Nightly(_Keys):
+    """When `jobimpact schedule` accounts, and how far it looks back for late records."""
+
+    at: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "02:30"
+    look_back_days: Annotated[int, Meta(ge=1, le=366)] = 3
+
+
+class Mail(_Keys):
+    """Mailed reports, which this release does not send."""
+
+    enabled: Literal[False] = False
+
+
+class Config(_Keys):
+    """The whole file. `path` is where it was read, for messages and relative paths."""
+
+    cluster: Name = "cluster"
+    store: Store = field(default_factory=Store)
+    results: Annotated[str, Meta(min_length=1)] = "sqlite:////var/lib/jobimpact/results.db"
+    scheduler: Scheduler = field(default_factory=lambda: Scheduler(slurm=Slurm()))
+    inventory: str = "/etc/jobimpact/nodes.yaml"
+    node: Node = field(default_factory=Node)
+    grid: Grid = field(default_factory=Grid)
+    nightly: Nightly = field(default_factory=Nightly)
+    mail: Mail = field(default_factory=Mail)
+
+
+def config_path(given: str | None) -> Path:
+    """The configuration file: as given, else by the environment, else the system's."""
+    return Path(given or os.environ.get("JOBIMPACT_CONFIG") or DEFAULT_PATH)
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration.
+
+    Raises:
+        ConfigError: names the file, the key and what is allowed.
+    """
+    config = convert_yaml(path, Config)
+    _check_choices(path, config)
+    base = path.resolve().parent
+
+    def placed(name: str) -> str:
+        return str(base / name)
+
+    scheduler = config.scheduler
+    if scheduler.local:
+        scheduler = Scheduler(local=LocalScheduler(path=placed(scheduler.local.path)))
+    return msgspec.structs.replace(
+        config,
+        store=Store(local=LocalStore(path=placed(config.store.local.path))),
+        results=_placed_url(config.results, base),
+        scheduler=scheduler,
+        inventory=placed(config.inventory),
+        node=msgspec.structs.replace(config.node, marks=placed(config.node.marks)),
+    )
+
+
+def _placed_url(url: str, base: Path) -> str:
+    scheme, _, rest = url.partition(":///")
+    return f"{scheme}:///{base / rest}" if scheme == "sqlite" and rest else url
+
+
+def _check_choices(path: Path, config: Config) -> None:
+    if (config.scheduler.slurm is None) == (config.scheduler.local is None):
+        raise ConfigError(f"{path}: scheduler: exactly one of slurm, local")
+    if not config.results.startswith("sqlite:///"):
+        raise ConfigError(f"{path}: results: {config.results!r}: a sqlite:/// URL")
+    # A section that is there but empty (`rapl:`) means the source with its defaults off: say so, do not guess.
+    raw = read_yaml(path)
+    sources = (raw.get("node") or {}).get("sources") or {} if isinstance(raw, dict) else {}
+    for name, section in sources.items():
+        if section is None:
+            raise ConfigError(
+                f"{path}: node.sources.{name}: empty: write {{}} to switch it on, or take it out"
+            )
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets a later key silently replace an earlier one; we do not."""
+
+
+def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]  # PyYAML's stub
+        if isinstance(key, (list, dict)):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be plain", key_node.start_mark)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} twice", key_node.start_mark)
+        seen.add(key)
+    return dict(loader.construct_pairs(node, deep=True))
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def read_yaml(path: Path) -> object:
+    """A YAML file as plain objects; an empty one is an empty mapping.
+
+    Raises:
+        ConfigError: it cannot be read, or is not YAML (with the line).
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = yaml.load(file, _UniqueKeys)  # noqa: S506 (a SafeLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    return {} if found is None else found
+
+
+def convert_yaml(path: Path, type_: type[T]) -> T:
+    """A YAML file as a typed record.
+
+    Raises:
+        ConfigError: names the file, the key and what is allowed.
+    """
+    try:
+        return msgspec.convert(read_yaml(path), type_)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(str(error), type_)}") from error
+
+
+def _explain(message: str, type_: object) -> str:
+    """msgspec's message, the key first, and what is allowed where it does not say so itself."""
+    text, _, where = message.partition(" - at `")
+    key = where.rstrip("`").removeprefix("$").lstrip(".")
+    unknown = re.search(r"unknown field `(.*)`", text)
+    if unknown:
+        full = f"{key}.{unknown[1]}" if key else unknown[1]
+        return f"{full}: unknown key; allowed: {', '.join(_allowed(type_, key))}"
+    said = f"{key}: {text[0].lower()}{text[1:]}" if key else text
+    if text.startswith("Invalid enum value"):
+        said += f"; allowed: {', '.join(_allowed(type_, key))}"
+    return said
+
+
+def _allowed(type_: object, key: str) -> list[str]:
+    """The keys of a section, or the values of a choice."""
+    found = msgspec.inspect.type_info(type_)
+    for part in re.findall(r"[^.\[\]]+|\[\.*\]", key):
+        found = _below(found, part)
+    names: list[str] = []
+    for option in found.types if isinstance(found, msgspec.inspect.UnionType) else (found,):
+        if isinstance(option, msgspec.inspect.StructType):
+            names += [one.encode_name for one in option.fields]
+        elif isinstance(option, msgspec.inspect.LiteralType):
+            names += [
+                str(value).lower() if isinstance(value, bool) else str(value) for value in option.values
+            ]
+    return sorted(names)
+
+
+def _below(found: msgspec.inspect.Type, part: str) -> msgspec.inspect.Type:
+    options = found.types if isinstance(found, msgspec.inspect.UnionType) else (found,)
+    for option in options:
+        if isinstance(option, msgspec.inspect.StructType):
+            for one in option.fields:
+                if one.encode_name == part:
+                    return one.type
+        elif isinstance(option, msgspec.inspect.DictType):
+            return option.value_type
+        elif isinstance(option, (msgspec.inspect.ListType, msgspec.inspect.VarTupleType)):
+            return option.item_type
+    return found

@@ -1,0 +1,46 @@
+"""Every error that we raise by name. One line of text each, for a person to read."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "JobImpactError",
+    "MarkError",
+    "RecordError",
+    "RecordingError",
+    "SchedulerError",
+    "SchemaTooNewError",
+    "StoreError",
+]
+
+
+class JobImpactError(Exception):
+    """The root of our own errors: what the command line prints without a traceback."""
+
+
+class ConfigError(JobImpactError):
+    """A configuration or inventory file is wrong: names file, key and what is allowed."""
+
+
+class MarkError(JobImpactError):
+    """A mark file is not what a hook writes."""
+
+
+class RecordingError(JobImpactError):
+    """A recording to be replayed has a bad line: names file and line."""
+
+
+class RecordError(JobImpactError):
+    """A scheduler's job record cannot be read: names the row."""
+
+
+class SchedulerError(JobImpactError):
+    """The scheduler did not answer."""
+
+
+class StoreError(JobImpactError):
+    """A database cannot be opened, read or written."""
+
+
+class SchemaTooNewError(StoreError):
+    """A file was written by a newer release than this one."""

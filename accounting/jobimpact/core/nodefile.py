@@ -1,0 +1,115 @@
+"""The node's SQLite file: its tables, which the daemon writes and accounting reads, version 1.
+
+One file per node, `<node>.sqlite`, in WAL mode. Energies are integer microjoules, durations integer nanoseconds,
+stamps seconds since the epoch (UTC). Counters of energy are cumulative, so a reader needs only first and last.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from jobimpact.core.errors import SchemaTooNewError, StoreError
+
+__all__ = ["SCHEMA", "node_file", "open_for_reading", "open_for_writing"]
+
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- What the daemon needs to go on after a restart: one row, one blob, replaced in the ledger's transaction.
+CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL, data BLOB NOT NULL);
+
+CREATE TABLE domain (
+  name TEXT PRIMARY KEY, kind TEXT NOT NULL, source TEXT NOT NULL, method TEXT NOT NULL,
+  measured_uj INTEGER NOT NULL, unknown_ns INTEGER NOT NULL, known_ns INTEGER NOT NULL,
+  reason TEXT                      -- why it is not read now; NULL: it is
+) WITHOUT ROWID;
+
+-- One incarnation of a job on this node. run = job, or job#restart.
+CREATE TABLE run (
+  run TEXT PRIMARY KEY, job TEXT NOT NULL, restart INTEGER NOT NULL, uid INTEGER,
+  cpus INTEGER, mem_bytes INTEGER, gpus TEXT NOT NULL,
+  start_s REAL NOT NULL, end_s REAL, elapsed_ns INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('open', 'ended', 'lost', 'rebooted')),
+  flags TEXT NOT NULL              -- a JSON list: what a reader should know of its edges and shares
+) WITHOUT ROWID;
+CREATE INDEX run_by_job ON run (job);
+
+-- Who every microjoule belongs to. holder = a run, 'idle' or 'system'; for each domain their sum is measured_uj.
+CREATE TABLE ledger (
+  domain TEXT NOT NULL, holder TEXT NOT NULL, uj INTEGER NOT NULL, known_ns INTEGER NOT NULL,
+  PRIMARY KEY (holder, domain)
+) WITHOUT ROWID;
+
+-- Cumulative points over time: a run's at its start, once a minute and at its end; a domain's every 10 s.
+CREATE TABLE job_energy (
+  run TEXT NOT NULL, domain TEXT NOT NULL, wall_s REAL NOT NULL, uj INTEGER NOT NULL, known_ns INTEGER NOT NULL,
+  PRIMARY KEY (run, domain, wall_s)
+) WITHOUT ROWID;
+CREATE TABLE node_power (
+  domain TEXT NOT NULL, wall_s REAL NOT NULL, measured_uj INTEGER NOT NULL, unknown_ns INTEGER NOT NULL,
+  PRIMARY KEY (domain, wall_s)
+) WITHOUT ROWID;
+
+CREATE TABLE finding (
+  id INTEGER PRIMARY KEY, wall_s REAL NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL
+);
+"""
+
+
+def node_file(folder: Path, node: str) -> Path:
+    """Where a node's file lies in the store's folder."""
+    return folder / f"{node}.sqlite"
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Open or make a node's file, in WAL mode.
+
+    Raises:
+        SchemaTooNewError: a newer release wrote it; it is left as it is.
+        StoreError: it cannot be made or is not such a file.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+        _check_version(db, path)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        if _version(db) == 0:
+            db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{path}: {error}") from error
+    return db
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open a node's file without the right to change it.
+
+    Raises:
+        SchemaTooNewError: a newer release wrote it.
+        StoreError: it is not there, or not such a file.
+    """
+    try:
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        _check_version(db, path)
+        if _version(db) == 0:
+            db.close()
+            raise StoreError(f"{path}: holds no tables of ours")
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+    return db
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _check_version(db: sqlite3.Connection, path: Path) -> None:
+    found = _version(db)
+    if found > SCHEMA:
+        db.close()
+        raise SchemaTooNewError(
+            f"{path}: written by a newer release (schema {found}, this one knows {SCHEMA})"
+        )

@@ -1,0 +1,1 @@
+"""Where a job's energy is read: one file, one store."""

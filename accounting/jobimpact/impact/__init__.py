@@ -1,0 +1,1 @@
+"""From joules and node-hours to GWP, ADP and PE: pure."""

@@ -1,0 +1,1 @@
+"""What runs on a node: read power, split it among jobs, keep it."""

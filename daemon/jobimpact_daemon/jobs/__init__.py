@@ -1,0 +1,1 @@
+"""Who was on the node: marks, CPU time and memory, GPUs."""

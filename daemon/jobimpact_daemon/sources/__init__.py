@@ -1,0 +1,1 @@
+"""Ways to read power on a node: one file, one source."""
