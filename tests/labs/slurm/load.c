@@ -1,0 +1,59 @@
+/* load --cpu 0.75 --mem 200M --seconds 20: a known load.
+ *
+ * Each period of 100 ms ends with this process's own CPU clock at cpu x (time since start), so the fraction holds
+ * on a busy machine too, as long as the machine has that much to give. Prints "cpu_s wall_s" at its end. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+static const int64_t PERIOD = 100000000;
+
+static int64_t now(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static size_t bytes(const char *text)
+{
+    char *end;
+    double n = strtod(text, &end);
+    switch (*end) {
+    case 'G': n *= 1024; /* fall through */
+    case 'M': n *= 1024; /* fall through */
+    case 'K': n *= 1024; /* fall through */
+    default: return (size_t)n;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    int64_t start = now(CLOCK_MONOTONIC), end, tick;
+    double cpu = 1, seconds = 1;
+    size_t mem = 0;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (!strcmp(argv[i], "--cpu")) cpu = atof(argv[i + 1]);
+        else if (!strcmp(argv[i], "--mem")) mem = bytes(argv[i + 1]);
+        else if (!strcmp(argv[i], "--seconds")) seconds = atof(argv[i + 1]);
+        else return fprintf(stderr, "usage: load [--cpu F] [--mem N[KMG]] [--seconds S]\n"), 2;
+    }
+    if (mem) {
+        void *held = mmap(NULL, mem, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (held == MAP_FAILED) return perror("mmap"), 1;
+        memset(held, 1, mem);
+    }
+    end = start + (int64_t)(seconds * 1e9);
+    for (tick = start; tick < end;) {
+        tick = tick + PERIOD < end ? tick + PERIOD : end;
+        while (now(CLOCK_PROCESS_CPUTIME_ID) < (int64_t)(cpu * (double)(tick - start)) && now(CLOCK_MONOTONIC) < end)
+            for (volatile int i = 0; i < 20000; i++) {}
+        struct timespec until = {tick / 1000000000, tick % 1000000000};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+    }
+    printf("%.6f %.6f\n", now(CLOCK_PROCESS_CPUTIME_ID) / 1e9, (now(CLOCK_MONOTONIC) - start) / 1e9);
+    return 0;
+}
