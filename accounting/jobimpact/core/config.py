@@ -34,38 +34,38 @@ class _Keys(Struct, frozen=True, forbid_unknown_fields=True):
     """Every section: a key that it does not know is an error."""
 
 
-class LocalStore(_Keys):
+class LocalStore(_Keys, frozen=True):
     """One SQLite file per node in a folder: one machine, a lab, trying it out."""
 
     path: Annotated[str, Meta(min_length=1)] = "/var/lib/jobimpact"
 
 
-class Store(_Keys):
+class Store(_Keys, frozen=True):
     """Where nodes write energies and accounting reads them."""
 
     local: LocalStore = field(default_factory=LocalStore)
 
 
-class Slurm(_Keys):
+class Slurm(_Keys, frozen=True):
     """Slurm's records, by its own command."""
 
     via: Literal["sacct"] = "sacct"
 
 
-class LocalScheduler(_Keys):
+class LocalScheduler(_Keys, frozen=True):
     """Records in a JSON Lines file: what stands in for a scheduler on a machine without one."""
 
     path: Annotated[str, Meta(min_length=1)]
 
 
-class Scheduler(_Keys):
+class Scheduler(_Keys, frozen=True):
     """Where job records come from: one of these."""
 
     slurm: Slurm | None = None
     local: LocalScheduler | None = None
 
 
-class Rapl(_Keys):
+class Rapl(_Keys, frozen=True):
     """Intel and AMD counters for CPU packages and DRAM, by the kernel's powercap tree."""
 
     root: str = "/sys/class/powercap"
@@ -73,13 +73,13 @@ class Rapl(_Keys):
     max_w: dict[str, Positive] = field(default_factory=dict)
 
 
-class Nvml(_Keys):
+class Nvml(_Keys, frozen=True):
     """NVIDIA GPUs, by the driver's library."""
 
     deadline_s: Positive = 0.5
 
 
-class Model(_Keys):
+class Model(_Keys, frozen=True):
     """Power modelled from CPU utilisation, for a machine with no meter at all."""
 
     when: Literal["no_meter", "always"] = "no_meter"
@@ -87,7 +87,7 @@ class Model(_Keys):
     idle_w: NotNegative | None = None
 
 
-class Sources(_Keys):
+class Sources(_Keys, frozen=True):
     """The sources that are switched on; without this section all are."""
 
     rapl: Rapl | None = None
@@ -103,7 +103,7 @@ def _short_hostname() -> str:
     return socket.gethostname().partition(".")[0] or "localhost"
 
 
-class Node(_Keys):
+class Node(_Keys, frozen=True):
     """One node: how it samples, and what it is where that cannot be found."""
 
     name: Name = field(default_factory=_short_hostname)
@@ -118,27 +118,27 @@ class Node(_Keys):
     sources: Sources = field(default_factory=_all_sources)
 
 
-class Grid(_Keys):
+class Grid(_Keys, frozen=True):
     """The electricity of the site."""
 
     zone: Name = "WOR"
     provider: Literal["annual"] = "annual"
 
 
-class Nightly(_Keys):
+class Nightly(_Keys, frozen=True):
     """When `jobimpact schedule` accounts, and how far it looks back for late records."""
 
     at: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "02:30"
     look_back_days: Annotated[int, Meta(ge=1, le=366)] = 3
 
 
-class Mail(_Keys):
+class Mail(_Keys, frozen=True):
     """Mailed reports, which this release does not send."""
 
     enabled: Literal[False] = False
 
 
-class Config(_Keys):
+class Config(_Keys, frozen=True):
     """The whole file. `path` is where it was read, for messages and relative paths."""
 
     cluster: Name = "cluster"
@@ -198,9 +198,7 @@ def _check_choices(path: Path, config: Config) -> None:
     sources = (raw.get("node") or {}).get("sources") or {} if isinstance(raw, dict) else {}
     for name, section in sources.items():
         if section is None:
-            raise ConfigError(
-                f"{path}: node.sources.{name}: empty: write {{}} to switch it on, or take it out"
-            )
+            raise ConfigError(f"{path}: node.sources.{name}: empty: write {{}} to switch it on, or take it out")
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -210,7 +208,7 @@ class _UniqueKeys(yaml.SafeLoader):
 def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]  # PyYAML's stub
+        key = loader.construct_object(key_node, deep=True)
         if isinstance(key, (list, dict)):
             raise yaml.constructor.ConstructorError(None, None, "a key must be plain", key_node.start_mark)
         if key in seen:
@@ -253,7 +251,7 @@ def convert_yaml(path: Path, type_: type[T]) -> T:
 
 
 def _explain(message: str, type_: object) -> str:
-    """msgspec's message, the key first, and what is allowed where it does not say so itself."""
+    """Msgspec's message, the key first, and what is allowed where it does not say so itself."""
     text, _, where = message.partition(" - at `")
     key = where.rstrip("`").removeprefix("$").lstrip(".")
     unknown = re.search(r"unknown field `(.*)`", text)
@@ -276,9 +274,7 @@ def _allowed(type_: object, key: str) -> list[str]:
         if isinstance(option, msgspec.inspect.StructType):
             names += [one.encode_name for one in option.fields]
         elif isinstance(option, msgspec.inspect.LiteralType):
-            names += [
-                str(value).lower() if isinstance(value, bool) else str(value) for value in option.values
-            ]
+            names += [str(value).lower() if isinstance(value, bool) else str(value) for value in option.values]
     return sorted(names)
 
 

@@ -152,7 +152,7 @@ def _entry(groups: list[tuple[int, int]], place: int | None) -> int | None:
 
 def _place(node: str, nodelist: str) -> int | None:
     """The node's place in the list as Slurm wrote it: a sorted set would move other prefixes about."""
-    from ClusterShell.NodeSet import NodeSet, NodeSetParseError  # noqa: PLC0415 (costly, and rarely needed)
+    from ClusterShell.NodeSet import NodeSet, NodeSetParseError
 
     place = 0
     for part in re.split(r",(?![^\[]*\])", nodelist):

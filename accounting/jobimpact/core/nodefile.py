@@ -110,6 +110,4 @@ def _check_version(db: sqlite3.Connection, path: Path) -> None:
     found = _version(db)
     if found > SCHEMA:
         db.close()
-        raise SchemaTooNewError(
-            f"{path}: written by a newer release (schema {found}, this one knows {SCHEMA})"
-        )
+        raise SchemaTooNewError(f"{path}: written by a newer release (schema {found}, this one knows {SCHEMA})")

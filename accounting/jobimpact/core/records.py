@@ -84,6 +84,8 @@ class JobUsage(msgspec.Struct, frozen=True):
     mem_bytes: int | None = None
     mem_limit_bytes: int | None = None
     uid: int | None = None
+    gone: bool = False
+    """Its last word: the processes are no more."""
 
 
 class Usage(msgspec.Struct, frozen=True):

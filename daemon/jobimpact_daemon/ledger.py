@@ -1,0 +1,232 @@
+"""The durable books: one SQLite file per node, written in one transaction at a time.
+
+After a kill, the state and the accounts are those of the same instant, so that what the counters and cgroups still
+hold is added exactly once. A full or read-only disk keeps everything in memory until it can be written.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from jobimpact.core.errors import SchemaTooNewError, StoreError
+from jobimpact.core.nodefile import open_for_writing
+from jobimpact.core.records import IDLE, SYSTEM, Domain, NodeFacts
+from jobimpact_daemon.bookkeeper import Account, Bookkeeper, State
+from jobimpact_daemon.holdings import Holdings, Run
+
+__all__ = ["Ledger"]
+
+log = logging.getLogger(__name__)
+
+STATE_VERSION = 1
+JOB_POINT_S = 60.0
+POWER_POINT_S = 10.0
+SERIES_DAYS = 90
+RUN_DAYS = 400
+PAST = "past"
+"""The holder into which the runs of long ago are folded, one sum per domain."""
+
+
+class _Saved(msgspec.Struct):
+    """The state blob: the bookkeeper's state, and the marks of this transaction, which may still lie about."""
+
+    state: State
+    marks: list[str]
+
+
+class Ledger:
+    """One node's file.
+
+    Args:
+        path: the file; made if it is not there.
+        node: the node's name.
+        cluster: the cluster's name.
+
+    Raises:
+        StoreError: the file cannot be opened.
+        SchemaTooNewError: a newer release wrote it.
+    """
+
+    def __init__(self, path: Path, node: str, cluster: str) -> None:
+        self.path = path
+        self._db = open_for_writing(path)
+        self._job_points: dict[str, float] = {}
+        self._power_point = self._pruned = 0.0
+        self.trouble: str | None = None
+        """Why the last commit failed; None: it did not."""
+        try:
+            with self._db:
+                names = [("node", node), ("cluster", cluster)]
+                self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", names)
+        except sqlite3.Error as error:
+            self.trouble = str(error)
+
+    def load(self, facts: NodeFacts) -> tuple[State, set[str], bool]:
+        """The state to go on with.
+
+        Args:
+            facts: the node's size, for a new file.
+
+        Returns:
+            The state, the names of the marks that it has taken in already, and whether it is an old one.
+
+        Raises:
+            SchemaTooNewError: a newer release wrote it.
+            StoreError: it cannot be read.
+        """
+        row = self._db.execute("SELECT version, data FROM state").fetchone()
+        if row is None:
+            return State(Holdings(facts)), set(), False
+        if row[0] > STATE_VERSION:
+            raise SchemaTooNewError(f"{self.path}: state version {row[0]}, this release knows {STATE_VERSION}")
+        try:
+            saved = msgspec.json.decode(row[1], type=_Saved)
+        except msgspec.DecodeError as error:
+            raise StoreError(f"{self.path}: its state cannot be read: {error}") from error
+        return saved.state, set(saved.marks), True
+
+    def accounts(self, state: State) -> dict[tuple[str, str], Account]:
+        """The accounts to which something can still be added."""
+        open_holders = [IDLE, SYSTEM, *state.holdings.runs]
+        marks = ",".join("?" * len(open_holders))
+        rows = self._db.execute(
+            f"SELECT domain, holder, uj, known_ns FROM ledger WHERE holder IN ({marks})",  # noqa: S608
+            open_holders,
+        )
+        return {(domain, holder): Account(uj, known_ns) for domain, holder, uj, known_ns in rows}
+
+    def taken(self, run: str) -> bool:
+        """Whether a run of this key is in the file already."""
+        return self._db.execute("SELECT 1 FROM run WHERE run = ?", (run,)).fetchone() is not None
+
+    def commit(self, books: Bookkeeper, marks: Iterable[str] = ()) -> bool:
+        """Write everything since the last commit, and the names of the marks that it takes in.
+
+        Returns:
+            Whether it is on disk. If not, nothing is lost: it stays in memory, and `trouble` says why.
+        """
+        wall_s = books.state.wall_s
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._write(books, list(marks), wall_s)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            if self.trouble is None:
+                log.warning("%s: cannot write (%s): keeping the books in memory", self.path, error)
+            self.trouble = str(error)
+            return False
+        if self.trouble is not None:
+            log.warning("%s: writes again", self.path)
+        self.trouble = None
+        self._forget(books)
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _write(self, books: Bookkeeper, marks: list[str], wall_s: float) -> None:
+        db, state = self._db, books.state
+        data = msgspec.json.encode(_Saved(state, marks))
+        db.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (STATE_VERSION, data))
+        db.executemany(
+            "INSERT OR REPLACE INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (*_identity(book.domain), book.measured_uj, book.unknown_ns, book.known_ns, book.reason)
+                for book in state.domains.values()
+            ],
+        )
+        runs = [*books.closed, *state.holdings.runs.values()]
+        db.executemany(
+            "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [_row(run) for run in runs]
+        )
+        db.executemany(
+            "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)",
+            [(*key, books.accounts[key].uj, books.accounts[key].known_ns) for key in books.touched],
+        )
+        db.executemany(
+            "INSERT INTO finding (wall_s, kind, subject, text) VALUES (?, ?, ?, ?)",
+            [(one.wall_s, one.kind, one.subject, one.text) for one in books.findings],
+        )
+        self._write_points(books, runs, wall_s)
+
+    def _write_points(self, books: Bookkeeper, runs: list[Run], wall_s: float) -> None:
+        due = {run.key: run for run in runs if self._is_due(run, wall_s)}
+        points = [
+            (key, domain, due[key].end_s or wall_s, account.uj, account.known_ns)
+            for (domain, key), account in books.accounts.items()
+            if key in due
+        ]
+        self._db.executemany("INSERT OR REPLACE INTO job_energy VALUES (?, ?, ?, ?, ?)", points)
+        if abs(wall_s - self._power_point) >= POWER_POINT_S:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO node_power VALUES (?, ?, ?, ?)",
+                [(name, wall_s, book.measured_uj, book.unknown_ns) for name, book in books.state.domains.items()],
+            )
+
+    def _is_due(self, run: Run, wall_s: float) -> bool:
+        return run.state != "open" or abs(wall_s - self._job_points.get(run.key, 0.0)) >= JOB_POINT_S
+
+    def _forget(self, books: Bookkeeper) -> None:
+        """What is on disk need not be kept here."""
+        wall_s = books.state.wall_s
+        for run in books.closed:
+            self._job_points.pop(run.key, None)
+        gone = {run.key for run in books.closed}
+        if gone:
+            books.accounts = {key: value for key, value in books.accounts.items() if key[1] not in gone}
+        for key, run in books.state.holdings.runs.items():
+            if self._is_due(run, wall_s):
+                self._job_points[key] = wall_s
+        if abs(wall_s - self._power_point) >= POWER_POINT_S:
+            self._power_point = wall_s
+        books.touched.clear()
+        books.findings.clear()
+        books.closed.clear()
+        if abs(wall_s - self._pruned) >= 86400:
+            self._pruned = wall_s
+            self._prune(wall_s)
+
+    def _prune(self, wall_s: float) -> None:
+        """Points have a retention; the runs of long ago become one sum per domain: the books still balance."""
+        old = "(SELECT run FROM run WHERE end_s < :run AND state != 'open')"
+        when = {"run": wall_s - RUN_DAYS * 86400, "series": wall_s - SERIES_DAYS * 86400, "past": PAST}
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for statement in (
+                "DELETE FROM job_energy WHERE wall_s < :series",
+                "DELETE FROM node_power WHERE wall_s < :series",
+                f"""INSERT INTO ledger SELECT domain, :past, sum(uj), sum(known_ns) FROM ledger
+                WHERE holder IN {old} GROUP BY domain ON CONFLICT (holder, domain) DO UPDATE
+                SET uj = uj + excluded.uj, known_ns = known_ns + excluded.known_ns""",  # noqa: S608
+                f"DELETE FROM ledger WHERE holder IN {old}",  # noqa: S608
+                "DELETE FROM run WHERE end_s < :run AND state != 'open'",
+            ):
+                self._db.execute(statement, when)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            log.warning("%s: could not prune: %s", self.path, error)
+
+
+def _identity(domain: Domain) -> tuple[str, str, str, str]:
+    return domain.name, domain.kind, domain.source, domain.method
+
+
+def _row(run: Run) -> tuple[object, ...]:
+    gpus = msgspec.json.encode(run.gpus).decode()
+    flags = msgspec.json.encode(run.flags).decode()
+    return (
+        *(run.key, run.job, run.restart, run.uid, run.cpus, run.mem_bytes, gpus),
+        *(run.start_s, run.end_s, run.time_ns, run.state, flags),
+    )

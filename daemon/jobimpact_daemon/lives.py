@@ -1,0 +1,174 @@
+"""When a run begins and ends: by its marks, by its cgroup, by a reboot, or by silence. Pure.
+
+An end without a start, a start without an end, a requeue under the same id and a late epilog are all normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobimpact.core.records import JobUsage, Mark, Usage, run_key
+from jobimpact.core.units import NS
+from jobimpact_daemon.holdings import Holdings, Run
+
+__all__ = ["close_all", "close_gone", "discover", "end", "find", "refine", "settled", "start"]
+
+LOST_NS = 300 * NS
+"""A run whose processes have been gone for this long has ended, mark or no mark."""
+RECENT_NS = 60 * NS
+"""A closed run is remembered this long: its cgroup may outlive its end mark, its mark may be read twice."""
+
+Taken = Callable[[str], bool]
+
+
+def find(holdings: Holdings, job: str) -> Run | None:
+    """The run that a cgroup with this job id belongs to: the open one, else the last that closed lately."""
+    known = [run for run in holdings.runs.values() if run.job == job]
+    return max(known, key=lambda run: (run.state == "open", run.restart), default=None)
+
+
+def start(holdings: Holdings, mark: Mark, wall_s: float, taken: Taken) -> Run | None:
+    """A start mark: a new run, or the word that a discovered run was waiting for.
+
+    Returns:
+        The run; None if the mark says nothing new.
+    """
+    known = find(holdings, mark.job)
+    if known and known.start_ns == mark.t_ns:
+        return None
+    if known and known.state == "open":
+        if not known.marked:
+            known.marked = True
+            if "no start mark" in known.flags:
+                known.flags.remove("no start mark")
+            _allocate(holdings, known, mark)
+            return known
+        if mark.restart <= known.restart:
+            return None
+        known.flag("no end mark")
+        close(known, holdings.t_ns, wall_s)
+    run = _open(holdings, mark.job, mark.restart, mark.t_ns, wall_s, taken)
+    run.uid, run.sid = mark.uid, mark.sid
+    _allocate(holdings, run, mark)
+    return run
+
+
+def end(holdings: Holdings, mark: Mark, wall_s: float, taken: Taken) -> Run | None:
+    """An end mark: closes the run of its incarnation, else the job's open one.
+
+    Returns:
+        The run; None if it had closed already.
+    """
+    known = [run for run in holdings.runs.values() if run.job == mark.job]
+    still = [run for run in known if run.state == "open"]
+    if still:
+        run = next((one for one in still if one.restart == mark.restart), max(still, key=lambda one: one.restart))
+        close(run, min(max(mark.t_ns, run.start_ns), holdings.t_ns), wall_s)
+        return run
+    if known:
+        return None
+    run = _open(holdings, mark.job, mark.restart, mark.t_ns, wall_s, taken)
+    run.uid = mark.uid
+    run.flag("no start mark")
+    close(run, holdings.t_ns, wall_s)
+    return run
+
+
+def discover(holdings: Holdings, job: str, use: JobUsage, wall_s: float, taken: Taken) -> Run:
+    """A cgroup that no mark announced: a run that starts when it is first seen."""
+    # What it had used before is its own past only if somebody was looking when it was born.
+    first_look = holdings.usage_ns is None
+    run = _open(holdings, job, 0, holdings.t_ns, wall_s, taken)
+    run.marked, run.uid, run.read_cpu_ns = False, use.uid, use.cpu_ns if first_look else 0
+    run.flag("no start mark")
+    mem = use.mem_limit_bytes
+    node = holdings.node
+    if mem and mem < node.mem_bytes:
+        run.mem_bytes = mem
+        run.cpus = max(1, round(node.cpus * mem / node.mem_bytes))
+        run.flag("cpu share from memory limit")
+    else:
+        run.cpus = 1
+        run.mem_bytes = node.mem_bytes // max(1, node.cpus)
+        run.flag("share not known: counted as one cpu")
+    return run
+
+
+def refine(holdings: Holdings, run: Run, use: JobUsage) -> None:
+    """The job's cgroup tells its memory limit and owner where the mark could not."""
+    if run.uid is None:
+        run.uid = use.uid
+    limit = use.mem_limit_bytes
+    if limit and limit < holdings.node.mem_bytes and "memory share from cpus" in run.flags:
+        run.mem_bytes = limit
+        run.flags.remove("memory share from cpus")
+
+
+def close(run: Run, t_ns: int, wall_s: float) -> None:
+    """The run holds nothing from now on."""
+    run.state, run.end_ns, run.end_s = "ended", t_ns, max(wall_s, run.start_s)
+
+
+def close_all(holdings: Holdings, wall_s: float) -> list[Run]:
+    """A reboot: every open run ended when it was last heard of."""
+    closed = holdings.open_runs()
+    for run in closed:
+        close(run, holdings.t_ns, wall_s)
+        run.state = "rebooted"
+        run.flag("node rebooted")
+    return closed
+
+
+def close_gone(holdings: Holdings, usage: Usage, wall_s: float) -> list[Run]:
+    """Close the runs that only a cgroup announced and whose cgroup is gone, and those gone for too long."""
+    closed = []
+    for run in holdings.open_runs():
+        use = usage.jobs.get(run.key)
+        if run.seen_ns is None or (use and not use.gone):
+            continue
+        if not run.marked:
+            close(run, holdings.t_ns, wall_s)
+            run.flag("no end mark")
+        elif holdings.t_ns - run.seen_ns > LOST_NS:
+            close(run, holdings.t_ns, wall_s)
+            run.state = "lost"
+            run.flag("no end mark")
+        else:
+            continue
+        closed.append(run)
+    return closed
+
+
+def settled(holdings: Holdings, oldest_ns: int) -> list[Run]:
+    """The closed runs to which nothing can be added any more."""
+    return [
+        run
+        for run in holdings.runs.values()
+        if run.end_ns is not None and run.end_ns < oldest_ns and (run.end_ns < holdings.t_ns - RECENT_NS)
+    ]
+
+
+def _open(holdings: Holdings, job: str, restart: int, t_ns: int, wall_s: float, taken: Taken) -> Run:
+    while (key := run_key(job, restart)) in holdings.runs or taken(key):
+        restart += 1
+    run = Run(key, job, restart, min(t_ns, holdings.t_ns), wall_s, flags=[])
+    holdings.runs[key] = run
+    return run
+
+
+def _allocate(holdings: Holdings, run: Run, mark: Mark) -> None:
+    node = holdings.node
+    run.gpus = mark.gpus
+    if mark.cpus is not None:
+        run.cpus = min(mark.cpus, node.cpus) if node.cpus else mark.cpus
+    elif mark.mem_bytes and node.mem_bytes:
+        run.cpus = max(1, round(node.cpus * mark.mem_bytes / node.mem_bytes))
+        run.flag("cpu share from memory limit")
+    elif run.cpus == 0:
+        run.cpus = 1
+        run.flag("share not known: counted as one cpu")
+    if mark.mem_bytes is not None:
+        run.mem_bytes = min(mark.mem_bytes, node.mem_bytes)
+    else:
+        run.mem_bytes = node.mem_bytes * run.cpus // max(1, node.cpus)
+        run.flag("memory share from cpus")

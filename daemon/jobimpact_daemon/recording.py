@@ -1,0 +1,243 @@
+"""The recording: JSON Lines of what was read and marked, written by a daemon and read by `replay`.
+
+One object a line, `t` in seconds of boot time and `wall` in seconds since the epoch. `read` holds readings by
+source and domain (`uj` cumulative; `absent` or `failed` with the reason), `usage` cumulative CPU seconds since boot and
+memory now, `mark` one mark. The first line says what the node is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from jobimpact.core.errors import RecordingError
+from jobimpact.core.records import (
+    Absent,
+    Counter,
+    Domain,
+    DomainKind,
+    Failed,
+    JobUsage,
+    Mark,
+    NodeFacts,
+    Reading,
+    Usage,
+)
+from jobimpact.core.units import NS, ns
+from jobimpact_daemon.bookkeeper import Observation
+
+__all__ = ["Line", "Recorder", "domain_of", "read_recording"]
+
+_KINDS: dict[str, DomainKind] = {"package": "cpu", "dram": "dram", "gpu": "gpu", "cpu": "cpu"}
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line: any of its parts may be missing."""
+
+    t_ns: int
+    wall_s: float
+    boot: str | None = None
+    node: NodeFacts | None = None
+    domains: tuple[Domain, ...] = ()
+    seen: Observation | None = None
+    mark: Mark | None = None
+
+
+class _RawReading(msgspec.Struct, forbid_unknown_fields=True):
+    uj: int | None = None
+    max_uj: int | None = None
+    epoch: str | None = None
+    max_w: float | None = None
+    absent: str | None = None
+    failed: str | None = None
+    w: float | None = None
+    idle_w: float | None = None
+
+
+class _RawJob(msgspec.Struct):
+    cpu_s: float
+    mem_bytes: int | None = None
+    mem_limit_bytes: int | None = None
+    gone: bool = False
+
+
+class _RawUsage(msgspec.Struct):
+    jobs: dict[str, _RawJob] = {}
+    busy_cpu_s: float | None = None
+    used_mem_bytes: int | None = None
+
+
+class _RawMark(msgspec.Struct):
+    event: str
+    job: str
+    uid: int | None = None
+    restart: int = 0
+    cpus: int | None = None
+    mem_bytes: int | None = None
+    gpus: tuple[str, ...] = ()
+
+
+class _RawLine(msgspec.Struct):
+    t: float
+    wall: float
+    boot: str | None = None
+    node: NodeFacts | None = None
+    read: dict[str, dict[str, _RawReading]] | None = None
+    usage: _RawUsage | None = None
+    mark: _RawMark | None = None
+
+
+def domain_of(source: str, name: str, idle_w: float | None = None) -> Domain | None:
+    """What a domain's name says that it is; None: no domain that this release can attribute."""
+    kind = _KINDS.get(name.partition(":")[0].partition("-")[0])
+    if kind is None:
+        return None
+    return Domain(name, kind, source, "modelled" if source == "model" else "counter", idle_w)
+
+
+def read_recording(path: Path) -> Iterator[Line]:
+    """The lines of a recording, in order.
+
+    Raises:
+        RecordingError: names the file and the line.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, text in enumerate(file, 1):
+                if text.strip():
+                    yield _parse(text, f"{path}: line {number}")
+    except OSError as error:
+        raise RecordingError(f"{path}: {error.strerror}") from error
+
+
+def _parse(text: bytes, where: str) -> Line:
+    try:
+        raw = msgspec.json.decode(text, type=_RawLine)
+    except msgspec.DecodeError as error:
+        raise RecordingError(f"{where}: {error}") from error
+    if not (math.isfinite(raw.t) and raw.t >= 0 and math.isfinite(raw.wall)):
+        raise RecordingError(f"{where}: t {raw.t} and wall {raw.wall}: seconds, t not negative")
+    t_ns = ns(raw.t)
+    readings: dict[str, Reading] = {}
+    domains: list[Domain] = []
+    for source, found in (raw.read or {}).items():
+        for name, one in found.items():
+            domain = domain_of(source, name, one.idle_w)
+            if domain is not None:
+                domains.append(domain)
+                readings[name] = _reading(one, f"{where}: read.{source}.{name}")
+    seen = None
+    if raw.read is not None or raw.usage is not None:
+        seen = Observation(t_ns, raw.wall, readings, _usage(raw.usage))
+    return Line(t_ns, raw.wall, raw.boot, raw.node, tuple(domains), seen, _mark(raw.mark, t_ns, where))
+
+
+def _reading(raw: _RawReading, where: str) -> Reading:
+    if raw.uj is not None:
+        if raw.uj < 0 or (raw.max_uj is not None and raw.max_uj <= 0):
+            raise RecordingError(f"{where}: a counter is not negative")
+        return Counter(raw.uj, raw.max_uj, raw.epoch, raw.max_w)
+    if raw.failed is not None:
+        return Failed(raw.failed)
+    if raw.absent is not None:
+        return Absent(raw.absent)
+    if raw.w is not None:
+        return Absent("a gauge of power: this release meters by counters only")
+    raise RecordingError(f"{where}: one of uj, absent, failed")
+
+
+def _usage(raw: _RawUsage | None) -> Usage | None:
+    if raw is None:
+        return None
+    jobs = {
+        job: JobUsage(ns(use.cpu_s), use.mem_bytes, use.mem_limit_bytes, gone=use.gone)
+        for job, use in raw.jobs.items()
+    }
+    return Usage(jobs, None if raw.busy_cpu_s is None else ns(raw.busy_cpu_s), raw.used_mem_bytes)
+
+
+def _mark(raw: _RawMark | None, t_ns: int, where: str) -> Mark | None:
+    if raw is None:
+        return None
+    if raw.event not in ("start", "end"):
+        raise RecordingError(f"{where}: mark.event {raw.event!r}: start or end")
+    return Mark(
+        "start" if raw.event == "start" else "end",
+        raw.job,
+        t_ns,
+        restart=raw.restart,
+        uid=raw.uid,
+        cpus=raw.cpus,
+        mem_bytes=raw.mem_bytes,
+        gpus=raw.gpus,
+    )
+
+
+class Recorder:
+    """Writes a recording as the daemon goes.
+
+    Args:
+        file: where to; every line is whole.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def node(self, t_ns: int, wall_s: float, boot: str, node: NodeFacts) -> None:
+        """What the node is; again after each discovery."""
+        self._line(t_ns, wall_s, boot=boot, node=msgspec.to_builtins(node))
+
+    def mark(self, mark: Mark, seen: Observation) -> None:
+        """One mark, at its own time."""
+        fields: dict[str, Any] = {
+            "event": mark.event,
+            "job": mark.job,
+            "uid": mark.uid,
+            "restart": mark.restart or None,
+        }
+        fields |= {"cpus": mark.cpus, "mem_bytes": mark.mem_bytes, "gpus": mark.gpus or None}
+        wall_s = seen.wall_s - (seen.t_ns - mark.t_ns) / NS
+        self._line(mark.t_ns, wall_s, mark={key: value for key, value in fields.items() if value is not None})
+
+    def seen(self, seen: Observation, domains: dict[str, Domain]) -> None:
+        """One observation."""
+        read: dict[str, dict[str, Any]] = {}
+        for name, reading in seen.readings.items():
+            domain = domains.get(name)
+            if domain is not None:
+                read.setdefault(domain.source, {})[name] = _written(reading, domain.idle_w)
+        use = seen.usage
+        usage: dict[str, Any] | None = None
+        if use is not None:
+            usage = {"busy_cpu_s": _s(use.busy_cpu_ns), "used_mem_bytes": use.used_mem_bytes}
+            usage["jobs"] = {job: _written_job(one) for job, one in use.jobs.items()}
+        self._line(seen.t_ns, seen.wall_s, read=read, **({"usage": usage} if usage else {}))
+
+    def _line(self, t_ns: int, wall_s: float, **parts: Any) -> None:
+        line = {"t": t_ns / NS, "wall": wall_s, **parts}
+        self._file.write(msgspec.json.encode(line).decode() + "\n")
+        self._file.flush()
+
+
+def _s(duration_ns: int | None) -> float | None:
+    return None if duration_ns is None else duration_ns / NS
+
+
+def _written(reading: Reading, idle_w: float | None) -> dict[str, Any]:
+    found = {key: value for key, value in msgspec.to_builtins(reading).items() if value is not None}
+    if isinstance(reading, Absent):
+        return {"absent": reading.reason}
+    if isinstance(reading, Failed):
+        return {"failed": reading.error}
+    return found if idle_w is None else found | {"idle_w": idle_w}
+
+
+def _written_job(use: JobUsage) -> dict[str, Any]:
+    fields = {"cpu_s": use.cpu_ns / NS, "mem_bytes": use.mem_bytes, "mem_limit_bytes": use.mem_limit_bytes}
+    return {key: value for key, value in fields.items() if value is not None} | (
+        {"gone": True} if use.gone else {}
+    )

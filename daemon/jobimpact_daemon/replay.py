@@ -1,0 +1,153 @@
+"""A recording through the very same bookkeeper and ledger, and the ledger as JSON.
+
+It is how a site reports a problem, how a policy is compared, and how the truth is tested.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jobimpact.core.config import Config
+from jobimpact.core.errors import RecordingError
+from jobimpact.core.nodefile import node_file
+from jobimpact.core.records import IDLE, SYSTEM, Mark, NodeFacts
+from jobimpact.core.units import NS
+from jobimpact_daemon.bookkeeper import Bookkeeper, Observation, State
+from jobimpact_daemon.holdings import Holdings
+from jobimpact_daemon.ledger import Ledger
+from jobimpact_daemon.recording import Line, read_recording
+
+__all__ = ["replay"]
+
+
+def replay(config: Config, path: Path) -> dict[str, Any]:
+    """Replay a recording.
+
+    Args:
+        config: idle powers and the node's size where the recording does not tell.
+        path: the recording.
+
+    Returns:
+        `domains` (measured_uj, unknown_s, method, holders), `jobs` (uj, seconds, coverage) and `findings`.
+
+    Raises:
+        RecordingError: names the file and the line.
+    """
+    with tempfile.TemporaryDirectory(prefix="jobimpact-replay-") as folder:
+        ledger = Ledger(node_file(Path(folder), config.node.name), config.node.name, config.cluster)
+        facts = NodeFacts(config.node.cpus or 0, config.node.mem_bytes or 0, config.node.gpus)
+        books = Bookkeeper(State(Holdings(facts)), idle_watts(config), ledger.taken)
+        _Player(books, ledger).play(path)
+        ledger.close()
+        with sqlite3.connect(ledger.path) as db:
+            return _told(db, books.state)
+
+
+def idle_watts(config: Config) -> dict[str, float]:
+    """The configured idle powers by domain, in watts."""
+    return dict(config.node.sources.rapl.idle_w) if config.node.sources.rapl else {}
+
+
+class _Player:
+    """Hands a recording's lines to a bookkeeper as a daemon would."""
+
+    def __init__(self, books: Bookkeeper, ledger: Ledger) -> None:
+        self._books = books
+        self._ledger = ledger
+        self._marks: list[Mark] = []
+        self._t_ns = 0
+
+    def play(self, path: Path) -> None:
+        last: Line | None = None
+        for line in read_recording(path):
+            self._line(line, path)
+            last = line
+        if last is not None and self._marks:
+            self._books.observe(Observation(last.t_ns, last.wall_s, {}), self._marks)
+        if not self._ledger.commit(self._books):
+            raise RecordingError(f"{path}: the ledger could not be written: {self._ledger.trouble}")
+
+    def _line(self, line: Line, path: Path) -> None:
+        books = self._books
+        if line.boot is not None and line.boot != books.state.boot:
+            if books.state.boot:
+                if self._marks:
+                    books.observe(Observation(self._t_ns, books.state.wall_s, {}), self._marks)
+                    self._marks = []
+                books.reboot(line.boot)
+            books.state.boot, self._t_ns = line.boot, 0
+        if line.t_ns < self._t_ns:
+            raise RecordingError(
+                f"{path}: t {line.t_ns / NS} comes after {self._t_ns / NS}: boot time never falls"
+            )
+        self._t_ns = line.t_ns
+        if line.node is not None:
+            books.resize(line.node)
+        for domain in line.domains:
+            books.declare(domain)
+        if line.mark is not None:
+            self._marks.append(line.mark)
+        if line.seen is not None:
+            books.observe(line.seen, self._marks)
+            self._marks = []
+            self._ledger.commit(books)
+
+
+def _told(db: sqlite3.Connection, state: State) -> dict[str, Any]:
+    holders: dict[str, dict[str, int]] = {}
+    coverage: dict[str, dict[str, float]] = {}
+    energy: dict[str, int] = {}
+    seconds = dict(db.execute("SELECT run, elapsed_ns FROM run"))
+    for domain, holder, uj, known_ns in db.execute(
+        "SELECT domain, holder, uj, known_ns FROM ledger ORDER BY holder"
+    ):
+        holders.setdefault(domain, {})[holder] = uj
+        if holder in (IDLE, SYSTEM):
+            continue
+        energy[holder] = energy.get(holder, 0) + uj
+        coverage.setdefault(holder, {})[domain] = known_ns / seconds[holder] if seconds[holder] else 0.0
+    domains = {name: _domain(state, name) | {"holders": holders.get(name, {})} for name in sorted(state.domains)}
+    return {
+        "schema": 1,
+        "domains": domains,
+        "jobs": {
+            run: {
+                "uj": energy.get(run),
+                "seconds": elapsed_ns / NS,
+                "coverage": _held(state, gpus, coverage.get(run, {})),
+                "state": run_state,
+                "flags": json.loads(flags),
+            }
+            for run, elapsed_ns, run_state, gpus, flags in db.execute(
+                "SELECT run, elapsed_ns, state, gpus, flags FROM run ORDER BY start_s, run"
+            )
+        },
+        "findings": [
+            {"wall": wall_s, "kind": kind, "subject": subject, "text": text}
+            for wall_s, kind, subject, text in db.execute(
+                "SELECT wall_s, kind, subject, text FROM finding ORDER BY id"
+            )
+        ],
+    }
+
+
+def _domain(state: State, name: str) -> dict[str, Any]:
+    """What a domain measured; what is still pending at the recording's end is unknown."""
+    book = state.domains[name]
+    pending = max(0, state.holdings.t_ns - book.since_ns) if book.since_ns is not None else 0
+    return {
+        "measured_uj": book.measured_uj if book.known_ns else None,
+        "unknown_s": (book.unknown_ns + pending) / NS,
+        "method": book.domain.method,
+    } | ({"reason": book.reason} if book.reason else {})
+
+
+def _held(state: State, gpus: str, known: dict[str, float]) -> dict[str, float]:
+    """Coverage of every domain of which the run held a part: 0 where nothing is known."""
+    uuids = json.loads(gpus)
+    parts = {name for name, book in state.domains.items() if book.domain.kind != "gpu" or name[4:] in uuids}
+    return {name: known.get(name, 0.0) for name in sorted(parts)}
