@@ -3,9 +3,9 @@
 `python -m tests.labs.slurm.lab` brings one up and opens a shell in it.
 """
 
-import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from tests.labs.slurm import layout
-from tests.labs.slurm.leftovers import LabLock, remove_cgroups
+from tests.labs.slurm.layout import Plan
+from tests.labs.slurm.leftovers import LOCK, LabLock, remove_cgroups
 
 PROGRAMS = (
     *("slurmctld", "slurmd", "slurmdbd", "sbatch", "scancel", "munged", "mariadbd", "mariadb-install-db"),
@@ -48,13 +49,13 @@ class SlurmLab:
     Only one lab runs at a time on a machine; a second one waits. The lab dies with the process that made it.
     """
 
-    def __init__(self, plan: layout.Plan | None = None, **changes: object) -> None:
-        self.plan = dataclasses.replace(plan or layout.Plan(), **changes)  # type: ignore[arg-type]
+    def __init__(self, plan: Plan | None = None, lock: Path = LOCK) -> None:
+        self.plan = plan or Plan()
         self.folder = Path()
         self.boot_seconds = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._init = 0
-        self._lock = LabLock(self.plan.prefix)
+        self._lock = LabLock(self.plan.prefix, lock)
 
     def __enter__(self) -> Self:
         self.up()
@@ -74,7 +75,7 @@ class SlurmLab:
             self._lock.note(self.folder)
             layout.write(self.plan, self.folder)
             self._start()
-            _until(lambda: self._ready(), timeout, lambda: f"the lab did not come up\n{self.logs()}")
+            _until(self._ready, timeout, lambda: f"the lab did not come up\n{self.logs()}")
             layout.outside_commands(self.folder, self._init)
         except BaseException:
             self.down()
@@ -170,14 +171,17 @@ class SlurmLab:
         """Wait for jobs' ends, Epilogs and records; returns raw job id -> state, for array tasks too."""
         wanted = {jobs} if isinstance(jobs, str) else set(jobs)
         _until(lambda: not wanted & self._queued(), timeout, lambda: f"still queued: {self._queued()}")
+        listed = [self.run(["scontrol", "--oneliner", "show", "job", job]).stdout for job in sorted(wanted)]
+        jobs_known = re.findall(r"^JobId=(\d+)( ArrayJobId=)?", "".join(listed), flags=re.MULTILINE)
         states: dict[str, str] = {}
 
         def recorded() -> bool:
             output = self.sacct("-X", "-j", ",".join(sorted(wanted)), "-o", "jobid,jobidraw,state")
-            rows = [line.split("|") for line in output.splitlines()]
-            states.update({raw: state for _, raw, state in rows})
-            known = {name for job, raw, _ in rows for name in (raw, job.split("_")[0], job.split("+")[0])}
-            return wanted <= known and not any(state.startswith(_UNFINISHED) for _, _, state in rows)
+            rows = {raw: (job, state) for job, raw, state in (line.split("|") for line in output.splitlines())}
+            states.update({raw: state for raw, (_, state) in rows.items()})
+            # for seconds sacct has an array as one finished job, without its tasks
+            complete = all(raw in rows and ("_" in rows[raw][0] or not array) for raw, array in jobs_known)
+            return complete and not any(state.startswith(_UNFINISHED) for state in states.values())
 
         _until(recorded, timeout, lambda: f"accounting has {states}")
         return states

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+LOCK = Path("/run/lock/jobimpact-slurm-lab")
 
 
 class LabLock:
     """A lock that the lab's processes inherit: while it is free, no lab is alive."""
 
-    def __init__(self, prefix: str, path: Path = Path("/run/lock/jobimpact-slurm-lab")) -> None:
+    def __init__(self, prefix: str, path: Path = LOCK) -> None:
         self.prefix = prefix
         self.path = path
         self.descriptor = -1
