@@ -1,0 +1,193 @@
+/* libnvidia-ml.so.1 for tests: analytic counters from a script, read at each first nvmlInit.
+ *
+ * FAKE_NVML names the script, words between white space, written by rig_gpu.py:
+ *   nvml DRIVER_VERSION NVML_VERSION
+ *   device UUID NAME MINOR PCI LIMIT_MW MEM_BYTES USED_BYTES MIG <counter>     in index order; see curve.h
+ *   reload CODE FROM TO 0                        for sessions older than TO: errors until a new nvmlInit
+ *   fault CODE FROM TO N call...                 an error code; `*` is every call
+ *   delay MS FROM TO N call...                   the call sleeps first
+ * fault and delay after a device are for that device, before the first for the whole library.
+ * Call names have no version suffix (nvmlDeviceGetCount); every kind of init is nvmlInit.
+ */
+#define _GNU_SOURCE
+#include "curve.h"
+
+#define API __attribute__((visibility("default")))
+#define CALLS_MAX 16
+
+enum {
+    OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6,
+    INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, TIMEOUT = 10, GPU_IS_LOST = 15, RESET_REQUIRED = 16,
+    LIB_RM_VERSION_MISMATCH = 18, UNKNOWN = 999
+};
+
+struct window { char kind; int64_t amount, from_ns, to_ns; int count; char calls[CALLS_MAX][64]; };
+struct windows { int count; struct window *list; };
+struct device {
+    char uuid[WORD], name[WORD], pci[WORD];
+    int64_t minor, limit_mw, mem_bytes, used_bytes, mig;
+    struct counter counter;
+    struct windows windows;
+};
+struct library {
+    char driver[WORD], version[WORD];
+    int device_count;
+    struct device *devices;
+    struct windows windows;
+};
+struct pci_info {
+    char legacy_id[16];
+    unsigned domain, bus, device, device_id, subsystem_id;
+    char id[32];
+};
+
+/* A library that was shut down is kept: a call that hangs may still look at it. */
+static struct library *library;
+static int users;
+static unsigned session;
+static int64_t session_ns;
+
+/* ---- the script ---- */
+
+static void add_window(struct windows *w, char kind, struct script *s)
+{
+    w->list = realloc(w->list, (size_t)(w->count + 1) * sizeof *w->list);
+    struct window *new = &w->list[w->count++];
+    *new = (struct window){.kind = kind};
+    new->amount = next_number(s);
+    new->from_ns = next_number(s);
+    new->to_ns = next_number(s);
+    new->count = next_count(s);
+    if (new->count > CALLS_MAX)
+        s->bad = 1;
+    for (int i = 0; i < new->count && !s->bad; i++)
+        snprintf(new->calls[i], sizeof new->calls[i], "%.63s", next_word(s));
+}
+
+static void add_device(struct library *l, struct script *s)
+{
+    l->devices = realloc(l->devices, (size_t)(l->device_count + 1) * sizeof *l->devices);
+    struct device *d = &l->devices[l->device_count++];
+    memset(d, 0, sizeof *d);
+    strcpy(d->uuid, next_word(s));
+    strcpy(d->name, next_word(s));
+    for (char *c = d->name; *c; c++)
+        *c = *c == '~' ? ' ' : *c;
+    d->minor = next_number(s);
+    strcpy(d->pci, next_word(s));
+    d->limit_mw = next_number(s);
+    d->mem_bytes = next_number(s);
+    d->used_bytes = next_number(s);
+    d->mig = next_number(s);
+    d->counter = read_counter(s);
+}
+
+static struct library *read_library(void)
+{
+    const char *path = getenv("FAKE_NVML");
+    struct script s = {.file = path ? fopen(path, "re") : NULL};
+    struct library *l = calloc(1, sizeof *l);
+    if (!s.file)
+        return NULL;
+    while (!s.bad && *next_word(&s)) {
+        struct windows *w = l->device_count ? &l->devices[l->device_count - 1].windows : &l->windows;
+        if (!strcmp(s.word, "nvml")) {
+            strcpy(l->driver, next_word(&s));
+            strcpy(l->version, next_word(&s));
+        } else if (!strcmp(s.word, "device"))
+            add_device(l, &s);
+        else if (!strcmp(s.word, "reload") || !strcmp(s.word, "fault") || !strcmp(s.word, "delay"))
+            add_window(w, s.word[0], &s);
+        else
+            s.bad = 1;
+    }
+    fclose(s.file);
+    if (s.bad)
+        fprintf(stderr, "fake nvml: bad script near %s\n", s.word);
+    return s.bad ? NULL : l;
+}
+
+/* ---- what a call meets ---- */
+
+static int names(const struct window *w, const char *call)
+{
+    for (int i = 0; i < w->count; i++)
+        if (!strcmp(w->calls[i], "*") || !strcmp(w->calls[i], call))
+            return 1;
+    return 0;
+}
+
+static void sleep_through(const struct windows *all, const char *call)
+{
+    int64_t now = boot_ns();
+    for (int i = 0; i < all->count; i++) {
+        const struct window *w = &all->list[i];
+        if (w->kind != 'd' || now < w->from_ns || now >= w->to_ns || !names(w, call))
+            continue;
+        struct timespec wait = {.tv_sec = w->amount / 1000, .tv_nsec = w->amount % 1000 * NS_PER_MS};
+        nanosleep(&wait, NULL);
+    }
+}
+
+static int error_now(const struct windows *all, const char *call, int64_t since_ns)
+{
+    int64_t now = boot_ns();
+    for (int i = 0; i < all->count; i++) {
+        const struct window *w = &all->list[i];
+        if (w->kind == 'r' && now >= w->from_ns && since_ns < w->to_ns)
+            return (int)w->amount;
+        if (w->kind == 'f' && now >= w->from_ns && now < w->to_ns && names(w, call))
+            return (int)w->amount;
+    }
+    return OK;
+}
+
+static int enter(const char *call, const struct device *d)
+{
+    const struct library *l = library;
+    if (!users || !l)
+        return UNINITIALIZED;
+    sleep_through(&l->windows, call);
+    if (d)
+        sleep_through(&d->windows, call);
+    int code = error_now(&l->windows, call, session_ns);
+    return code || !d ? code : error_now(&d->windows, call, session_ns);
+}
+
+/* A handle carries its session, so that one kept over nvmlShutdown is refused. */
+static void *handle_of(int index)
+{
+    return (void *)(((uintptr_t)session << 16) | (uintptr_t)(index + 1));
+}
+
+static struct device *device_of(const void *handle)
+{
+    uintptr_t number = (uintptr_t)handle, place = number & 0xffff;
+    if (!library || number >> 16 != session || place < 1 || place > (uintptr_t)library->device_count)
+        return NULL;
+    return &library->devices[place - 1];
+}
+
+static int enter_device(const char *call, const void *handle, struct device **d)
+{
+    *d = users ? device_of(handle) : NULL;
+    if (users && !*d)
+        return INVALID_ARGUMENT;
+    return enter(call, *d);
+}
+
+static int give(const char *text, char *out, unsigned length)
+{
+    if (strlen(text) >= length)
+        return INSUFFICIENT_SIZE;
+    strcpy(out, text);
+    return OK;
+}
+
+#define DEVICE(call)                                                                                         \
+    struct device *d;                                                                                        \
+    int code = enter_device(call, handle, &d);                                                               \
+    if (code)                                                                                                \
+        return code
+
+#include "nvml_calls.h"
