@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -534,6 +535,26 @@ def test_no_program_at_all(
     inside = script('mount -t tmpfs none /bin || exit 9; exec "$@"', own, *shell.argv[1:], PROLOG)
     finish(start([*private_mounts, *inside], BATCH | settings | {"PATH": os.environ["PATH"]}))
     assert [mark for mark in marks.iterdir() if not mark.name.startswith(".tmp.")] == []
+
+
+def test_no_process_left(shell: Shell, settings: dict[str, str]) -> None:
+    """Where no process may be started for mv, the hook ends well and there is no mark."""
+    if shell.name == "bash":
+        pytest.skip("bash tries to fork for 15 s before it gives up, and then ends well too")
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("needs setpriv: root has no limit of processes")
+    nobody = ["setpriv", "--reuid=64999", "--regid=64999", "--clear-groups"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        hook = shutil.copy(PROLOG, folder / "prolog")
+        (folder / "marks").mkdir()
+        (folder / "marks").chmod(0o777)
+        limit = 'ulimit -p 0 2> /dev/null || ulimit -u 0; exec "$@"'  # dash's letter, or the others'
+        limited = [*nobody, *script(limit, *shell.argv, hook)]
+        env = {**BATCH, **settings, "JOBIMPACT_MARKS": str(folder / "marks"), "PATH": os.environ["PATH"]}
+        finish(start(limited, env))
+        assert [mark for mark in (folder / "marks").iterdir() if not mark.name.startswith(".tmp.")] == []
 
 
 def wait_for(condition: Path, glob: str) -> None:
