@@ -17,11 +17,11 @@ from jobimpact.core.units import NS
 from jobimpact_daemon import lives
 from jobimpact_daemon.attribution import split_domain, weights
 from jobimpact_daemon.counters import Baseline, Step, compare
-from jobimpact_daemon.holdings import Holdings, Run, Snapshot
+from jobimpact_daemon.holdings import CgroupMemory, Holdings, Run, Snapshot
 
 __all__ = ["Account", "Bookkeeper", "DomainBook", "Finding", "Observation", "State"]
 
-MAX_EDGE_NS = NS // 20
+MAX_EDGE_NS = NS // 4
 """A mark that was read later than this has an interpolated edge."""
 MAX_GAP_NS = 24 * 3600 * NS
 """A counter that has not been read for this long is not waited for: the holders of its energy are forgotten."""
@@ -78,6 +78,9 @@ class State(msgspec.Struct):
     boot: str = ""
     wall_s: float = 0.0
     domains: dict[str, DomainBook] = {}
+    cgroups: CgroupMemory = msgspec.field(default_factory=CgroupMemory)
+    minors: dict[str, str] = {}
+    """GPUs' device minor numbers → UUIDs, as last known."""
 
 
 class Bookkeeper:

@@ -14,13 +14,20 @@ import msgspec
 from jobimpact.core.records import DomainKind, JobUsage, NodeFacts, Usage
 from jobimpact.core.units import NS
 
-__all__ = ["Held", "Holdings", "Run", "Snapshot"]
+__all__ = ["CgroupMemory", "Held", "Holdings", "Run", "Snapshot"]
 
 DEFICIT_NS = -NS
 """How much CPU time the runs may be ahead of the node's own count (a coarser clock) before it is forgotten."""
 MS = 1_000_000
 
 RunState = Literal["open", "ended", "lost", "rebooted"]
+
+
+class CgroupMemory(msgspec.Struct):
+    """CPU time as last read of the jobs' cgroups and of the ancestor that outlives them, by path."""
+
+    ancestors: dict[str, int] = {}
+    jobs: dict[str, int] = {}
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
 """The recording: JSON Lines of what was read and marked, written by a daemon and read by `replay`.
 
 One object a line, `t` in seconds of boot time and `wall` in seconds since the epoch. `read` holds readings by
-source and domain (`uj` cumulative; `absent` or `failed` with the reason), `usage` cumulative CPU seconds since boot and
-memory now, `mark` one mark. The first line says what the node is.
+source and domain (`uj` cumulative; `absent` or `failed` with the reason), `usage` cumulative
+CPU seconds and memory now, `mark` one mark. The first line says what the node is.
 """
 
 from __future__ import annotations
@@ -238,6 +238,4 @@ def _written(reading: Reading, idle_w: float | None) -> dict[str, Any]:
 
 def _written_job(use: JobUsage) -> dict[str, Any]:
     fields = {"cpu_s": use.cpu_ns / NS, "mem_bytes": use.mem_bytes, "mem_limit_bytes": use.mem_limit_bytes}
-    return {key: value for key, value in fields.items() if value is not None} | (
-        {"gone": True} if use.gone else {}
-    )
+    return {key: value for key, value in fields.items() if value is not None} | ({"gone": True} if use.gone else {})

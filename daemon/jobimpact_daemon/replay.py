@@ -73,6 +73,7 @@ class _Player:
 
     def _line(self, line: Line, path: Path) -> None:
         books = self._books
+        books.state.wall_s = line.wall_s
         if line.boot is not None and line.boot != books.state.boot:
             if books.state.boot:
                 if self._marks:
@@ -80,11 +81,12 @@ class _Player:
                     self._marks = []
                 books.reboot(line.boot)
             books.state.boot, self._t_ns = line.boot, 0
-        if line.t_ns < self._t_ns:
-            raise RecordingError(
-                f"{path}: t {line.t_ns / NS} comes after {self._t_ns / NS}: boot time never falls"
-            )
-        self._t_ns = line.t_ns
+        if line.seen is not None:
+            if line.t_ns < self._t_ns:
+                raise RecordingError(
+                    f"{path}: t {line.t_ns / NS} comes after {self._t_ns / NS}: boot time never falls"
+                )
+            self._t_ns = line.t_ns
         if line.node is not None:
             books.resize(line.node)
         for domain in line.domains:
@@ -102,9 +104,7 @@ def _told(db: sqlite3.Connection, state: State) -> dict[str, Any]:
     coverage: dict[str, dict[str, float]] = {}
     energy: dict[str, int] = {}
     seconds = dict(db.execute("SELECT run, elapsed_ns FROM run"))
-    for domain, holder, uj, known_ns in db.execute(
-        "SELECT domain, holder, uj, known_ns FROM ledger ORDER BY holder"
-    ):
+    for domain, holder, uj, known_ns in db.execute("SELECT domain, holder, uj, known_ns FROM ledger ORDER BY holder"):
         holders.setdefault(domain, {})[holder] = uj
         if holder in (IDLE, SYSTEM):
             continue

@@ -1,0 +1,158 @@
+"""Where schedulers keep their jobs' cgroups, and what a job's cgroup tells: CPU time, memory, owner. v1 and v2.
+
+Slurm, v1: `<cpuacct>/slurm[_<node>]/uid_<u>/job_<id>`; v2: `system.slice/[<node>_]slurmstepd.scope/job_<id>`. The
+node's name is there where several slurmd share a host, and always in Debian's builds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+__all__ = ["Group", "Layout", "layouts"]
+
+_JOB = re.compile(r"job_(\d+)\Z")
+_UID = re.compile(r"uid_(\d+)\Z")
+_UNLIMITED = 1 << 60
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """One place where job cgroups may appear: folders of CPU time and of memory, the same in v2."""
+
+    cpu: Path
+    memory: Path
+    version: int
+
+    def jobs(self) -> Iterator[tuple[str, str, int | None]]:
+        """The living jobs: id, path below the layout, and uid where the path tells."""
+        if self.version == 2:
+            yield from ((job, name, None) for name, job in _matching(self.cpu, _JOB))
+            return
+        for folder, uid in _matching(self.cpu, _UID):
+            for name, job in _matching(self.cpu / folder, _JOB):
+                yield job, f"{folder}/{name}", int(uid)
+
+    def folders(self) -> Iterator[Path]:
+        """The folders in which job cgroups come and go, to be watched."""
+        yield self.cpu
+        if self.version == 1:
+            yield from (self.cpu / folder for folder, _ in _matching(self.cpu, _UID))
+
+    def cpu_ns(self) -> int | None:
+        """CPU time of all that ever ran below, the dead included."""
+        return cpu_ns(self.cpu, self.version)
+
+
+def layouts(root: Path, node: str) -> list[Layout]:
+    """The places that exist now."""
+    found = []
+    for name in (f"slurm_{node}", "slurm"):
+        for controller in ("cpuacct", "cpu,cpuacct"):
+            if (root / controller / name).is_dir():
+                found.append(Layout(root / controller / name, root / "memory" / name, 1))
+                break
+    for name in (f"{node}_slurmstepd.scope", "slurmstepd.scope"):
+        scope = root / "system.slice" / name
+        if scope.is_dir():
+            found.append(Layout(scope, scope, 2))
+    return found[:1]
+
+
+def cpu_ns(folder: Path, version: int) -> int | None:
+    """A cgroup's CPU time, cumulative; None if it is gone."""
+    try:
+        if version == 1:
+            return int((folder / "cpuacct.usage").read_bytes())
+        return _field((folder / "cpu.stat").read_bytes(), b"usage_usec", 1000)
+    except (OSError, ValueError):
+        return None
+
+
+class Group:
+    """One job's cgroup, its files kept open: they answer until the folder is removed.
+
+    Args:
+        layout: where it lies.
+        path: its path below the layout.
+        uid: its owner, where the path tells.
+    """
+
+    def __init__(self, layout: Layout, path: str, uid: int | None) -> None:
+        self.version = layout.version
+        memory = layout.memory / path
+        self._cpu = _open(layout.cpu / path / ("cpuacct.usage" if self.version == 1 else "cpu.stat"))
+        self._memory = _open(memory / "memory.stat")
+        self.mem_limit_bytes = _limit(memory / ("memory.limit_in_bytes" if self.version == 1 else "memory.max"))
+        self.uid = uid if uid is not None else _owner(layout.cpu / path)
+
+    def cpu_ns(self) -> int | None:
+        """CPU time, cumulative; None if the group is gone."""
+        try:
+            if self._cpu is None:
+                return None
+            text = os.pread(self._cpu, 512, 0)
+            return int(text) if self.version == 1 else _field(text, b"usage_usec", 1000)
+        except (OSError, ValueError):
+            return None
+
+    def mem_bytes(self) -> int | None:
+        """Memory that cannot be dropped: anonymous and shared, without the page cache."""
+        try:
+            if self._memory is None:
+                return None
+            text = os.pread(self._memory, 4096, 0)
+        except OSError:
+            return None
+        names = (b"total_rss", b"total_shmem") if self.version == 1 else (b"anon", b"shmem")
+        found = [_field(text, name, 1) for name in names]
+        return None if found[0] is None else sum(one or 0 for one in found)
+
+    def close(self) -> None:
+        """Close the files."""
+        for fd in (self._cpu, self._memory):
+            if fd is not None:
+                os.close(fd)
+        self._cpu = self._memory = None
+
+
+def _matching(folder: Path, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    found = ((name, pattern.match(name)) for name in names)
+    return [(name, match[1]) for name, match in found if match]
+
+
+def _open(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _limit(path: Path) -> int | None:
+    try:
+        limit = int(path.read_bytes())
+    except (OSError, ValueError):
+        return None  # "max", or no memory controller
+    return limit if 0 < limit < _UNLIMITED else None
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return None
+
+
+def _field(text: bytes, name: bytes, scale: int) -> int | None:
+    """One `name value` line of a flat file, times a scale."""
+    at = 0 if text.startswith(name + b" ") else text.find(b"\n" + name + b" ") + 1
+    if at == 0 and not text.startswith(name + b" "):
+        return None
+    return int(text[at + len(name) + 1 :].split(b"\n", 1)[0]) * scale

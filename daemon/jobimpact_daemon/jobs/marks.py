@@ -1,0 +1,137 @@
+"""The mark folder: what the hooks left, in order of uptime; what is no mark is set aside.
+
+inotify only wakes the daemon: the folder itself is what counts, so nothing is missed while the daemon is away.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+from inotify_simple import INotify, flags
+
+from jobimpact.core.errors import MarkError
+from jobimpact.core.marks import MAX_BYTES, parse_mark
+from jobimpact.core.records import Mark
+
+__all__ = ["MarkFolder"]
+
+log = logging.getLogger(__name__)
+
+REJECTED = "rejected"
+
+
+class MarkFolder:
+    """One node's marks.
+
+    Args:
+        path: the folder; made (0700) if it can be.
+        inotify: what wakes the daemon; the folder adds its watch.
+    """
+
+    def __init__(self, path: Path, inotify: INotify) -> None:
+        self.path = path
+        self.problem: str | None = None
+        self.rejected: list[tuple[str, str]] = []
+        """File name and reason of the marks set aside since this list was last emptied."""
+        self._inotify = inotify
+        self._watch: int | None = None
+        self._owners = {0, os.geteuid()}
+        self._taken: set[str] = set()
+
+    def waiting(self) -> list[tuple[str, Mark]]:
+        """The marks that have not been taken in yet, by uptime, each with its file name."""
+        if self._watch is None:
+            self._start_watch()
+        try:
+            names = os.listdir(self.path)
+        except OSError as error:
+            self._trouble(f"{self.path}: {error.strerror}")
+            self._watch = None
+            return []
+        found = []
+        for name in names:
+            if name.startswith(".") or name == REJECTED or name in self._taken:
+                continue
+            mark = self._read(name)
+            if mark is not None:
+                found.append((name, mark))
+        return sorted(found, key=lambda one: (one[1].t_ns, one[0]))
+
+    def event(self, watch: int, mask: int) -> None:
+        """Take one inotify event: if the folder was removed or moved, it is made and watched anew."""
+        if watch == self._watch and mask & (flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT):
+            self._watch = None
+
+    def take(self, names: list[str]) -> None:
+        """These marks are in the books in memory: do not list them again."""
+        self._taken.update(names)
+
+    @property
+    def taken(self) -> set[str]:
+        """The marks in memory whose files are still there."""
+        return self._taken
+
+    def delete_taken(self) -> None:
+        """The books are on disk: the files of the marks that they hold can go."""
+        for name in tuple(self._taken):
+            try:
+                (self.path / name).unlink()
+            except FileNotFoundError:
+                self._taken.discard(name)
+            except OSError as error:
+                self._trouble(f"{self.path / name}: {error.strerror}")
+            else:
+                self._taken.discard(name)
+
+    def _start_watch(self) -> None:
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._watch = self._inotify.add_watch(
+                self.path, flags.MOVED_TO | flags.CLOSE_WRITE | flags.DELETE_SELF | flags.MOVE_SELF
+            )
+        except OSError as error:
+            self._trouble(f"{self.path}: {error.strerror}")
+        else:
+            self.problem = None
+
+    def _read(self, name: str) -> Mark | None:
+        path = self.path / name
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.reject(name, error.strerror or "cannot be opened")
+            return None
+        try:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise MarkError("not a regular file")
+            if info.st_uid not in self._owners:
+                raise MarkError(f"owned by uid {info.st_uid}, not by root or this daemon")
+            return parse_mark(os.read(fd, MAX_BYTES + 1))
+        except (MarkError, OSError) as error:
+            self.reject(name, str(error))
+            return None
+        finally:
+            os.close(fd)
+
+    def reject(self, name: str, reason: str) -> None:
+        """Set a bad mark aside: it is kept for a person to look at, and never looked at again."""
+        log.warning("mark %r set aside: %s", name, reason)
+        self.rejected.append((name, reason))
+        aside = self.path / REJECTED
+        try:
+            aside.mkdir(mode=0o700, exist_ok=True)
+            (self.path / name).rename(aside / name)
+        except OSError as error:
+            log.warning("mark %r cannot be moved (%s): ignored", name, error.strerror)
+            self._taken.add(name)
+
+    def _trouble(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning("marks: %s", problem)
+        self.problem = problem

@@ -1,0 +1,146 @@
+"""The daemon's life: put together from its configuration, started, stopped by a signal."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from inotify_simple import INotify
+
+from jobimpact.core.clock import Clock, SystemClock
+from jobimpact.core.config import Config
+from jobimpact.core.errors import StoreError
+from jobimpact.core.nodefile import node_file
+from jobimpact.core.records import NodeFacts
+from jobimpact_daemon.bookkeeper import Bookkeeper, Observation
+from jobimpact_daemon.jobs.marks import MarkFolder
+from jobimpact_daemon.jobs.node import NodeProc
+from jobimpact_daemon.jobs.usage import UsageReader
+from jobimpact_daemon.ledger import Ledger
+from jobimpact_daemon.recording import Recorder
+from jobimpact_daemon.replay import idle_watts
+from jobimpact_daemon.sampler import Sampler
+from jobimpact_daemon.sources.base import Source
+from jobimpact_daemon.sources.model import Model
+from jobimpact_daemon.sources.nvml import Nvml
+from jobimpact_daemon.sources.rapl import Rapl
+
+__all__ = ["make_sources", "node_facts", "run"]
+
+log = logging.getLogger(__name__)
+
+
+def make_sources(config: Config, clock: Clock) -> list[Source]:
+    """The sources that are switched on; the model only where no meter knows the CPUs, unless told otherwise."""
+    on = config.node.sources
+    found: list[Source] = []
+    metered = False
+    if on.rapl is not None:
+        rapl = Rapl(Path(on.rapl.root), on.rapl.max_w)
+        metered = any(domain.kind == "cpu" for domain in rapl.discover()) and _readable(rapl)
+        found.append(rapl)
+    if on.nvml is not None:
+        found.append(Nvml(on.nvml.deadline_s))
+    if on.model is not None and (on.model.when == "always" or not metered):
+        found.append(Model(clock, Path(config.node.proc_root), on.model.tdp_w, on.model.idle_w))
+    return found
+
+
+def _readable(rapl: Rapl) -> bool:
+    return any(hasattr(reading, "uj") for name, reading in rapl.read().items() if name.startswith("package"))
+
+
+def node_facts(config: Config, proc: NodeProc) -> NodeFacts:
+    """The node's size: as configured, else as the kernel tells it."""
+    node = config.node
+    return NodeFacts(
+        node.cpus or proc.cpus() or os.cpu_count() or 1, node.mem_bytes or proc.mem_bytes() or 0, node.gpus
+    )
+
+
+def run(config: Config, record: TextIO | None = None) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        StoreError: the ledger cannot be opened, or another daemon has it.
+    """
+    clock = SystemClock()
+    path = node_file(Path(config.store.local.path), config.node.name)
+    lock = _lock(path)
+    proc = NodeProc(Path(config.node.proc_root))
+    facts = node_facts(config, proc)
+    ledger = Ledger(path, config.node.name, config.cluster)
+    state, taken, resumed = ledger.load(facts)
+    books = Bookkeeper(state, idle_watts(config), ledger.taken)
+    books.accounts = ledger.accounts(state)
+    inotify = INotify()
+    marks = MarkFolder(Path(config.node.marks), inotify)
+    marks.take(list(taken))
+    boot = proc.boot_id()
+    _go_on(books, marks, boot, resumed=resumed)
+    sources = make_sources(config, clock)
+    sampler = Sampler(
+        clock=clock,
+        interval_s=config.node.interval_s,
+        sources=sources,
+        usage=UsageReader(proc, Path(config.node.cgroup_root), config.node.name, state.cgroups, inotify),
+        marks=marks,
+        inotify=inotify,
+        books=books,
+        ledger=ledger,
+        facts=facts,
+        boot=boot,
+        recorder=Recorder(record) if record else None,
+    )
+    _stop_by_signal(sampler)
+    log.info("%s: %s", config.node.name, "going on" if resumed else "starting new books")
+    sampler.run()
+    for source in sources:
+        source.close()
+    ledger.close()
+    lock.close()
+    log.info("%s: ended cleanly", config.node.name)
+
+
+def _go_on(books: Bookkeeper, marks: MarkFolder, boot: str, *, resumed: bool) -> None:
+    """After a restart the next readings span a gap; after a reboot the old boot's marks come first."""
+    state = books.state
+    if not resumed:
+        state.boot = boot
+    elif state.boot == boot:
+        books.resume()
+    else:
+        old = [(name, mark) for name, mark in marks.waiting() if mark.boot == state.boot]
+        if old:
+            t_ns = max(state.holdings.t_ns, *(mark.t_ns for _, mark in old))
+            books.observe(Observation(t_ns, state.wall_s, {}), [mark for _, mark in old])
+            marks.take([name for name, _ in old])
+        log.warning("the node has booted since: closing %d open runs", len(state.holdings.open_runs()))
+        books.reboot(boot)
+
+
+def _lock(path: Path) -> TextIO:
+    """Two daemons on one file would charge everything twice."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_suffix(".lock").open("w", encoding="ascii")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreError(f"{path}: another jobimpactd is running with it") from error
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    return file
+
+
+def _stop_by_signal(sampler: Sampler) -> None:
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        sampler.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    signal.set_wakeup_fd(sampler.wake_fd)
