@@ -187,9 +187,7 @@ def test_crashed_lab_leaves_nothing(slurm_lab: SlurmLab, tmp_path: Path) -> None
     """A killed test run takes its lab along, and the next lab clears away the rest, and no other lab."""
     lock = tmp_path / "lock"
     command = [sys.executable, "-c", CRASHING_LAB, str(lock)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}
-    ) as run:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}) as run:
         assert run.stdout
         folder = Path(run.stdout.readline().strip())
         run.send_signal(signal.SIGKILL)

@@ -145,7 +145,7 @@ class SlurmLab:
             "PATH": f"{self.folder}/tools:{layout.SYSTEM_PATH}",
         }
         pairs = [f"{key}={value}" for key, value in environment.items()]
-        enter = ["nsenter", "--target", str(self._init), *_NAMESPACES, "--", *identity]
+        enter = ["nsenter", "--target", str(self._init), *_NAMESPACES, "--root", "--", *identity]
         done = subprocess.run(
             [*enter, "env", "--ignore-environment", f"--chdir={self.home}", *pairs, *argv],
             input=stdin,
@@ -266,9 +266,7 @@ def missing() -> str:
     controllers = [name for name in ("cpuacct", "freezer", "memory") if not Path("/sys/fs/cgroup", name).is_dir()]
     if controllers:
         return "no cgroup v1: " + " ".join(controllers)
-    tried = subprocess.run(
-        ["unshare", *_NAMESPACES, "--fork", "true"], capture_output=True, text=True, check=False
-    )
+    tried = subprocess.run(["unshare", *_NAMESPACES, "--fork", "true"], capture_output=True, text=True, check=False)
     return f"no namespaces: {tried.stderr.strip()}" if tried.returncode else ""
 
 
@@ -287,7 +285,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(facts) + "\n")
         sys.stdout.flush()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the shell's own business
-        enter = ["nsenter", "--target", str(lab._init), *_NAMESPACES, "--"]
+        enter = ["nsenter", "--target", str(lab._init), *_NAMESPACES, "--root", "--"]
         variables = {
             "SLURM_CONF": f"{lab.folder}/etc/slurm.conf",
             "PATH": f"{lab.folder}/tools:{layout.SYSTEM_PATH}",

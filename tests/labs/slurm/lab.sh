@@ -26,6 +26,7 @@ isolate() {
   ip link set lo up
   # glibc's AI_ADDRCONFIG ignores loopback addresses: without one more, slurmdbd finds no address to listen on
   ip addr add 192.0.2.1/32 dev lo
+  [ -e /etc/hosts ] || touch /etc/hosts # a minimal system has none to bind over
   for file in passwd group hosts; do mount --bind "$LAB/etc/$file" "/etc/$file"; done
 }
 

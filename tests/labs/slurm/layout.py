@@ -72,7 +72,7 @@ def outside_commands(lab: Path, init: int) -> Path:
     folder = lab / "bin"
     nsenter = shutil.which("nsenter", path=SYSTEM_PATH)
     for name in OUTSIDE_COMMANDS:
-        enter = f"exec {nsenter} --target {init} --net --uts --mount --ipc -- /usr/bin/{name}"
+        enter = f"exec {nsenter} --target {init} --net --uts --mount --ipc --root -- /usr/bin/{name}"
         _script(folder / name, f'#!/bin/sh\nexport SLURM_CONF={lab}/etc/slurm.conf\n{enter} "$@"\n')
     return folder
 
