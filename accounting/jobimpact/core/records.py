@@ -136,6 +136,8 @@ class DomainEnergy(msgspec.Struct, frozen=True):
     uj: int
     known_ns: int
     """For how much of the run the domain was metered."""
+    reason: str | None = None
+    """Why it is not read now, where it is not."""
 
 
 class RunEnergy(msgspec.Struct, frozen=True):
@@ -154,6 +156,8 @@ class RunEnergy(msgspec.Struct, frozen=True):
     gpus: tuple[str, ...]
     flags: tuple[str, ...]
     domains: tuple[DomainEnergy, ...]
+    """Every domain that the run has a part of; one with known_ns 0 is unknown, not zero."""
+    uid: int | None = None
 
 
 class JobEnergy(msgspec.Struct, frozen=True):

@@ -1,0 +1,64 @@
+"""`jobimpact account` and `jobimpact schedule`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+
+from jobimpact.core.config import config_path, load_config
+from jobimpact.core.errors import ConfigError
+from jobimpact.nightly import account, schedule
+
+__all__ = ["moment", "run", "run_schedule"]
+
+
+def run(begin: str | None, end: str | None, config: str | None) -> int:
+    """Account for a window, and say what changed.
+
+    Raises:
+        ConfigError, SchedulerError, StoreError: it could not be done.
+    """
+    site = load_config(config_path(config))
+    from_s, to_s = (None if text is None else moment(text) for text in (begin, end))
+    if from_s is not None and to_s is not None and to_s < from_s:
+        raise ConfigError(f"--to {end}: before --from {begin}")
+    report = account(site, time.time(), from_s, to_s)
+    for problem in report.problems:
+        print("".join(c if c.isprintable() else "?" for c in problem), file=sys.stderr)
+    counts = f"{report.new} new, {report.changed} changed, {report.unchanged} unchanged"
+    print(f"jobs that ended {_shown(report.from_s)} to {_shown(report.to_s)} UTC: {counts}", end="")
+    print(f"; {report.not_measured} not measured" if report.not_measured else "")
+    return 0
+
+
+def run_schedule(config: str | None) -> int:
+    """Account every night until told to stop.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    site = load_config(config_path(config))
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    schedule(site, time.time)
+    return 0
+
+
+def moment(text: str) -> int:
+    """Epoch seconds of `1795190300`, `2026-11-20` or `2026-11-20T14:00:05+01:00`; UTC without a zone.
+
+    Raises:
+        ConfigError: not a time.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r}: not a time: epoch seconds, or like 2026-11-20T14:00:05") from error
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+
+
+def _shown(at_s: int) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S}"

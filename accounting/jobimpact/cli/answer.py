@@ -1,0 +1,77 @@
+"""`jobimpact JOBID...`: finished jobs from the results alone, others from the nodes' own books."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from jobimpact.core.config import Config, config_path, load_config
+from jobimpact.results.read import Reader
+from jobimpact.results.record import JobResult
+
+__all__ = ["run", "wanted"]
+
+_STARTED_ANEW = frozenset({"REQUEUED", "PREEMPTED", "NODE_FAIL"})
+
+
+def run(words: list[str], config: str | None, *, as_json: bool) -> int:
+    """Answer for each job, in the order asked.
+
+    Returns:
+        0: all answered; 1: some are unknown.
+
+    Raises:
+        ConfigError, StoreError: nothing can be answered.
+    """
+    site = load_config(config_path(config))
+    reader = Reader(site.results)
+    try:
+        found = {job: _find(job, reader, site) for job in wanted(words)}
+    finally:
+        reader.close()
+    errors = [f"job {job}: unknown, or not yours" for job, results in found.items() if not results]
+    if as_json:
+        from jobimpact.report.json import dumps
+
+        print(dumps([one for results in found.values() for one in results], errors))
+    else:
+        _print_text(found)
+        for error in errors:
+            print(_plain(error), file=sys.stderr)
+        if reader.empty and errors:
+            print("nothing is accounted yet: `jobimpact account` has not run", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def wanted(words: list[str]) -> list[str]:
+    """The ids in the order given, once each. A step's id (`123.0`) asks for its job: steps are not metered."""
+    ids = (part.strip().partition(".")[0] for word in words for part in word.replace(",", " ").split())
+    return list(dict.fromkeys(filter(None, ids)))
+
+
+def _find(job: str, reader: Reader, site: Config) -> list[JobResult]:
+    results = reader.find(job)
+    if results and results[-1].state not in _STARTED_ANEW:
+        return results
+    from jobimpact.cli.live import live_results
+
+    after_s = results[-1].end_s if results else None
+    return results + live_results(results[-1].raw_id if results else job, site, after_s)
+
+
+def _print_text(found: dict[str, list[JobResult]]) -> None:
+    from jobimpact.report.text import group_text, job_text, method_text
+
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    blocks = []
+    for job, results in found.items():
+        if len({one.job_id for one in results}) > 1:
+            blocks.append(group_text(job, results, colour=colour))
+        else:
+            blocks += [job_text(one, colour=colour) for one in results]
+    methods = dict.fromkeys(method_text(one) for results in found.values() for one in results)
+    print("\n".join([*blocks, *methods]), end="")
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,81 @@
+"""Jobs that are not in the results yet: what the nodes' books say of them so far."""
+
+from __future__ import annotations
+
+import itertools
+import pwd
+
+from jobimpact.core.config import Config
+from jobimpact.core.records import JobEnergy, JobRecord, RunEnergy
+from jobimpact.core.units import NS
+from jobimpact.nightly import Accounts
+from jobimpact.results.record import JobResult
+
+__all__ = ["ENDED", "IN_PROGRESS", "live_results"]
+
+IN_PROGRESS = "in progress"
+ENDED = "ended, preliminary until the next accounting"
+
+
+def live_results(raw_id: str, site: Config, after_s: float | None = None) -> list[JobResult]:
+    """What is known of a job that has not been accounted for.
+
+    Args:
+        raw_id: what hooks and marks know the job by.
+        site: the configuration.
+        after_s: only incarnations that began after this, in epoch seconds.
+
+    Returns:
+        One result an incarnation, by start; none where no node knows the job.
+
+    Raises:
+        ConfigError: the inventory is wrong.
+        StoreError: the nodes' files cannot be read.
+    """
+    accounts = Accounts(site)
+    with accounts.energy as energy:
+        runs, unread = energy.runs_of(raw_id)
+    runs = [run for run in runs if after_s is None or run.start_s > after_s]
+    found = []
+    for _, same in itertools.groupby(sorted(runs, key=lambda run: run.restart), key=lambda run: run.restart):
+        incarnation = tuple(same)
+        record = _record(site.cluster, raw_id, incarnation, unread)
+        found.append(accounts.result_of(record, JobEnergy(incarnation, {})))
+    return found
+
+
+def _record(cluster: str, raw_id: str, runs: tuple[RunEnergy, ...], unread: list[str]) -> JobRecord:
+    """What a scheduler would say, as far as the marks carried it."""
+    ended = all(run.state != "open" for run in runs)
+    start_s = min(run.start_s for run in runs)
+    return JobRecord(
+        cluster=cluster,
+        raw_id=raw_id,
+        job_id=raw_id,
+        key=f"{raw_id}@{start_s}",
+        user=_user(runs),
+        account=None,
+        partition=None,
+        name="",
+        state=ENDED if ended else IN_PROGRESS,
+        exit_code=None,
+        submit_s=None,
+        start_s=start_s,
+        end_s=max(run.end_s or run.start_s for run in runs) if ended else None,
+        elapsed_s=max(run.elapsed_ns for run in runs) / NS,
+        nodes=tuple(run.node for run in runs),
+        cpus=sum(run.cpus or 0 for run in runs) or None,
+        mem_bytes=sum(run.mem_bytes or 0 for run in runs) or None,
+        gpus=sum(len(run.gpus) for run in runs),
+        raw={f"unread {number}": why for number, why in enumerate(unread)},
+    )
+
+
+def _user(runs: tuple[RunEnergy, ...]) -> str:
+    uid = next((run.uid for run in runs if run.uid is not None), None)
+    if uid is None:
+        return "unknown"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

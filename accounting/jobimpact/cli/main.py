@@ -1,0 +1,143 @@
+"""The `jobimpact` command. What a command needs is imported when it runs: an answer must not wait for the rest."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from jobimpact.core.errors import ConfigError, JobImpactError
+
+__all__ = ["main"]
+
+USAGE = 2
+UNREACHABLE = 3
+
+_HELP = """\
+usage: jobimpact JOBID...  [--json] [--config FILE]
+       jobimpact COMMAND ...
+
+What a job cost: energy, greenhouse gases, metals, primary energy.
+
+  jobimpact 123 124_4 125+1    jobs, tasks of arrays, parts of heterogeneous jobs
+  jobimpact 124                all of an array
+
+commands (each has --help):
+  account     put the jobs that ended into the results; twice changes nothing
+  schedule    do so every night
+  books       what the nodes measured, and who it belongs to
+  demo        run real jobs on this machine and say what they cost
+
+exit status: 0 all answered, 1 some jobs unknown, 2 wrong usage or configuration,
+3 a store or the scheduler cannot be reached
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit status: 0, 1 (some jobs unknown), 2 (usage, configuration), 3 (a store cannot be reached).
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has seen enough; nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except JobImpactError as error:
+        print(f"jobimpact: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, ConfigError) else UNREACHABLE
+    return status
+
+
+def _run(words: list[str]) -> int:
+    at = _first_word(words)
+    if at is None:
+        if "--version" in words:
+            print(f"jobimpact {version('jobimpact')}")
+            return 0
+        wanted = "-h" in words or "--help" in words
+        print(_HELP, end="", file=sys.stdout if wanted else sys.stderr)
+        return 0 if wanted else USAGE
+    command = _COMMANDS.get(words[at])
+    return _answer(words) if command is None else command(words[:at] + words[at + 1 :])
+
+
+def _first_word(words: list[str]) -> int | None:
+    """Where the first word is that is neither an option nor `--config`'s file."""
+    for index, word in enumerate(words):
+        if not word.startswith("-") and (index == 0 or words[index - 1] != "--config"):
+            return index
+    return None
+
+
+def _parser(name: str, text: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"jobimpact {name}".strip(), description=text, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="the configuration (default: $JOBIMPACT_CONFIG)")
+    return parser
+
+
+def _answer(words: list[str]) -> int:
+    parser = _parser("", "What jobs cost.")
+    parser.add_argument("jobs", nargs="+", metavar="JOBID", help="ids, parted by spaces or commas")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    given = parser.parse_args(words)
+    from jobimpact.cli import answer
+
+    return answer.run(given.jobs, given.config, as_json=given.json)
+
+
+def _account(words: list[str]) -> int:
+    parser = _parser(
+        "account", "Put the jobs that ended in a window into the results. Doing so twice changes nothing."
+    )
+    parser.add_argument("--from", dest="begin", metavar="TIME", help="epoch seconds or ISO 8601, UTC without a zone")
+    parser.add_argument("--to", dest="end", metavar="TIME", help="inclusive; default: now")
+    given = parser.parse_args(words)
+    from jobimpact.cli import account
+
+    return account.run(given.begin, given.end, given.config)
+
+
+def _schedule(words: list[str]) -> int:
+    given = _parser("schedule", "Account every night, at nightly.at.").parse_args(words)
+    from jobimpact.cli import account
+
+    return account.run_schedule(given.config)
+
+
+def _books(words: list[str]) -> int:
+    parser = _parser("books", "What each node measured = jobs + idle + system, and what is unknown.")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    given = parser.parse_args(words)
+    from jobimpact.cli import books
+
+    return books.run(given.config, as_json=given.json)
+
+
+def _demo(words: list[str]) -> int:
+    parser = _parser("demo", "Run real jobs on this machine, meter them, and say what they cost.")
+    parser.add_argument("--dir", default="demo", metavar="FOLDER", help="where to work (default: demo)")
+    given = parser.parse_args(words)
+    from jobimpact.cli import demo
+
+    return demo.run(Path(given.dir))
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "account": _account,
+    "schedule": _schedule,
+    "books": _books,
+    "demo": _demo,
+}

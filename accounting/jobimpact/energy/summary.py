@@ -1,0 +1,187 @@
+"""From what the nodes' books say of a job to what a report prints: joules, methods and coverage. Pure.
+
+Coverage is the part of the domain-seconds of a job for which its energy is known: a GPU that was metered for
+half of the run, or one of two GPUs that was not metered at all, is 0.5.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import msgspec
+
+from jobimpact.core.records import DomainEnergy, DomainKind, JobEnergy, JobRecord, RunEnergy
+from jobimpact.core.units import NS, joules, kwh
+
+__all__ = ["EnergySummary", "KindEnergy", "NodeDomain", "NodeEnergy", "summarise"]
+
+KINDS: tuple[DomainKind, ...] = get_args(DomainKind)
+_METER = {"cpu": "CPU", "dram": "DRAM", "gpu": "GPU"}
+
+
+class KindEnergy(msgspec.Struct, frozen=True):
+    """All a job's domains of one kind."""
+
+    energy_j: float | None
+    """None: unknown, and `reason` says why. Else the known part, of which `coverage` says how much it is."""
+    method: str | None
+    coverage: float
+    reason: str | None = None
+
+
+class NodeDomain(msgspec.Struct, frozen=True):
+    """One domain of one node."""
+
+    kind: DomainKind
+    energy_j: float | None
+    method: str
+    known_s: float
+    reason: str | None = None
+
+
+class NodeEnergy(msgspec.Struct, frozen=True):
+    """One node's part; without a run only `reason` is set."""
+
+    state: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    elapsed_s: float | None = None
+    domains: dict[str, NodeDomain] = msgspec.field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+class EnergySummary(msgspec.Struct, frozen=True):
+    """A job's energy."""
+
+    total_j: float | None
+    total_kwh: float | None
+    coverage: float
+    domains: dict[DomainKind, KindEnergy]
+    nodes: dict[str, NodeEnergy]
+    flags: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+def summarise(record: JobRecord, energy: JobEnergy) -> EnergySummary:
+    """Sum a job's energies, and say of each sum what it lacks.
+
+    Args:
+        record: the scheduler's words: how long the job ran, and what it held.
+        energy: what the nodes' books say.
+
+    Returns:
+        Joules and kWh; `total_j` is None where nothing was measured, and 0 for a job that never started.
+    """
+    if record.start_s is None and not energy.runs:
+        nothing = dict.fromkeys(KINDS, KindEnergy(0.0, "never started", 1.0))
+        return EnergySummary(0.0, 0.0, 1.0, nothing, {}, ("never started",))
+    tallies = {kind: _Tally(kind, record, energy) for kind in KINDS}
+    domains = {kind: tally.energy() for kind, tally in tallies.items()}
+    known = [tally for tally in tallies.values() if tally.known_ns]
+    total_j = joules(sum(tally.uj for tally in known)) if known else None
+    # A kind that no node of the job has a meter for (DRAM on many machines) is told in words, not as a gap.
+    expected = [tally for tally in tallies.values() if tally.metered or tally.kind != "dram"]
+    expected_ns = sum(tally.expected_ns for tally in expected)
+    return EnergySummary(
+        total_j=total_j,
+        total_kwh=None if total_j is None else kwh(total_j),
+        coverage=_ratio(sum(tally.known_ns for tally in expected), expected_ns),
+        domains=domains,
+        nodes=_nodes(energy),
+        flags=_flags(energy, domains, total_j),
+        reason=None if known else _why_nothing(record, energy, domains),
+    )
+
+
+class _Tally:
+    """What is known of one kind, of what there is to know."""
+
+    def __init__(self, kind: DomainKind, record: JobRecord, energy: JobEnergy) -> None:
+        self.kind = kind
+        self.uj = self.known_ns = self.expected_ns = self.held = 0
+        self.metered = False
+        self.methods: set[str] = set()
+        self.reasons: dict[str, None] = {}
+        for run in energy.runs:
+            self._add(run)
+        self._miss(record, energy)
+
+    def _add(self, run: RunEnergy) -> None:
+        mine = [one for one in run.domains if one.kind == self.kind]
+        held = max(len(mine), len(run.gpus)) if self.kind == "gpu" else max(len(mine), 1)
+        self.held += held
+        self.expected_ns += held * run.elapsed_ns
+        self.metered = self.metered or bool(mine)
+        for one in mine:
+            if one.known_ns:
+                self.uj += one.uj
+                self.known_ns += min(one.known_ns, run.elapsed_ns)
+                self.methods.add(one.method)
+            else:
+                self.reasons[f"{one.domain} of {run.node}: {one.reason or 'never read in this run'}"] = None
+        if held > len(mine):
+            self.reasons[f"no {_METER[self.kind]} meter on {run.node}"] = None
+
+    def _miss(self, record: JobRecord, energy: JobEnergy) -> None:
+        """Count a node without a run as if it held what the others do on average."""
+        if not energy.missing:
+            return
+        each = max(self.held / len(energy.runs), 0.0) if energy.runs else self._guess(record)
+        self.expected_ns += round(each * len(energy.missing) * (record.elapsed_s or 0.0) * NS)
+        self.held += round(each * len(energy.missing))
+        for node, why in energy.missing.items():
+            self.reasons[f"{node}: {why}"] = None
+
+    def _guess(self, record: JobRecord) -> float:
+        if self.kind != "gpu":
+            return 1.0
+        return 1.0 if record.gpus is None else record.gpus / max(len(record.nodes), 1)
+
+    def energy(self) -> KindEnergy:
+        """The sum, or why there is none."""
+        if self.kind == "gpu" and not self.held:
+            return KindEnergy(0.0, "none held", 1.0)
+        if not self.known_ns:
+            return KindEnergy(None, None, 0.0, "; ".join(self.reasons) or "never read in this run")
+        coverage = _ratio(self.known_ns, self.expected_ns)
+        return KindEnergy(joules(self.uj), "+".join(sorted(self.methods)), coverage, "; ".join(self.reasons) or None)
+
+
+def _ratio(known: int, expected: int) -> float:
+    return min(known / expected, 1.0) if expected else 0.0
+
+
+def _nodes(energy: JobEnergy) -> dict[str, NodeEnergy]:
+    nodes = {}
+    for run in energy.runs:
+        nodes[run.node] = NodeEnergy(
+            run.state,
+            run.start_s,
+            run.end_s,
+            run.elapsed_ns / NS,
+            {one.domain: _domain(one) for one in run.domains},
+            run.flags,
+        )
+    return nodes | {node: NodeEnergy(reason=why) for node, why in energy.missing.items()}
+
+
+def _domain(one: DomainEnergy) -> NodeDomain:
+    energy_j = joules(one.uj) if one.known_ns else None
+    return NodeDomain(one.kind, energy_j, one.method, one.known_ns / NS, one.reason)
+
+
+def _flags(energy: JobEnergy, domains: dict[DomainKind, KindEnergy], total_j: float | None) -> tuple[str, ...]:
+    flags = [f"{run.node}: {flag}" for run in energy.runs for flag in run.flags]
+    flags += [f"{run.node}: its run is still open" for run in energy.runs if run.state == "open"]
+    if total_j is not None:
+        flags += [f"{_METER[k]} not in the total: {one.reason}" for k, one in domains.items() if one.energy_j is None]
+    return tuple(dict.fromkeys(flags))
+
+
+def _why_nothing(record: JobRecord, energy: JobEnergy, domains: dict[DomainKind, KindEnergy]) -> str:
+    if not record.nodes and not energy.runs:
+        return "the scheduler's record names no node"
+    if energy.missing:
+        return "; ".join(f"{node}: {why}" for node, why in energy.missing.items())
+    return "; ".join(dict.fromkeys(one.reason for one in domains.values() if one.reason))

@@ -1,0 +1,102 @@
+"""The reader of the results: plain sqlite3, read-only, and quick to start."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobimpact.core.errors import SchemaTooNewError, StoreError
+from jobimpact.results.record import JSON_COLUMNS, SCHEMA, JobResult, database_path
+
+__all__ = ["Reader"]
+
+_NAMES = tuple(field.name for field in msgspec.structs.fields(JobResult))
+# Each word a user may know a job by, one index each. A raw id that is a task's or a part's own is never shown
+# to users, but hooks and logs carry it.
+_FIND = " UNION ".join(
+    f"SELECT {', '.join(_NAMES)} FROM job_result WHERE {column} = :id"  # noqa: S608 (our own names)
+    for column in ("job_id", "raw_id", "array_id", "het_id")
+)
+
+
+class Reader:
+    """Answers from a results database; one that is not there yet has no rows.
+
+    Raises:
+        SchemaTooNewError: a newer release wrote it.
+        StoreError: it cannot be read, or is not such a database.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._path = Path(database_path(url))
+        self._db: sqlite3.Connection | None = None
+        if not self._path.parent.is_dir():
+            raise StoreError(f"{self._path}: no such folder")
+        if self._path.exists():
+            with self._errors():
+                self._db = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0)
+                self._check(self._db)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was ever accounted here."""
+        return self._db is None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._db is not None:
+            self._db.close()
+
+    def find(self, job: str) -> list[JobResult]:
+        """Every incarnation of a job, every task of an array, every part of a heterogeneous job; by start.
+
+        Args:
+            job: `6`, `6_3`, `10+1`, or a raw id.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        if self._db is None:
+            return []
+        with self._errors():
+            rows = self._db.execute(_FIND, {"id": job}).fetchall()
+            found = [_result(dict(zip(_NAMES, row, strict=True))) for row in rows]
+        return sorted(_narrowed(job, found), key=lambda one: (_order(one.job_id), one.submit_s or 0))
+
+    def _check(self, db: sqlite3.Connection) -> None:
+        found = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if found > SCHEMA:
+            raise SchemaTooNewError(
+                f"{self._path}: written by a newer release (schema {found}, this one knows {SCHEMA})"
+            )
+        if found == 0:
+            raise StoreError(f"{self._path}: not a database of results")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
+            raise StoreError(f"{self._path}: {error}") from error
+
+
+def _narrowed(job: str, found: list[JobResult]) -> list[JobResult]:
+    """A raw id counts only where nobody is shown it: the last task of array 6 has the raw id 6 as well."""
+    shown = [one for one in found if one.job_id == job or one.job_id.startswith((f"{job}_", f"{job}+"))]
+    return shown or found
+
+
+def _order(job_id: str) -> tuple[int, str]:
+    tail = job_id.replace("+", "_").rpartition("_")[2]
+    return (int(tail), job_id) if tail.isascii() and tail.isdigit() else (0, job_id)
+
+
+def _result(row: dict[str, Any]) -> JobResult:
+    for name in JSON_COLUMNS:
+        row[name] = msgspec.json.decode(row[name])
+    return msgspec.convert(row, JobResult)

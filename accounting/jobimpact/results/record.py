@@ -1,0 +1,87 @@
+"""One row of the results, as both the writer and the reader know it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+from jobimpact.core.records import JobRecord
+
+__all__ = ["JSON_COLUMNS", "SCHEMA", "JobResult", "array_of", "database_path", "digest", "het_of"]
+
+SCHEMA = 1
+"""The version of the results' tables."""
+
+Json = dict[str, Any]
+
+JSON_COLUMNS = ("nodes", "energy", "impacts", "factors", "inventory", "warnings", "raw")
+
+_ARRAY = re.compile(r"(\d+)_", re.ASCII)
+_HET = re.compile(r"(\d+)\+\d", re.ASCII)
+
+
+class JobResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A job, its energy and its impacts. Times are epoch seconds, UTC."""
+
+    cluster: str
+    key: str
+    raw_id: str
+    job_id: str
+    user: str
+    account: str | None
+    partition: str | None
+    name: str
+    state: str
+    exit_code: str | None
+    submit_s: int | None
+    start_s: float | None
+    end_s: float | None
+    elapsed_s: float | None
+    nodes: tuple[str, ...]
+    cpus: int | None
+    mem_bytes: int | None
+    gpus: int | None
+    energy_j: float | None
+    """The total, again, to be searched and summed."""
+    coverage: float
+    energy: Json
+    impacts: Json
+    factors: Json
+    inventory: Json
+    warnings: tuple[str, ...]
+    raw: dict[str, str]
+    accounted_s: float | None = None
+    """When this revision was written; None: it is not in the results, it was put together just now."""
+    revision: int = 0
+
+    @classmethod
+    def of(cls, record: JobRecord, **found: Any) -> JobResult:
+        """A record with what was found out about it."""
+        return cls(**msgspec.structs.asdict(record), **found)
+
+
+def array_of(job_id: str) -> str | None:
+    """The array that `6_3` is a task of."""
+    match = _ARRAY.match(job_id)
+    return match[1] if match else None
+
+
+def het_of(job_id: str) -> str | None:
+    """The leader of the heterogeneous job that `10+1` is a part of."""
+    match = _HET.match(job_id)
+    return match[1] if match else None
+
+
+def digest(result: JobResult) -> str:
+    """A word that changes when anything in the row does, its revision and time of writing apart."""
+    content = msgspec.structs.asdict(result)
+    del content["accounted_s"], content["revision"]
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+def database_path(url: str) -> str:
+    """The file of a `sqlite:///` URL."""
+    return url.removeprefix("sqlite:///").partition("?")[0]

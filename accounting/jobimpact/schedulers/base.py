@@ -1,0 +1,50 @@
+"""What every scheduler adapter offers, and what it hands over."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+import msgspec
+from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
+
+from jobimpact.core.errors import RecordError
+from jobimpact.core.records import JobRecord
+
+__all__ = ["Finished", "JobSource", "expand_nodes"]
+
+_NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z", re.ASCII)
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The jobs that ended in a window, and the rows that could not be read (each error names its row)."""
+
+    records: tuple[JobRecord, ...]
+    problems: tuple[RecordError, ...]
+
+
+class JobSource(Protocol):
+    """Where job records come from."""
+
+    def finished(self, from_s: int, to_s: int) -> Finished:
+        """Jobs whose end lies in [from_s, to_s], both in epoch seconds and inclusive.
+
+        Raises:
+            SchedulerError: the scheduler did not answer; its own words are in the message.
+        """
+
+
+def expand_nodes(text: str) -> tuple[str, ...]:
+    """`node[03-04],login1` as names, in the scheduler's order.
+
+    Raises:
+        RecordError: not a list of node names.
+    """
+    try:
+        names = tuple(NodeSet(text, resolver=RESOLVER_NOGROUP)) if text else ()
+    except NodeSetException as error:
+        raise RecordError(f"node list {text!r:.80}: {error}") from error
+    bad = next((name for name in names if not _NODE.match(name)), None)
+    if bad is not None:
+        raise RecordError(f"node list {text!r:.80}: {bad!r:.80} is not a node's name")
+    return names

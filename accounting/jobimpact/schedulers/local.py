@@ -1,0 +1,107 @@
+"""Records from a JSON Lines file: what stands in for a scheduler on a machine without one.
+
+One object a line. A later line with the same `id` and `submit` replaces the earlier one, so a writer only ever
+appends (a job's start, then the same job with its end). Times are epoch seconds, UTC:
+
+    {"id": "1", "user": "alice", "name": "train", "state": "COMPLETED", "exit_code": "0:0",
+     "submit": 1795190300, "start": 1795190301.2, "end": 1795190309.3,
+     "nodes": ["node01"], "cpus": 4, "mem_bytes": 1073741824, "gpus": 1}
+
+`account` and `partition` may be added; `start`, `end`, `exit_code`, `cpus`, `mem_bytes` and `gpus` may be left
+out or null; `nodes` may be a host list in one string (`node[01-02]`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from jobimpact.core.errors import RecordError, SchedulerError
+from jobimpact.core.records import JobRecord
+from jobimpact.schedulers.base import Finished, expand_nodes
+
+__all__ = ["LocalRecords"]
+
+Text = Annotated[str, Meta(min_length=1)]
+Seconds = Annotated[float, Meta(ge=0, lt=1e11)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class _Line(Struct, frozen=True, forbid_unknown_fields=True):
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")]
+    user: Text
+    name: str
+    state: Text
+    submit: Seconds
+    account: str | None = None
+    partition: str | None = None
+    exit_code: str | None = None
+    start: Seconds | None = None
+    end: Seconds | None = None
+    nodes: list[str] | str = ""
+    cpus: Count | None = None
+    mem_bytes: Count | None = None
+    gpus: Count | None = None
+
+
+class LocalRecords:
+    """The records of one file."""
+
+    def __init__(self, path: Path, cluster: str) -> None:
+        self._path = path
+        self._cluster = cluster
+
+    def finished(self, from_s: int, to_s: int) -> Finished:
+        """Jobs whose end lies in [from_s, to_s].
+
+        Raises:
+            SchedulerError: the file cannot be read.
+        """
+        try:
+            lines = self._path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise SchedulerError(f"{self._path}: {error.strerror}") from error
+        records: dict[str, JobRecord] = {}
+        problems = []
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = self._record(line)
+            except (RecordError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+                problems.append(RecordError(f"{self._path}:{number}: {error}"))
+            else:
+                records[record.key] = record
+        inside = tuple(r for r in records.values() if r.end_s is not None and from_s <= r.end_s <= to_s)
+        return Finished(inside, tuple(problems))
+
+    def _record(self, line: bytes) -> JobRecord:
+        found = msgspec.json.decode(line, type=_Line)
+        if found.start is not None and found.end is not None and found.end < found.start:
+            raise RecordError(f"job {found.id} ends at {found.end}, before its start at {found.start}")
+        nodes = found.nodes if isinstance(found.nodes, str) else ",".join(found.nodes)
+        submit_s = int(found.submit)
+        return JobRecord(
+            cluster=self._cluster,
+            raw_id=found.id,
+            job_id=found.id,
+            key=f"{found.id}@{submit_s}",
+            user=found.user,
+            account=found.account,
+            partition=found.partition,
+            name=found.name,
+            state=found.state,
+            exit_code=found.exit_code,
+            submit_s=submit_s,
+            start_s=found.start,
+            end_s=found.end,
+            elapsed_s=None if found.start is None or found.end is None else found.end - found.start,
+            nodes=expand_nodes(nodes),
+            cpus=found.cpus,
+            mem_bytes=found.mem_bytes,
+            gpus=found.gpus,
+            raw={"line": line.decode(errors="replace")},
+        )
