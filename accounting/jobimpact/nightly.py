@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
@@ -118,7 +119,7 @@ def account(config: Config, now_s: float, from_s: int | None = None, to_s: int |
 
 
 def _window(config: Config, results: Results, now_s: float, from_s: int | None, to_s: int | None) -> tuple[int, int]:
-    end_s = int(now_s) if to_s is None else to_s
+    end_s = math.ceil(now_s) if to_s is None else to_s
     if from_s is not None:
         return from_s, end_s
     look_back_s = int(now_s) - config.nightly.look_back_days * DAY_S

@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from jobimpact.core.errors import ConfigError, JobImpactError
@@ -65,6 +64,8 @@ def _run(words: list[str]) -> int:
     at = _first_word(words)
     if at is None:
         if "--version" in words:
+            from importlib.metadata import version  # a third of an answer's time
+
             print(f"jobimpact {version('jobimpact')}")
             return 0
         wanted = "-h" in words or "--help" in words

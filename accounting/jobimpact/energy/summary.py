@@ -16,6 +16,7 @@ from jobimpact.core.units import NS, joules, kwh
 __all__ = ["EnergySummary", "KindEnergy", "NodeDomain", "NodeEnergy", "summarise"]
 
 KINDS: tuple[DomainKind, ...] = get_args(DomainKind)
+NEVER_READ = "never read in this run"
 _METER = {"cpu": "CPU", "dram": "DRAM", "gpu": "GPU"}
 
 
@@ -119,7 +120,7 @@ class _Tally:
                 self.known_ns += min(one.known_ns, run.elapsed_ns)
                 self.methods.add(one.method)
             else:
-                self.reasons[f"{one.domain} of {run.node}: {one.reason or 'never read in this run'}"] = None
+                self.reasons[f"{one.domain} of {run.node}: {one.reason or NEVER_READ}"] = None
         if held > len(mine):
             self.reasons[f"no {_METER[self.kind]} meter on {run.node}"] = None
 
@@ -143,7 +144,7 @@ class _Tally:
         if self.kind == "gpu" and not self.held:
             return KindEnergy(0.0, "none held", 1.0)
         if not self.known_ns:
-            return KindEnergy(None, None, 0.0, "; ".join(self.reasons) or "never read in this run")
+            return KindEnergy(None, None, 0.0, "; ".join(self.reasons) or NEVER_READ)
         coverage = _ratio(self.known_ns, self.expected_ns)
         return KindEnergy(joules(self.uj), "+".join(sorted(self.methods)), coverage, "; ".join(self.reasons) or None)
 
@@ -167,8 +168,10 @@ def _nodes(energy: JobEnergy) -> dict[str, NodeEnergy]:
 
 
 def _domain(one: DomainEnergy) -> NodeDomain:
-    energy_j = joules(one.uj) if one.known_ns else None
-    return NodeDomain(one.kind, energy_j, one.method, one.known_ns / NS, one.reason)
+    known_s = one.known_ns / NS
+    if not one.known_ns:
+        return NodeDomain(one.kind, None, one.method, known_s, one.reason or NEVER_READ)
+    return NodeDomain(one.kind, joules(one.uj), one.method, known_s)
 
 
 def _flags(energy: JobEnergy, domains: dict[DomainKind, KindEnergy], total_j: float | None) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def _lead(one: JobResult) -> Iterator[str]:
         yield "  So far, from the nodes' books; final after the next accounting."
     if one.energy_j is not None and one.coverage < 1:
         known = percent(one.coverage)
-        yield from _wrapped(f"Incomplete: meters covered {known} of what this job held; the rest is not in the sum.")
+        yield from _wrapped(f"Incomplete: meters covered {known} of what it held; the rest is not in the sum.")
 
 
 def _energy(one: JobResult) -> Iterator[str]:

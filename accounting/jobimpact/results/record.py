@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Any
 
@@ -10,7 +9,7 @@ import msgspec
 
 from jobimpact.core.records import JobRecord
 
-__all__ = ["JSON_COLUMNS", "SCHEMA", "JobResult", "array_of", "database_path", "digest", "het_of"]
+__all__ = ["JSON_COLUMNS", "SCHEMA", "JobResult", "array_of", "database_path", "het_of"]
 
 SCHEMA = 1
 """The version of the results' tables."""
@@ -73,13 +72,6 @@ def het_of(job_id: str) -> str | None:
     """The leader of the heterogeneous job that `10+1` is a part of."""
     match = _HET.match(job_id)
     return match[1] if match else None
-
-
-def digest(result: JobResult) -> str:
-    """A word that changes when anything in the row does, its revision and time of writing apart."""
-    content = msgspec.structs.asdict(result)
-    del content["accounted_s"], content["revision"]
-    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 
 def database_path(url: str) -> str:

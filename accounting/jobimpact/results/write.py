@@ -6,6 +6,7 @@ twice, leave the same rows and the same revisions. Nothing is ever deleted.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
-from jobimpact.results.record import JSON_COLUMNS, SCHEMA, JobResult, array_of, database_path, digest, het_of
+from jobimpact.results.record import JSON_COLUMNS, SCHEMA, JobResult, array_of, database_path, het_of
 
 __all__ = ["Counts", "Results"]
 
@@ -145,8 +146,15 @@ def _row(result: JobResult, now_s: float) -> dict[str, Any]:
     row = msgspec.structs.asdict(result)
     for name in JSON_COLUMNS:
         row[name] = msgspec.json.encode(row[name]).decode()
-    more = {"array_id": array_of(result.job_id), "het_id": het_of(result.job_id), "digest": digest(result)}
+    more = {"array_id": array_of(result.job_id), "het_id": het_of(result.job_id), "digest": _digest(result)}
     return row | more | {"revision": 1, "accounted_s": now_s}
+
+
+def _digest(result: JobResult) -> str:
+    """A word that changes when anything in the row does, its revision and time of writing apart."""
+    content = msgspec.structs.asdict(result)
+    del content["accounted_s"], content["revision"]
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 
 def _engine(url: str) -> Engine:

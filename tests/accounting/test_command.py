@@ -1,0 +1,284 @@
+"""`jobimpact` as a user meets it: answers, exit codes, and no tracebacks."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.accounting.world import T0, World, batch
+
+from jobimpact.cli.account import moment
+from jobimpact.cli.main import main
+from jobimpact.core.errors import ConfigError
+from jobimpact.nightly import account
+
+NOW = T0 + 1000.0
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A site with one measured job on node01."""
+    site = World(tmp_path)
+    batch(site, ["1"])
+    return site
+
+
+def ask(world: World, *words: str) -> int:
+    return main([*words, "--config", str(world.config_file)])
+
+
+def answer(world: World, capsys: Captured, *words: str) -> tuple[int, dict[str, Any]]:
+    status = ask(world, *words, "--json")
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_a_finished_job_in_json(world: World, capsys: Captured) -> None:
+    """Schema 1: energy by domain with method and coverage, three indicators, factors, inventory, revision."""
+    account(world.config, NOW)
+    status, said = answer(world, capsys, "1")
+    assert (status, said["schema"], said["errors"]) == (0, 1, [])
+    [job] = said["jobs"]
+    assert (job["job"], job["user"], job["state"], job["revision"]) == ("1", "alice", "COMPLETED", 1)
+    assert (job["start"], job["end"]) == ("2026-11-20T15:58:20Z", "2026-11-20T16:00:00Z")
+    assert job["energy"]["total_j"] == 5000
+    assert job["energy"]["total_kwh"] == pytest.approx(5000 / 3.6e6)
+    assert job["energy"]["domains"]["cpu"] == {"energy_j": 5000, "method": "counter", "coverage": 1.0}
+    assert job["energy"]["domains"]["dram"]["energy_j"] is None
+    assert job["energy"]["nodes"]["node01"]["domains"]["package-0"]["known_s"] == 100
+    gwp = job["impacts"]["gwp_kgco2e"]
+    assert gwp["use"]["central"] == pytest.approx(5000 / 3.6e6 * 0.04418 * 1.3)
+    assert gwp["total"]["central"] == pytest.approx(gwp["use"]["central"] + gwp["embodied"]["central"])
+    assert (job["factors"]["zone"], job["factors"]["pue"]) == ("FRA", 1.3)
+    assert job["inventory"]["version"] == "2026-11"
+
+
+def no_null_without_a_reason(found: Any, where: str = "") -> list[str]:
+    """Energies and impacts that are null in an object that gives no reason."""
+    bad: list[str] = []
+    if isinstance(found, dict):
+        nulls = {"use", "embodied", "total", "energy_j", "total_j"} & {k for k, v in found.items() if v is None}
+        if nulls and not found.get("reason"):
+            bad.append(f"{where}: {nulls}")
+        for key, value in found.items():
+            bad += no_null_without_a_reason(value, f"{where}.{key}")
+    return bad
+
+
+def test_null_never_comes_without_a_reason(world: World, capsys: Captured) -> None:
+    """Measured, half measured, not measured, not in the inventory, in progress."""
+    node = world.node("node02")
+    node.domain()
+    node.domain("dram-0", "dram", reason="EIO")
+    node.charge(node.run("2"))
+    node.run("4", start=500, end=None)
+    world.say("2", nodes=["node02", "node01"])
+    world.say("3", nodes=["elsewhere"])
+    account(world.config, NOW)
+    _, said = answer(world, capsys, "1", "2", "3", "4")
+    assert len(said["jobs"]) == 4
+    for job in said["jobs"]:
+        assert no_null_without_a_reason(job["energy"]) == []
+        assert no_null_without_a_reason(job["impacts"]) == []
+
+
+def test_ids_after_an_unknown_one_are_still_answered(world: World, capsys: Captured) -> None:
+    """By spaces or commas; the unknown one costs exit status 1 and one line."""
+    account(world.config, NOW)
+    assert ask(world, "99,1", "1.0") == 1
+    said = capsys.readouterr()
+    assert said.err == "job 99: unknown, or not yours\n"
+    assert said.out.count("job 1  COMPLETED") == 1
+
+
+def test_a_job_that_runs_is_in_progress(world: World, capsys: Captured) -> None:
+    """From the node's books, with its energy so far; without `account` having run."""
+    node = world.node()
+    node.charge(node.run("7", start=10, end=None), joules=123, known_s=50)
+    status, said = answer(world, capsys, "7")
+    [job] = said["jobs"]
+    assert (status, job["state"], job["end"], job["accounted_at"]) == (0, "in progress", None, None)
+    assert job["energy"]["total_j"] == 123
+    assert job["impacts"]["gwp_kgco2e"]["total"]["central"] > 0
+
+
+def test_a_job_that_ended_is_preliminary_until_it_is_accounted(world: World, capsys: Captured) -> None:
+    """It says so."""
+    _, said = answer(world, capsys, "1")
+    assert said["jobs"][0]["state"] == "ended, preliminary until the next accounting"
+
+
+def test_a_requeued_job_shows_the_run_that_is_on_now_too(world: World, capsys: Captured) -> None:
+    """The first incarnation from the results, the second from the node."""
+    world.say("1", state="REQUEUED")
+    account(world.config, NOW)
+    node = world.node()
+    node.charge(node.run("1", start=300, end=None, restart=1), joules=7, known_s=50)
+    _, said = answer(world, capsys, "1")
+    assert [(job["state"], job["energy"]["total_j"]) for job in said["jobs"]] == [
+        ("REQUEUED", 5000),
+        ("in progress", 7),
+    ]
+
+
+def test_a_failed_run_leads_with_what_it_wasted(world: World, capsys: Captured) -> None:
+    """5 kJ are visible, and named before anything else."""
+    world.say("1", state="FAILED", exit_code="1:0")
+    account(world.config, NOW)
+    ask(world, "1")
+    said = capsys.readouterr().out
+    assert "5.00 kJ (0.00139 kWh) spent on a run that failed." in said
+    assert said.index("spent on") < said.index("Energy") < said.index("Impact") < said.index("Method")
+
+
+def test_coverage_below_all_is_said_in_words(world: World, capsys: Captured) -> None:
+    """A reader of the text alone learns that half is missing."""
+    world.say("1", nodes=["node01", "node02"])
+    account(world.config, NOW)
+    ask(world, "1")
+    assert "Incomplete: meters covered 50 % of what it held" in capsys.readouterr().out
+
+
+def test_an_array_is_a_table_with_its_sum(world: World, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line a task; what failed is summed."""
+    world.say("6_0")
+    world.say("6_1", state="FAILED")
+    world.node().measured("6_0")
+    world.node().measured("6_1", joules=1000)
+    account(world.config, NOW)
+    assert ask(world, "6") == 0
+    said = capsys.readouterr().out
+    assert "job 6: 2 parts" in said
+    assert "1.00 kJ of it went into 1 part" in said
+    assert "6.00 kJ" in said
+
+
+def test_every_line_fits_80_columns(world: World, capsys: Captured) -> None:
+    """Long names, many nodes, long reasons."""
+    world.say("2", name="n" * 300, nodes=[f"a-very-long-node-name-{n}" for n in range(40)], account="x" * 90)
+    account(world.config, NOW)
+    ask(world, "1", "2")
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+    # Words of a user that cannot be broken are all that may be longer.
+
+
+def test_hostile_names_reach_no_terminal(world: World, capsys: Captured) -> None:
+    """No escape, no control character, no turned direction in the text; JSON keeps the name, escaped."""
+    name = "a\x1b]0;owned\x07b\x1b[31mc\r\x00\u202ed\ne"
+    world.say("1", name=name, user="al\x1b[2Jice", account="\x9b31m")
+    account(world.config, NOW)
+    ask(world, "1", "\x1b[31m9")
+    said = capsys.readouterr()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", said.out + said.err)
+    assert "  abcd e\n" in said.out
+    assert ask(world, "1", "--json") == 0
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert json.loads(out)["jobs"][0]["name"] == name
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["1", "--colour"], ["account", "7"], ["account", "--from", "soon"]])
+def test_wrong_usage_is_exit_2(world: World, capsys: Captured, words: list[str]) -> None:
+    """With a word of help, and no traceback."""
+    try:
+        status = ask(world, *words)
+    except SystemExit as stopped:
+        status = int(stopped.code or 0)
+    assert status == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_wrong_configuration_is_exit_2(world: World, capsys: Captured) -> None:
+    """One line, with file and key."""
+    world.config_file.write_text("clutser: lab\n")
+    assert ask(world, "1") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "clutser: unknown key" in said
+
+
+@pytest.mark.parametrize("how", ["corrupt", "newer", "no folder"])
+def test_results_that_cannot_be_read_are_exit_3(world: World, capsys: Captured, how: str) -> None:
+    """One line, and no traceback."""
+    account(world.config, NOW)
+    if how == "corrupt":
+        world.results.write_bytes(b"garbage" * 1000)
+    elif how == "newer":
+        subprocess.run(["sqlite3", world.results, "PRAGMA user_version = 9"], check=False)
+        import sqlite3
+
+        with sqlite3.connect(world.results) as db:
+            db.execute("PRAGMA user_version = 9")
+    else:
+        world.config_file.write_text(world.config_file.read_text().replace("///results.db", "///gone/results.db"))
+    assert ask(world, "1") == 3
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_scheduler_that_does_not_answer_is_exit_3(world: World, capsys: Captured) -> None:
+    """`account` says which."""
+    (world.folder / "jobs.jsonl").unlink()
+    assert ask(world, "account") == 3
+    assert "jobs.jsonl" in capsys.readouterr().err
+
+
+def test_account_says_what_it_did(world: World, capsys: Captured) -> None:
+    """Twice: new, then unchanged."""
+    window = ("--from", "2026-11-20", "--to", "2026-11-20T23:59:59Z")
+    assert ask(world, "account", *window) == 0
+    assert ask(world, "account", *window) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "1 new, 0 changed, 0 unchanged" in first
+    assert "0 new, 0 changed, 1 unchanged" in second
+
+
+def test_books_balance_or_say_so(world: World, capsys: Captured) -> None:
+    """Exit 0 with a difference of 0; 1 and a loud line otherwise."""
+    assert ask(world, "books") == 0
+    assert "measured = jobs + idle + system" in capsys.readouterr().out
+    world.node().db.execute("UPDATE domain SET measured_uj = measured_uj + 1")
+    assert ask(world, "books", "--json") == 1
+    [line] = json.loads(capsys.readouterr().out)["books"]
+    assert (line["measured_uj"], line["jobs_uj"], line["difference_uj"]) == (5_000_000_001, 5_000_000_000, 1)
+    assert ask(world, "books") == 1
+    said = capsys.readouterr().out
+    assert "DO NOT BALANCE" in said
+    assert "0.000001" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1795190300", T0),
+        ("2026-11-20T15:58:20", T0),
+        ("2026-11-20T16:58:20+01:00", T0),
+        ("2026-11-20", T0 - 15 * 3600 - 58 * 60 - 20),
+    ],
+)
+def test_times_as_people_write_them(text: str, expected: int) -> None:
+    """UTC where no zone is given, whatever the machine's is."""
+    assert moment(text) == expected
+
+
+def test_a_time_that_is_none_is_told() -> None:
+    """With how one looks."""
+    with pytest.raises(ConfigError, match="'soon': not a time"):
+        moment("soon")
+
+
+def test_a_finished_job_is_answered_without_heavy_imports(world: World) -> None:
+    """No SQLAlchemy, no APScheduler, no ClusterShell, no scheduler: they cost more than the answer."""
+    account(world.config, NOW)
+    code = (
+        "import sys; from jobimpact.cli.main import main; "
+        f"status = main(['1', '--config', {str(world.config_file)!r}]); "
+        "heavy = {'sqlalchemy', 'apscheduler', 'ClusterShell', 'asyncio', 'jobimpact.nightly'} & set(sys.modules); "
+        "print(sorted(heavy), status, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[] 0\n"

@@ -1,0 +1,189 @@
+"""Nights: run twice, at once, late, and with everything that can be missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.accounting.world import CONFIG, INVENTORY, T0, World, batch
+
+from jobimpact.core.errors import ConfigError, SchedulerError, StoreError
+from jobimpact.nightly import NightReport, account, night
+from jobimpact.results.read import Reader
+from jobimpact.results.record import JobResult
+
+NOW = T0 + 1000.0
+
+
+def counts(report: NightReport) -> tuple[int, int, int]:
+    return report.new, report.changed, report.unchanged
+
+
+def one(world: World, job: str = "1") -> JobResult:
+    reader = Reader(world.config.results)
+    [found] = reader.find(job)
+    reader.close()
+    return found
+
+
+def test_a_night_twice_changes_nothing(tmp_path: Path) -> None:
+    """Not a revision, not a digest."""
+    world = World(tmp_path)
+    batch(world, ["1", "2", "3"])
+    assert counts(account(world.config, NOW)) == (3, 0, 0)
+    before = world.rows()
+    assert counts(account(world.config, NOW + 60)) == (0, 0, 3)
+    assert world.rows() == before
+
+
+def test_only_what_changed_is_touched(tmp_path: Path) -> None:
+    """A late record is new, a moved end is a change, and the third row stays."""
+    world = World(tmp_path)
+    batch(world, ["1", "2"])
+    account(world.config, NOW)
+    before = world.rows()
+    world.say("2", end=T0 + 130, state="REQUEUED")
+    batch(world, ["3"])
+    assert counts(account(world.config, NOW + 60)) == (1, 1, 1)
+    after = world.rows()
+    assert {key: rev for key, (rev, _) in after.items()} == {f"1@{T0}": 1, f"2@{T0}": 2, f"3@{T0}": 1}
+    assert after[f"1@{T0}"] == before[f"1@{T0}"]
+
+
+def test_late_energy_updates_its_row(tmp_path: Path) -> None:
+    """Accounted before the node's file was there, measured the night after."""
+    world = World(tmp_path)
+    world.say()
+    assert account(world.config, NOW).not_measured == 1
+    assert one(world).energy_j is None
+    world.node().measured()
+    assert counts(account(world.config, NOW + 60)) == (0, 1, 0)
+    assert (one(world).energy_j, one(world).revision) == (5000.0, 2)
+
+
+NIGHT = """
+import sys
+from pathlib import Path
+from jobimpact.core.config import load_config
+from jobimpact.nightly import account
+print(account(load_config(Path(sys.argv[1])), float(sys.argv[2])).new)
+"""
+
+
+def test_two_nights_at_once_write_each_row_once(tmp_path: Path) -> None:
+    """Four real processes over the same 300 jobs: every row new exactly once, all at revision 1."""
+    world = World(tmp_path)
+    batch(world, [str(number) for number in range(300)])
+    command = [sys.executable, "-c", NIGHT, str(world.config_file), str(NOW)]
+    nights = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [process.communicate(timeout=120)[0] for process in nights]
+    assert [process.returncode for process in nights] == [0] * 4
+    assert sum(map(int, said)) == 300
+    assert {rev for rev, _ in world.rows().values()} == {1}
+    assert len(world.rows()) == 300
+
+
+def test_a_night_looks_back_to_the_last_good_one(tmp_path: Path) -> None:
+    """After a month of failed nights, the next begins where the last good one ended."""
+    world = World(tmp_path)
+    account(world.config, NOW)
+    later = NOW + 30 * 86400
+    assert account(world.config, later).from_s == NOW
+    assert account(world.config, later + 86400).from_s == later + 86400 - 3 * 86400
+
+
+def test_a_window_that_was_asked_for_moves_no_mark(tmp_path: Path) -> None:
+    """Accounting an old week by hand does not make the schedule skip anything."""
+    world = World(tmp_path)
+    account(world.config, NOW)
+    account(world.config, NOW + 9e6, from_s=T0 - 500, to_s=T0 + int(9e6))
+    assert account(world.config, NOW + 9e6).from_s == NOW
+
+
+def test_a_scheduler_that_does_not_answer_moves_no_mark(tmp_path: Path) -> None:
+    """The night fails, and is made up for."""
+    world = World(tmp_path)
+    account(world.config, NOW)
+    (tmp_path / "jobs.jsonl").rename(tmp_path / "away")
+    with pytest.raises(SchedulerError):
+        account(world.config, NOW + 9e6)
+    (tmp_path / "away").rename(tmp_path / "jobs.jsonl")
+    assert account(world.config, NOW + 9e6).from_s == NOW
+
+
+def test_an_unmeasured_job_keeps_its_embodied_impact(tmp_path: Path) -> None:
+    """Energy and use are null with the reason; embodied is known."""
+    world = World(tmp_path)
+    world.say()
+    account(world.config, NOW)
+    found = one(world)
+    assert found.energy["total_j"] is None
+    assert "node01" in found.energy["reason"]
+    gwp = found.impacts["gwp_kgco2e"]
+    assert (gwp["use"], gwp["total"]) == (None, None)
+    assert gwp["embodied"]["central"] > 0
+    assert "no energy was measured" in gwp["reason"]
+
+
+def test_without_an_inventory_energy_is_accounted_all_the_same(tmp_path: Path) -> None:
+    """Embodied is null and says why; the night says it too."""
+    world = World(tmp_path, inventory=None)
+    batch(world, ["1"])
+    report = account(world.config, NOW)
+    assert any("no inventory" in problem for problem in report.problems)
+    gwp = one(world).impacts["gwp_kgco2e"]
+    assert gwp["use"]["central"] > 0
+    assert gwp["embodied"] is None
+    assert "no inventory" in gwp["reason"]
+
+
+def test_a_wrong_inventory_stops_the_night_before_it_writes(tmp_path: Path) -> None:
+    """Half a configuration accounts for nothing."""
+    world = World(tmp_path, inventory=INVENTORY.replace("ram_gb", "rom_gb"))
+    batch(world, ["1"])
+    with pytest.raises(ConfigError, match="rom_gb"):
+        account(world.config, NOW)
+    assert world.rows() == {}
+
+
+def test_an_unknown_zone_stops_the_night(tmp_path: Path) -> None:
+    """It is told with those there are."""
+    with pytest.raises(ConfigError, match="'XYZ'"):
+        account(World(tmp_path, CONFIG.replace("FRA", "XYZ")).config, NOW)
+
+
+def test_a_store_that_is_away_is_no_night_without_energy(tmp_path: Path) -> None:
+    """Nothing is written as not measured because a folder was not mounted."""
+    world = World(tmp_path)
+    world.say()
+    (tmp_path / "nodes").rmdir()
+    with pytest.raises(StoreError, match="nodes"):
+        account(world.config, NOW)
+    assert world.rows() == {}
+
+
+def test_bad_rows_are_problems_and_the_others_are_accounted(tmp_path: Path) -> None:
+    """The report names them."""
+    world = World(tmp_path)
+    with (tmp_path / "jobs.jsonl").open("a") as file:
+        file.write("rubbish\n")
+    batch(world, ["1"])
+    report = account(world.config, NOW)
+    assert counts(report) == (1, 0, 0)
+    assert "jobs.jsonl:1:" in report.problems[0]
+
+
+def test_a_night_that_fails_is_logged_and_does_not_stop_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The schedule's step says that it failed, and why."""
+    world = World(tmp_path)
+    config = world.config
+    (tmp_path / "jobs.jsonl").unlink()
+    assert night(config, lambda: NOW) is False
+    assert "jobs.jsonl" in caplog.text
+    batch(world, ["1"])
+    assert night(config, lambda: NOW) is True
+    assert len(world.rows()) == 1
