@@ -18,6 +18,8 @@ __all__ = ["Group", "Layout", "layouts"]
 _JOB = re.compile(r"job_(\d+)\Z")
 _UID = re.compile(r"uid_(\d+)\Z")
 _UNLIMITED = 1 << 60
+LIMIT_LOOKS = 10
+"""How often a limit that is not there yet is looked for."""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -86,7 +88,9 @@ class Group:
         memory = layout.memory / path
         self._cpu = _open(layout.cpu / path / ("cpuacct.usage" if self.version == 1 else "cpu.stat"))
         self._memory = _open(memory / "memory.stat")
-        self.mem_limit_bytes = _limit(memory / ("memory.limit_in_bytes" if self.version == 1 else "memory.max"))
+        self._limit = memory / ("memory.limit_in_bytes" if self.version == 1 else "memory.max")
+        self._limit_looks = LIMIT_LOOKS
+        self._mem_limit_bytes: int | None = None
         self.uid = uid if uid is not None else _owner(layout.cpu / path)
 
     def cpu_ns(self) -> int | None:
@@ -98,6 +102,13 @@ class Group:
             return int(text) if self.version == 1 else _field(text, b"usage_usec", 1000)
         except (OSError, ValueError):
             return None
+
+    def mem_limit_bytes(self) -> int | None:
+        """The job's memory limit; Slurm writes it some time after it has made the group."""
+        if self._mem_limit_bytes is None and self._limit_looks:
+            self._limit_looks -= 1
+            self._mem_limit_bytes = _limit(self._limit)
+        return self._mem_limit_bytes
 
     def mem_bytes(self) -> int | None:
         """Memory that cannot be dropped: anonymous and shared, without the page cache."""

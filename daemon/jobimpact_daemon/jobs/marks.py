@@ -40,6 +40,7 @@ class MarkFolder:
         self._watch: int | None = None
         self._owners = {0, os.geteuid()}
         self._taken: set[str] = set()
+        self._ignored: set[str] = set()
 
     def waiting(self) -> list[tuple[str, Mark]]:
         """The marks that have not been taken in yet, by uptime, each with its file name."""
@@ -53,7 +54,7 @@ class MarkFolder:
             return []
         found = []
         for name in names:
-            if name.startswith(".") or name == REJECTED or name in self._taken:
+            if name.startswith(".") or name == REJECTED or name in self._taken | self._ignored:
                 continue
             mark = self._read(name)
             if mark is not None:
@@ -99,6 +100,9 @@ class MarkFolder:
 
     def _read(self, name: str) -> Mark | None:
         path = self.path / name
+        if not name.isascii():
+            self.reject(name, "its name is not plain text")
+            return None
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -122,14 +126,15 @@ class MarkFolder:
     def reject(self, name: str, reason: str) -> None:
         """Set a bad mark aside: it is kept for a person to look at, and never looked at again."""
         log.warning("mark %r set aside: %s", name, reason)
-        self.rejected.append((name, reason))
+        # A name may be any bytes: what is told of it goes to a database.
+        self.rejected.append((os.fsencode(name).decode("utf-8", "backslashreplace"), reason))
         aside = self.path / REJECTED
         try:
             aside.mkdir(mode=0o700, exist_ok=True)
             (self.path / name).rename(aside / name)
         except OSError as error:
             log.warning("mark %r cannot be moved (%s): ignored", name, error.strerror)
-            self._taken.add(name)
+            self._ignored.add(name)
 
     def _trouble(self, problem: str) -> None:
         if problem != self.problem:

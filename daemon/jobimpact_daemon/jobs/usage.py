@@ -93,8 +93,9 @@ class UsageReader:
                 group.close()
                 del self._groups[job]
                 continue
-            grown_ns += now_ns - self._memory.jobs.get(job, 0)
-            jobs[job] = JobUsage(now_ns, group.mem_bytes(), group.mem_limit_bytes, group.uid)
+            last_ns = self._memory.jobs.get(job, 0)
+            grown_ns += now_ns - last_ns if now_ns >= last_ns else now_ns
+            jobs[job] = JobUsage(now_ns, group.mem_bytes(), group.mem_limit_bytes(), group.uid)
         died = (self._memory.jobs.keys() | self._born) - jobs.keys()
         died |= {job for job in ended if job not in jobs and job not in self._memory.jobs} if not died else set()
         if died and whole_ns is not None and before_ns is not None:
@@ -103,7 +104,13 @@ class UsageReader:
                 jobs[job] = JobUsage(self._memory.jobs.get(job, 0) + share_ns, gone=True)
         self._born.clear()
         self._memory.jobs = {job: use.cpu_ns for job, use in jobs.items() if not use.gone}
-        self._memory.ancestors = {} if whole_ns is None else {ancestor: whole_ns}
+        if whole_ns is None:
+            self._memory.ancestors = {}
+        elif died or before_ns is None or whole_ns < before_ns:
+            self._memory.ancestors = {ancestor: whole_ns}
+        else:
+            # What no living job used waits for the job that did: it may be known as ended only by its mark.
+            self._memory.ancestors = {ancestor: before_ns + grown_ns}
         return jobs
 
     def _find_layout(self) -> Layout | None:
