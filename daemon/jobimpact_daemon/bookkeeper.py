@@ -106,6 +106,8 @@ class Bookkeeper:
         """Runs that nothing can be added to any more, until the ledger has them."""
         self._idle_w = idle_w
         self._taken = taken
+        self._late: dict[str, tuple[Counter, Snapshot]] = {}
+        """What waits for the CPU times that split it, by domain: its last reading."""
         self._weights: dict[tuple[int, str, str], tuple[dict[str, int], dict[str, int]]] = {}
 
     # -- what is on the node ------------------------------------------------------------------------------------
@@ -131,11 +133,12 @@ class Bookkeeper:
 
     def reboot(self, boot: str) -> None:
         """The machine booted: open runs ended at the last reading, counters start anew."""
+        self.settle()
         state, holdings = self.state, self.state.holdings
         for run in lives.close_all(holdings, state.wall_s):
             self._find("reboot", run.key, "the node booted anew in mid run: it ended at the last reading")
         for book in state.domains.values():
-            if book.reason is not None and book.since_ns is not None:
+            if book.since_ns is not None:
                 book.unknown_ns += holdings.t_ns - book.since_ns
             book.base = book.before = book.suspect = book.since_ns = None
             book.gap = False
@@ -143,6 +146,7 @@ class Bookkeeper:
         holdings.runs = {}
         holdings.t_ns, holdings.usage_ns, holdings.read_busy_ns = 0, None, None
         holdings.deficit_ns = holdings.system_mem_now = 0
+        state.cgroups.ancestors, state.cgroups.jobs = {}, {}
         state.boot = boot
 
     # -- what happened -------------------------------------------------------------------------------------------
@@ -168,11 +172,21 @@ class Bookkeeper:
             if book.since_ns is None:
                 book.since_ns = now.t_ns
             if isinstance(reading, Counter):
-                if not (deferred and book.domain.kind != "gpu"):
+                if deferred and book.domain.kind != "gpu":
+                    self._late[name] = reading, now
+                else:
+                    self._late.pop(name, None)
                     self._count(book, reading, now)
             else:
-                self._miss(book, reading, now)
+                self._miss(book, reading)
         self._settle_runs()
+
+    def settle(self) -> None:
+        """Nothing more will come: split what waits without the CPU times."""
+        late, self._late = self._late, {}
+        self._weights.clear()
+        for name, (reading, then) in late.items():
+            self._count(self.state.domains[name], reading, then)
 
     def _use_is_late(self, seen: Observation) -> bool:
         """Counters hold their energy: better wait for the CPU times than split without them."""
@@ -184,7 +198,7 @@ class Bookkeeper:
     def _mark(self, mark: Mark, seen: Observation) -> None:
         holdings = self.state.holdings
         holdings.advance(min(mark.t_ns, seen.t_ns))
-        wall_s = seen.wall_s - (seen.t_ns - mark.t_ns) / NS
+        wall_s = seen.wall_s - max(0, seen.t_ns - mark.t_ns) / NS
         run = (
             lives.start(holdings, mark, wall_s, self._taken)
             if mark.event == "start"
@@ -199,7 +213,7 @@ class Bookkeeper:
         """Use by job id to use by run; a cgroup without a mark starts a run."""
         jobs = {}
         for job, use in usage.jobs.items():
-            run = lives.find(self.state.holdings, job)
+            run = lives.find(self.state.holdings, job, gone=use.gone)
             if run is None:
                 run = lives.discover(self.state.holdings, job, use, wall_s, self._taken)
                 self._find("no start mark", run.key, "seen by its cgroup alone: are the hooks installed?")
@@ -214,17 +228,12 @@ class Bookkeeper:
 
     # -- readings ------------------------------------------------------------------------------------------------
 
-    def _miss(self, book: DomainBook, reading: Absent | Failed, now: Snapshot) -> None:
+    def _miss(self, book: DomainBook, reading: Absent | Failed) -> None:
         reason = reading.reason if isinstance(reading, Absent) else reading.error
         kind: Literal["absent", "failed"] = "absent" if isinstance(reading, Absent) else "failed"
         if book.reason is None:
             self._find(kind, book.domain.name, reason)
         book.reason, book.gap = f"{kind}: {reason}", True
-        since = book.since_ns if book.since_ns is not None else now.t_ns
-        if now.t_ns - since > MAX_GAP_NS:
-            book.unknown_ns += now.t_ns - since
-            book.base = book.before = book.suspect = None
-            book.since_ns = now.t_ns
 
     def _count(self, book: DomainBook, reading: Counter, now: Snapshot) -> None:
         step = compare(book.base, reading, now.t_ns)
@@ -242,7 +251,7 @@ class Bookkeeper:
             self._flag(before, now, f"{book.domain.name} {step.verdict}" if book.base else "")
         else:
             self._post(book, step.uj, before, now)
-        book.base = Baseline(reading.uj, now.t_ns, reading.epoch)
+        book.base = Baseline(reading.uj, now.t_ns, reading.epoch, _moved_ns(step, book.base))
         book.before, book.suspect, book.since_ns, book.reason, book.gap = now, None, now.t_ns, None, False
 
     def _post(self, book: DomainBook, uj: int, before: Snapshot, now: Snapshot) -> None:
@@ -294,6 +303,12 @@ class Bookkeeper:
         """Forget the closed runs that no pending energy can still belong to."""
         holdings = self.state.holdings
         books = self.state.domains.values()
+        for book in books:
+            if book.since_ns is not None and holdings.t_ns - book.since_ns > MAX_GAP_NS:
+                book.unknown_ns += holdings.t_ns - book.since_ns
+                book.base = book.before = book.suspect = None
+                book.since_ns = holdings.t_ns
+                self._late.pop(book.domain.name, None)
         oldest = min((book.before.t_ns for book in books if book.before is not None), default=holdings.t_ns)
         oldest = min(oldest, holdings.usage_ns if holdings.usage_ns is not None else oldest)
         for run in lives.settled(holdings, oldest):
@@ -301,6 +316,13 @@ class Bookkeeper:
 
     def _find(self, kind: str, subject: str, text: str) -> None:
         self.findings.append(Finding(self.state.wall_s, kind, subject, text))
+
+
+def _moved_ns(step: Step, base: Baseline | None) -> int | None:
+    """Since when a counter stands still; None: it moved."""
+    if base is None or step.uj != 0:
+        return None
+    return base.t_ns if base.moved_ns is None else base.moved_ns
 
 
 def _told(step: Step, base: Baseline | None, reading: Counter) -> str:

@@ -9,7 +9,8 @@ The rules, in the order in which they are tried:
 - none, and the value fell: a counter that wraps may have blipped backwards, so the reading is held as a *suspect*
   and the next one decides: back above the old value, it was a blip and nothing is lost; still below, it was a
   reset; a counter that never wraps (NVML) was reset;
-- none, and the value rose: a jump that no hardware can have made, treated as a reset.
+- none, and the value rose: it may have stood still before, and what fits the time since it last moved is counted;
+  more is a jump that no hardware can have made, treated as a reset.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Baseline(msgspec.Struct):
     uj: int
     t_ns: int
     epoch: str | None = None
+    moved_ns: int | None = None
+    """When it last changed, if that was earlier: a sensor that stood still catches up at once."""
     suspect_uj: int | None = None
     suspect_t_ns: int = 0
 
@@ -75,7 +78,8 @@ def compare(base: Baseline | None, now: Counter, t_ns: int) -> Step:
     if found:
         return Step("ambiguous", None)
     if now.uj >= base.uj:
-        return Step("jump", None)
+        found = _possible(base.uj, base.t_ns if base.moved_ns is None else base.moved_ns, now, t_ns)
+        return Step("counted", found[0]) if len(found) == 1 else Step("jump", None)
     if now.max_uj is None:
         return Step("reset", None)
     return _fallen(base, now, t_ns)

@@ -81,6 +81,8 @@ class Run(msgspec.Struct):
     gpus: tuple[str, ...] = ()
     """UUIDs; a device minor number where its UUID is not known yet."""
     sid: int | None = None
+    said: int = 0
+    """The incarnation as its marks count it; `restart` is higher where the job id was used before."""
     marked: bool = True
     """A start mark said so; else its cgroup did."""
     state: RunState = "open"
@@ -92,6 +94,7 @@ class Run(msgspec.Struct):
     mem_kib_ms: int = 0
     read_cpu_ns: int = 0
     """Its CPU time as last read."""
+    cgroup_gone: bool = False
     mem_now: int = 0
     use_time_ns: int = 0
     """Its `time_ns` when use was last read."""
@@ -168,6 +171,9 @@ class Holdings(msgspec.Struct):
             return 0
         if not job.gone:
             run.seen_ns = self.t_ns
+        if run.cgroup_gone and job.cpu_ns < run.read_cpu_ns:
+            run.read_cpu_ns = 0  # it has a cgroup again, a new one
+        run.cgroup_gone = job.gone
         grown = max(0, job.cpu_ns - run.read_cpu_ns)
         run.read_cpu_ns = job.cpu_ns
         run.cpu_ns += grown

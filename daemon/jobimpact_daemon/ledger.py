@@ -46,14 +46,16 @@ class Ledger:
         path: the file; made if it is not there.
         node: the node's name.
         cluster: the cluster's name.
+        keep: never fold or drop what is old.
 
     Raises:
         StoreError: the file cannot be opened.
         SchemaTooNewError: a newer release wrote it.
     """
 
-    def __init__(self, path: Path, node: str, cluster: str) -> None:
+    def __init__(self, path: Path, node: str, cluster: str, *, keep: bool = False) -> None:
         self.path = path
+        self._keep = keep
         self._db = open_for_writing(path)
         self._job_points: dict[str, float] = {}
         self._power_point = self._pruned = 0.0
@@ -115,7 +117,7 @@ class Ledger:
             self._db.execute("BEGIN IMMEDIATE")
             self._write(books, list(marks), wall_s)
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             self._roll_back()
             if self.trouble is None:
                 log.warning("%s: cannot write (%s): keeping the books in memory", self.path, error)
@@ -193,14 +195,21 @@ class Ledger:
         books.touched.clear()
         books.findings.clear()
         books.closed.clear()
-        if abs(wall_s - self._pruned) >= 86400:
+        if not self._keep and abs(wall_s - self._pruned) >= 86400:
             self._pruned = wall_s
-            self._prune(wall_s)
+            self._prune(wall_s, list(books.state.holdings.runs))
 
-    def _prune(self, wall_s: float) -> None:
+    def _prune(self, wall_s: float, known: list[str]) -> None:
         """Points have a retention; the runs of long ago become one sum per domain: the books still balance."""
-        old = "(SELECT run FROM run WHERE end_s < :run AND state != 'open')"
-        when = {"run": wall_s - RUN_DAYS * 86400, "series": wall_s - SERIES_DAYS * 86400, "past": PAST}
+        # A clock that steps by years must not fold a run that is still written.
+        old = """(SELECT run FROM run WHERE end_s < :run AND state != 'open'
+            AND run NOT IN (SELECT value FROM json_each(:known)))"""
+        when = {
+            "run": wall_s - RUN_DAYS * 86400,
+            "series": wall_s - SERIES_DAYS * 86400,
+            "past": PAST,
+            "known": msgspec.json.encode(known).decode(),
+        }
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for statement in (
@@ -210,7 +219,7 @@ class Ledger:
                 WHERE holder IN {old} GROUP BY domain ON CONFLICT (holder, domain) DO UPDATE
                 SET uj = uj + excluded.uj, known_ns = known_ns + excluded.known_ns""",  # noqa: S608
                 f"DELETE FROM ledger WHERE holder IN {old}",  # noqa: S608
-                "DELETE FROM run WHERE end_s < :run AND state != 'open'",
+                f"DELETE FROM run WHERE run IN {old}",  # noqa: S608
             ):
                 self._db.execute(statement, when)
             self._db.execute("COMMIT")

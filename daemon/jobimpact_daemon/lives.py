@@ -21,9 +21,14 @@ RECENT_NS = 60 * NS
 Taken = Callable[[str], bool]
 
 
-def find(holdings: Holdings, job: str) -> Run | None:
-    """The run that a cgroup with this job id belongs to: the open one, else the last that closed lately."""
+def find(holdings: Holdings, job: str, *, gone: bool = False) -> Run | None:
+    """The run that a cgroup with this job id belongs to: the open one, else the last that closed lately.
+
+    A cgroup that is gone is the last one that was seen: a requeued run may be open before it has a cgroup.
+    """
     known = [run for run in holdings.runs.values() if run.job == job]
+    if gone:
+        known = [run for run in known if run.seen_ns is not None] or known
     return max(known, key=lambda run: (run.state == "open", run.restart), default=None)
 
 
@@ -38,17 +43,19 @@ def start(holdings: Holdings, mark: Mark, wall_s: float, taken: Taken) -> Run | 
         return None
     if known and known.state == "open":
         if not known.marked:
-            known.marked = True
+            known.marked, known.said = True, mark.restart
             if "no start mark" in known.flags:
                 known.flags.remove("no start mark")
             _allocate(holdings, known, mark)
             return known
-        if mark.restart <= known.restart:
+        if mark.restart <= known.said:
             return None
         known.flag("no end mark")
         close(known, holdings.t_ns, wall_s)
+    elif known and known.end_ns is not None and mark.t_ns <= known.end_ns and mark.restart <= known.said:
+        return None  # late: its end was here first
     run = _open(holdings, mark.job, mark.restart, mark.t_ns, wall_s, taken)
-    run.uid, run.sid = mark.uid, mark.sid
+    run.uid, run.sid, run.said = mark.uid, mark.sid, mark.restart
     _allocate(holdings, run, mark)
     return run
 
@@ -62,16 +69,22 @@ def end(holdings: Holdings, mark: Mark, wall_s: float, taken: Taken) -> Run | No
     known = [run for run in holdings.runs.values() if run.job == mark.job]
     still = [run for run in known if run.state == "open"]
     if still:
-        run = next((one for one in still if one.restart == mark.restart), max(still, key=lambda one: one.restart))
+        run = max(still, key=lambda one: (one.said == mark.restart, one.restart))
+        if run.said > mark.restart and (mark.t_ns <= run.start_ns or _is_past(known, mark, taken)):
+            return None  # a late epilog: that incarnation has closed, and this one goes on
         close(run, min(max(mark.t_ns, run.start_ns), holdings.t_ns), wall_s)
         return run
-    if known:
+    if known or taken(run_key(mark.job, mark.restart)):
         return None
     run = _open(holdings, mark.job, mark.restart, mark.t_ns, wall_s, taken)
-    run.uid = mark.uid
+    run.uid, run.said = mark.uid, mark.restart
     run.flag("no start mark")
     close(run, holdings.t_ns, wall_s)
     return run
+
+
+def _is_past(known: list[Run], mark: Mark, taken: Taken) -> bool:
+    return any(run.said == mark.restart for run in known) or taken(run_key(mark.job, mark.restart))
 
 
 def discover(holdings: Holdings, job: str, use: JobUsage, wall_s: float, taken: Taken) -> Run:
@@ -79,7 +92,8 @@ def discover(holdings: Holdings, job: str, use: JobUsage, wall_s: float, taken: 
     # What it had used before is its own past only if somebody was looking when it was born.
     first_look = holdings.usage_ns is None
     run = _open(holdings, job, 0, holdings.t_ns, wall_s, taken)
-    run.marked, run.uid, run.read_cpu_ns = False, use.uid, use.cpu_ns if first_look else 0
+    # A cgroup that outlives its run's books has had its past charged already.
+    run.marked, run.uid, run.read_cpu_ns = False, use.uid, use.cpu_ns if first_look or run.restart else 0
     run.flag("no start mark")
     mem = use.mem_limit_bytes
     node = holdings.node

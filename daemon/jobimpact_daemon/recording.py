@@ -7,15 +7,17 @@ CPU seconds and memory now, `mark` one mark. The first line says what the node i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import msgspec
+from msgspec import Meta
 
 from jobimpact.core.errors import RecordingError
 from jobimpact.core.records import (
+    IDLE,
+    SYSTEM,
     Absent,
     Counter,
     Domain,
@@ -35,6 +37,11 @@ __all__ = ["Line", "Recorder", "domain_of", "read_recording"]
 _KINDS: dict[str, DomainKind] = {"package": "cpu", "dram": "dram", "gpu": "gpu", "cpu": "cpu"}
 
 
+_Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+_Seconds = Annotated[float, Meta(ge=0, le=1e10)]
+_Watts = Annotated[float, Meta(ge=0, le=1e9)]
+
+
 class Line(msgspec.Struct, frozen=True):
     """One line: any of its parts may be missing."""
 
@@ -48,44 +55,50 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class _RawReading(msgspec.Struct, forbid_unknown_fields=True):
-    uj: int | None = None
-    max_uj: int | None = None
+    uj: _Count | None = None
+    max_uj: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)] | None = None
     epoch: str | None = None
-    max_w: float | None = None
+    max_w: _Watts | None = None
     absent: str | None = None
     failed: str | None = None
     w: float | None = None
-    idle_w: float | None = None
+    idle_w: _Watts | None = None
 
 
 class _RawJob(msgspec.Struct):
-    cpu_s: float
-    mem_bytes: int | None = None
-    mem_limit_bytes: int | None = None
+    cpu_s: _Seconds
+    mem_bytes: _Count | None = None
+    mem_limit_bytes: _Count | None = None
     gone: bool = False
 
 
 class _RawUsage(msgspec.Struct):
     jobs: dict[str, _RawJob] = {}
-    busy_cpu_s: float | None = None
-    used_mem_bytes: int | None = None
+    busy_cpu_s: _Seconds | None = None
+    used_mem_bytes: _Count | None = None
 
 
 class _RawMark(msgspec.Struct):
-    event: str
+    event: Literal["start", "end"]
     job: str
-    uid: int | None = None
-    restart: int = 0
-    cpus: int | None = None
-    mem_bytes: int | None = None
+    uid: _Count | None = None
+    restart: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
+    cpus: _Count | None = None
+    mem_bytes: _Count | None = None
+    gpus: tuple[str, ...] = ()
+
+
+class _RawNode(msgspec.Struct):
+    cpus: _Count
+    mem_bytes: _Count
     gpus: tuple[str, ...] = ()
 
 
 class _RawLine(msgspec.Struct):
-    t: float
-    wall: float
+    t: _Seconds
+    wall: Annotated[float, Meta(ge=-1e12, le=1e12)]
     boot: str | None = None
-    node: NodeFacts | None = None
+    node: _RawNode | None = None
     read: dict[str, dict[str, _RawReading]] | None = None
     usage: _RawUsage | None = None
     mark: _RawMark | None = None
@@ -117,10 +130,12 @@ def read_recording(path: Path) -> Iterator[Line]:
 def _parse(text: bytes, where: str) -> Line:
     try:
         raw = msgspec.json.decode(text, type=_RawLine)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise RecordingError(f"{where}: {error}") from error
-    if not (math.isfinite(raw.t) and raw.t >= 0 and math.isfinite(raw.wall)):
-        raise RecordingError(f"{where}: t {raw.t} and wall {raw.wall}: seconds, t not negative")
+    for job in [*(raw.usage.jobs if raw.usage else ()), *([raw.mark.job] if raw.mark else ())]:
+        if job in ("", IDLE, SYSTEM):
+            raise RecordingError(f"{where}: {job!r} is not a job's id")
+    node = NodeFacts(raw.node.cpus, raw.node.mem_bytes, raw.node.gpus) if raw.node else None
     t_ns = ns(raw.t)
     readings: dict[str, Reading] = {}
     domains: list[Domain] = []
@@ -133,13 +148,11 @@ def _parse(text: bytes, where: str) -> Line:
     seen = None
     if raw.read is not None or raw.usage is not None:
         seen = Observation(t_ns, raw.wall, readings, _usage(raw.usage))
-    return Line(t_ns, raw.wall, raw.boot, raw.node, tuple(domains), seen, _mark(raw.mark, t_ns, where))
+    return Line(t_ns, raw.wall, raw.boot, node, tuple(domains), seen, _mark(raw.mark, t_ns))
 
 
 def _reading(raw: _RawReading, where: str) -> Reading:
     if raw.uj is not None:
-        if raw.uj < 0 or (raw.max_uj is not None and raw.max_uj <= 0):
-            raise RecordingError(f"{where}: a counter is not negative")
         return Counter(raw.uj, raw.max_uj, raw.epoch, raw.max_w)
     if raw.failed is not None:
         return Failed(raw.failed)
@@ -160,13 +173,11 @@ def _usage(raw: _RawUsage | None) -> Usage | None:
     return Usage(jobs, None if raw.busy_cpu_s is None else ns(raw.busy_cpu_s), raw.used_mem_bytes)
 
 
-def _mark(raw: _RawMark | None, t_ns: int, where: str) -> Mark | None:
+def _mark(raw: _RawMark | None, t_ns: int) -> Mark | None:
     if raw is None:
         return None
-    if raw.event not in ("start", "end"):
-        raise RecordingError(f"{where}: mark.event {raw.event!r}: start or end")
     return Mark(
-        "start" if raw.event == "start" else "end",
+        raw.event,
         raw.job,
         t_ns,
         restart=raw.restart,

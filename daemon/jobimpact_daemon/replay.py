@@ -38,7 +38,7 @@ def replay(config: Config, path: Path) -> dict[str, Any]:
         RecordingError: names the file and the line.
     """
     with tempfile.TemporaryDirectory(prefix="jobimpact-replay-") as folder:
-        ledger = Ledger(node_file(Path(folder), config.node.name), config.node.name, config.cluster)
+        ledger = Ledger(node_file(Path(folder), config.node.name), config.node.name, config.cluster, keep=True)
         facts = NodeFacts(config.node.cpus or 0, config.node.mem_bytes or 0, config.node.gpus)
         books = Bookkeeper(State(Holdings(facts)), idle_watts(config), ledger.taken)
         _Player(books, ledger).play(path)
@@ -66,6 +66,7 @@ class _Player:
         for line in read_recording(path):
             self._line(line, path)
             last = line
+        self._books.settle()
         if last is not None and self._marks:
             self._books.observe(Observation(last.t_ns, last.wall_s, {}), self._marks)
         if not self._ledger.commit(self._books):
@@ -73,7 +74,6 @@ class _Player:
 
     def _line(self, line: Line, path: Path) -> None:
         books = self._books
-        books.state.wall_s = line.wall_s
         if line.boot is not None and line.boot != books.state.boot:
             if books.state.boot:
                 if self._marks:
@@ -81,6 +81,7 @@ class _Player:
                     self._marks = []
                 books.reboot(line.boot)
             books.state.boot, self._t_ns = line.boot, 0
+        books.state.wall_s = line.wall_s
         if line.seen is not None:
             if line.t_ns < self._t_ns:
                 raise RecordingError(

@@ -9,19 +9,24 @@ from __future__ import annotations
 import re
 
 from jobimpact.core.errors import MarkError
-from jobimpact.core.records import Mark
+from jobimpact.core.records import IDLE, SYSTEM, Mark
 from jobimpact.core.units import NS
 
 __all__ = ["MARK_VERSION", "cpus_on_node", "parse_mark"]
 
 MARK_VERSION = 1
 MAX_BYTES = 128 * 1024
+MAX_NODES = 1 << 17
+RESERVED = {IDLE, SYSTEM, "past"}
+"""Holders in the books that are no jobs."""
 
-_DIGITS = re.compile(r"\d{1,20}\Z", re.ASCII)
+_DIGITS = re.compile(r"\d{1,18}\Z", re.ASCII)
 _UPTIME = re.compile(r"(\d{1,12})(?:\.(\d{1,9}))?\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}\Z", re.ASCII)
 _JOB = re.compile(r"[A-Za-z0-9_.+-]{1,64}\Z", re.ASCII)
 _MINORS = re.compile(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*\Z", re.ASCII)
+_NODES = re.compile(r"[A-Za-z0-9_.,\[\]-]{1,65536}\Z", re.ASCII)
+_RANGE = re.compile(r"(\d{1,9})-(\d{1,9})")
 _CPUS = re.compile(r"(\d{1,6})(?:\(x(\d{1,6})\))?\Z", re.ASCII)
 
 
@@ -46,7 +51,7 @@ def parse_mark(data: bytes) -> Mark:
     if event not in ("start", "end"):
         raise MarkError(f"event {event!r:.40}: start or end")
     job = fields.get("job", "")
-    if not _JOB.match(job):
+    if not _JOB.match(job) or job in RESERVED:
         raise MarkError(f"job {job!r:.80} is not a job id")
     return Mark(
         event="start" if event == "start" else "end",
@@ -150,17 +155,35 @@ def _entry(groups: list[tuple[int, int]], place: int | None) -> int | None:
     return None
 
 
+def _too_many(nodelist: str) -> bool:
+    """Ranges are expanded in memory, and those of one name multiply."""
+    total = 0
+    for part in _parts(nodelist):
+        nodes = 1
+        for ranges in re.findall(r"\[([^\]]*)\]", part):
+            nodes *= sum(max(1, int(found[2]) - int(found[1]) + 1) for found in _RANGE.finditer(ranges)) or 1
+        total += nodes
+    return total > MAX_NODES or bool(re.search(r"\d{10}", nodelist))
+
+
+def _parts(nodelist: str) -> list[str]:
+    return re.split(r",(?![^\[]*\])", nodelist)
+
+
 def _place(node: str, nodelist: str) -> int | None:
     """The node's place in the list as Slurm wrote it: a sorted set would move other prefixes about."""
-    from ClusterShell.NodeSet import NodeSet, NodeSetParseError
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 
+    if not _NODES.match(nodelist) or _too_many(nodelist):
+        raise MarkError(f"nodelist {nodelist!r:.80} is not a node list")
     place = 0
-    for part in re.split(r",(?![^\[]*\])", nodelist):
+    for part in _parts(nodelist):
         try:
-            names = NodeSet(part)
-        except NodeSetParseError as error:
+            names = NodeSet(part, resolver=RESOLVER_NOGROUP)
+        except NodeSetException as error:
             raise MarkError(f"nodelist {nodelist!r:.80} is not a node list") from error
-        if node in names:
-            return place + list(names).index(node)
+        found = list(names)
+        if node in found:
+            return place + found.index(node)
         place += len(names)
     return None

@@ -6,6 +6,7 @@ deadline. GPUs are known by UUID; Slurm's index is the device minor number, neve
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -19,9 +20,13 @@ from jobimpact.core.records import Absent, Counter, Domain, Failed, Reading
 
 __all__ = ["Nvml"]
 
+log = logging.getLogger(__name__)
+
 HEADROOM = 1.5
 RETRY_S = 5.0
 """How long a library that does not start is left alone."""
+LOST_RETRY_S = 30.0
+"""How often a GPU that is gone is looked for."""
 
 _STALE = {
     pynvml.NVML_ERROR_UNINITIALIZED,
@@ -55,7 +60,7 @@ class Nvml:
         self._deadline_s = deadline_s
         self._gpus: dict[str, _Gpu] = {}
         self._open = self._stale = False
-        self._retry_at = 0.0
+        self._retry_at = self._lost_retry_at = 0.0
         self._asked: queue.SimpleQueue[Callable[[], dict[str, Reading]] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[dict[str, Reading]] = queue.SimpleQueue()
         self._waiting_since: float | None = None
@@ -114,6 +119,12 @@ class Nvml:
         return readings
 
     def _is_open(self) -> bool:
+        if (
+            self._open
+            and time.monotonic() >= self._lost_retry_at
+            and any(one.handle is None for one in self._gpus.values())
+        ):
+            self._shut()
         if not self._open and time.monotonic() >= self._retry_at:
             self._start()
         return self._open
@@ -133,25 +144,31 @@ class Nvml:
 
     def _start(self) -> None:
         self._retry_at = time.monotonic() + RETRY_S
+        self._lost_retry_at = time.monotonic() + LOST_RETRY_S
         try:
             pynvml.nvmlInit()
-            for gpu in self._gpus.values():
-                gpu.handle = None
+            found = {name: msgspec.structs.replace(gpu, handle=None) for name, gpu in self._gpus.items()}
             for index in range(pynvml.nvmlDeviceGetCount()):
-                self._found(index)
+                found |= self._found(index)
+            self._gpus = found
         except pynvml.NVMLError as error:
             self.problem = f"NVML: {error}"
             self._shut()
         else:
             self._open, self.problem = True, None if self._gpus else "NVML lists no GPU"
 
-    def _found(self, index: int) -> None:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        name = f"gpu:{pynvml.nvmlDeviceGetUUID(handle)}"
+    def _found(self, index: int) -> dict[str, _Gpu]:
+        """One GPU; none if it is lost, which must not cost the others."""
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            name = f"gpu:{pynvml.nvmlDeviceGetUUID(handle)}"
+        except pynvml.NVMLError as error:
+            log.warning("GPU %d: %s", index, error)
+            return {}
         limit_mw = _tried(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
         minor = _tried(pynvml.nvmlDeviceGetMinorNumber, handle)
         max_w = limit_mw / 1000 * HEADROOM if limit_mw else None
-        self._gpus[name] = _Gpu(Domain(name, "gpu", "nvml"), handle, minor, max_w)
+        return {name: _Gpu(Domain(name, "gpu", "nvml"), handle, minor, max_w)}
 
     def _shut(self) -> None:
         self._open = self._stale = False

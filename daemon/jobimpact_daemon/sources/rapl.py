@@ -67,8 +67,12 @@ class Rapl:
         return [zone.domain for zone in self._zones.values()]
 
     def _zone(self, domain: Domain, path: Path) -> _Zone:
-        limits = [_number(file) for file in path.glob("constraint_*_max_power_uw")]
-        kernel_w = max((limit for limit in limits if limit), default=0) / 1e6 * HEADROOM
+        rated_w, boost_w = (
+            max((_number(file) or 0 for file in path.glob(f"constraint_*_{limit}_uw")), default=0) / 1e6 * HEADROOM
+            for limit in ("max_power", "power_limit")
+        )
+        # Client parts draw their short-term limit, twice what they are rated for; some boards set it to kilowatts.
+        kernel_w = max(rated_w, min(boost_w, MAX_W[domain.kind])) if rated_w else 0
         max_w = self._max_w.get(domain.name) or kernel_w or MAX_W[domain.kind]
         return _Zone(domain, path / "energy_uj", _number(path / "max_energy_range_uj") or None, max_w)
 
