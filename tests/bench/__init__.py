@@ -1,0 +1,1 @@
+"""Figures, not tests: each prints what it measured on this machine, and asserts nothing about time."""
