@@ -98,14 +98,23 @@ def test_a_record_of_every_kind_of_field(fake: Fake) -> None:
 def test_the_command_is_the_one_every_version_has(fake: Fake) -> None:
     """All users, allocations only, duplicates, epochs in UTC, finished states, and a delimiter nobody can guess."""
     folder = fake(row())
-    Sacct("here").finished(100, 200)
+    Sacct("here").finished(0, 1795200000)
     asked = json.loads((folder / "asked.json").read_text())
     assert (asked["TZ"], asked["form"]) == ("UTC", "%s")
     argv = asked["argv"]
     assert argv[:5] == ["-a", "-X", "-D", "-n", "-P"]
-    assert argv[6:] == ["-S", "uts100", "-E", "uts200", "-s", "CD,F,TO,CA,NF,OOM,PR,DL,BF,RQ", "-o", ",".join(FIELDS)]
+    assert argv[6:] == [
+        "-S",
+        "uts1000000",
+        "-E",
+        "uts1795200000",
+        "-s",
+        "CD,F,TO,CA,NF,OOM,PR,DL,BF,RQ",
+        "-o",
+        ",".join(FIELDS),
+    ]
     first = argv[5]
-    Sacct("here").finished(100, 200)
+    Sacct("here").finished(0, 1795200000)
     assert first.startswith("--delimiter=\x1f")
     assert json.loads((folder / "asked.json").read_text())["argv"][5] != first
 
@@ -153,6 +162,7 @@ def test_every_name_survives(names: list[str]) -> None:
             {"start_s": None, "nodes": (), "gpus": None},
         ),
         ({"start": "Unknown"}, {"start_s": None}),
+        ({"nodelist": "None assigned", "alloctres": ""}, {"start_s": None, "cpus": None, "elapsed_s": 100}),
         ({"user": ""}, {"user": "2001"}),
         ({"account": "", "partition": ""}, {"account": None, "partition": None}),
         ({"cluster": ""}, {"cluster": "here"}),

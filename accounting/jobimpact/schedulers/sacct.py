@@ -26,6 +26,8 @@ FIELDS = (
 )  # fmt: skip
 """What is asked for, in this order."""
 UNIT_SEPARATOR = "\x1f"
+EARLIEST_S = 1_000_000
+"""Slurm takes an earlier time for a mistake."""
 
 _STATES = "CD,F,TO,CA,NF,OOM,PR,DL,BF,RQ"
 _UNSET = frozenset({"", "None", "Unknown", "None assigned", "INVALID"})
@@ -55,7 +57,8 @@ class Sacct:
 
     def _run(self, token: str, from_s: int, to_s: int) -> str:
         command = ["sacct", "-a", "-X", "-D", "-n", "-P", f"--delimiter={token}"]
-        command += ["-S", f"uts{from_s}", "-E", f"uts{to_s}", "-s", _STATES, "-o", ",".join(FIELDS)]
+        begin_s, end_s = (max(edge_s, EARLIEST_S) for edge_s in (from_s, to_s))
+        command += ["-S", f"uts{begin_s}", "-E", f"uts{end_s}", "-s", _STATES, "-o", ",".join(FIELDS)]
         clock = {"TZ": "UTC", "SLURM_TIME_FORMAT": "%s"}
         try:
             done = subprocess.run(
@@ -116,6 +119,8 @@ def _record(row: list[str], cluster: str) -> JobRecord:
     if submit_s is None:
         raise RecordError("no submit time, so nothing tells this run from another with the same id")
     tres = parse_tres(raw["alloctres"])
+    # Without nodes it never ran: Slurm then gives the cancellation's time as start, and what was asked as CPUs.
+    ran = raw["nodelist"] not in _UNSET
     return JobRecord(
         cluster=raw["cluster"] or cluster,
         raw_id=raw_id,
@@ -128,11 +133,11 @@ def _record(row: list[str], cluster: str) -> JobRecord:
         state=raw["state"].partition(" ")[0],
         exit_code=raw["exitcode"] or None,
         submit_s=submit_s,
-        start_s=_number(raw, "start"),
+        start_s=_number(raw, "start") if ran else None,
         end_s=_number(raw, "end"),
         elapsed_s=_number(raw, "elapsedraw"),
-        nodes=() if raw["nodelist"] in _UNSET else expand_nodes(raw["nodelist"]),
-        cpus=tres.get("cpu", _number(raw, "ncpus")),
+        nodes=expand_nodes(raw["nodelist"]) if ran else (),
+        cpus=tres.get("cpu", _number(raw, "ncpus")) if ran else None,
         mem_bytes=tres.get("mem"),
         gpus=_gpus(tres) if tres else None,
         raw=raw,
