@@ -170,3 +170,19 @@ def test_a_job_that_never_started_has_used_nothing(tmp_path: Path) -> None:
     """Known to be zero, with full coverage."""
     found = summary(World(tmp_path), record(start_s=None, nodes=(), elapsed_s=0))
     assert (found.total_j, found.coverage, found.flags) == (0.0, 1.0, ("never started",))
+
+
+def test_a_daemon_that_came_late_has_not_seen_it_all(tmp_path: Path) -> None:
+    """A run that begins half-way through the job covers half of it, and a flag says how much."""
+    world = World(tmp_path)
+    world.node().measured(start=50, end=100, known_s=50.0)
+    found = summary(world, record())
+    assert found.coverage == 0.5
+    assert "node01: its books know 50 s of the job's 100 s" in found.flags
+
+
+def test_a_second_at_an_edge_is_no_gap(tmp_path: Path) -> None:
+    """Slurm counts whole seconds, hooks come when they come: a 2 s job that is metered for 1.2 s is covered."""
+    world = World(tmp_path)
+    world.node().measured(start=0.8, end=2.0, known_s=1.2)
+    assert summary(world, record(end_s=T0 + 2.0, elapsed_s=2.0)).coverage == 1.0

@@ -16,6 +16,8 @@ from jobimpact.core.units import NS, joules, kwh
 __all__ = ["EnergySummary", "KindEnergy", "NodeDomain", "NodeEnergy", "summarise"]
 
 KINDS: tuple[DomainKind, ...] = get_args(DomainKind)
+EDGE_NS = 5 * NS
+"""How far hooks and the scheduler's whole seconds may part without anything being missed."""
 NEVER_READ = "never read in this run"
 _METER = {"cpu": "CPU", "dram": "DRAM", "gpu": "GPU"}
 
@@ -90,7 +92,7 @@ def summarise(record: JobRecord, energy: JobEnergy) -> EnergySummary:
         coverage=_ratio(sum(tally.known_ns for tally in expected), expected_ns),
         domains=domains,
         nodes=_nodes(energy),
-        flags=_flags(energy, domains, total_j),
+        flags=_flags(record, energy, domains, total_j),
         reason=None if known else _why_nothing(record, energy, domains),
     )
 
@@ -105,19 +107,19 @@ class _Tally:
         self.methods: set[str] = set()
         self.reasons: dict[str, None] = {}
         for run in energy.runs:
-            self._add(run)
+            self._add(run, _lasted_ns(run, record))
         self._miss(record, energy)
 
-    def _add(self, run: RunEnergy) -> None:
+    def _add(self, run: RunEnergy, lasted_ns: int) -> None:
         mine = [one for one in run.domains if one.kind == self.kind]
         held = max(len(mine), len(run.gpus)) if self.kind == "gpu" else max(len(mine), 1)
         self.held += held
-        self.expected_ns += held * run.elapsed_ns
+        self.expected_ns += held * lasted_ns
         self.metered = self.metered or bool(mine)
         for one in mine:
             if one.known_ns:
                 self.uj += one.uj
-                self.known_ns += min(one.known_ns, run.elapsed_ns)
+                self.known_ns += min(one.known_ns, lasted_ns)
                 self.methods.add(one.method)
             else:
                 self.reasons[f"{one.domain} of {run.node}: {one.reason or NEVER_READ}"] = None
@@ -149,6 +151,12 @@ class _Tally:
         return KindEnergy(joules(self.uj), "+".join(sorted(self.methods)), coverage, "; ".join(self.reasons) or None)
 
 
+def _lasted_ns(run: RunEnergy, record: JobRecord) -> int:
+    """How long the job had this node: the node's word, unless its books missed a good part of the job."""
+    recorded_ns = round((record.elapsed_s or 0.0) * NS)
+    return recorded_ns if recorded_ns - run.elapsed_ns > EDGE_NS else run.elapsed_ns
+
+
 def _ratio(known: int, expected: int) -> float:
     return min(known / expected, 1.0) if expected else 0.0
 
@@ -174,8 +182,15 @@ def _domain(one: DomainEnergy) -> NodeDomain:
     return NodeDomain(one.kind, joules(one.uj), one.method, known_s)
 
 
-def _flags(energy: JobEnergy, domains: dict[DomainKind, KindEnergy], total_j: float | None) -> tuple[str, ...]:
+def _flags(
+    record: JobRecord, energy: JobEnergy, domains: dict[DomainKind, KindEnergy], total_j: float | None
+) -> tuple[str, ...]:
     flags = [f"{run.node}: {flag}" for run in energy.runs for flag in run.flags]
+    flags += [
+        f"{run.node}: its books know {run.elapsed_ns / NS:.0f} s of the job's {record.elapsed_s:.0f} s"
+        for run in energy.runs
+        if _lasted_ns(run, record) != run.elapsed_ns
+    ]
     flags += [f"{run.node}: its run is still open" for run in energy.runs if run.state == "open"]
     if total_j is not None:
         flags += [f"{_METER[k]} not in the total: {one.reason}" for k, one in domains.items() if one.energy_j is None]

@@ -27,12 +27,14 @@ _FAILED = {
     "BOOT_FAIL": "a run whose node did not boot",
 }
 _KINDS = {"cpu": "CPU", "dram": "memory", "gpu": "GPU"}
-_METHODS = {"counter": "energy counter", "modelled": "modelled, not measured", "none held": "none held"}
+_METHODS = {"counter": "energy counter", "modelled": "modelled, not measured"}
 _INDICATORS = (
-    ("gwp_kgco2e", "GWP", "CO2e", grams),
-    ("adp_kgsbe", "ADP", "Sb-e", grams),
-    ("pe_mj", "PE", "", lambda mj: energy(mj * 1e6)),
+    ("gwp_kgco2e", "greenhouse gases", "CO2e", grams),
+    ("adp_kgsbe", "metals, minerals", "Sb-e", grams),
+    ("pe_mj", "primary energy", "", lambda mj: energy(mj * 1e6)),
 )
+REASON_WIDTH = WIDTH - 38
+"""What a reason has room for in the energy table; a longer one is told in full below it."""
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|\Z)|.)", re.DOTALL)
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
@@ -62,11 +64,14 @@ def group_text(job: str, results: list[JobResult], *, colour: bool = False) -> s
         f"{'-' if one.energy_j is None else percent(one.coverage):>6}  {_gwp(one):>13}"
         for one in results
     ]
-    lines += ["", f"  {'all':<16} {'':<14} {'':>12} {energy(sum(known)):>10}  {kwh(sum(known) / 3.6e6)}"]
+    if known:
+        lines += ["", f"  {'all':<16} {'':<14} {'':>12} {energy(sum(known)):>10}  {kwh(sum(known) / 3.6e6)}"]
     if len(known) < len(results):
         lines.append(f"  {len(results) - len(known)} of {len(results)} were not measured: they are not in the sum.")
     if lost and sum(lost):
-        lines.append(f"  {energy(sum(lost))} of it went into {len(failed)} parts that did not complete.")
+        lines.append(
+            f"  {energy(sum(lost))} of it went into parts that did not complete ({len(failed)} of {len(results)})."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -107,8 +112,10 @@ def _energy(one: JobResult) -> Iterator[str]:
     yield f"  {'Energy':<10} {energy(one.energy_j):>10}  {kwh(one.energy_j / 3.6e6)}"
     for kind, found in one.energy["domains"].items():
         if found["energy_j"] is None:
-            reason = textwrap.shorten(clean(found["reason"]), WIDTH - 38, placeholder="...")
+            reason = textwrap.shorten(clean(found["reason"]), REASON_WIDTH, placeholder="...")
             yield f"    {_KINDS[kind]:<8} {'-':>10}  not measured: {reason}"
+            continue
+        if found["method"] == "none held":
             continue
         method = " + ".join(_METHODS.get(part, part) for part in found["method"].split("+"))
         known = "" if found["coverage"] >= 1 else f", known for {percent(found['coverage'])} of the run"
@@ -118,17 +125,16 @@ def _energy(one: JobResult) -> Iterator[str]:
 def _impacts(one: JobResult) -> Iterator[str]:
     if one.start_s is None:
         return
-    yield f"  {'Impact':<10} {'use':>10} {'embodied':>10} {'total':>10}        range"
+    yield f"  {'Impact':<18} {'use':>10} {'embodied':>10} {'total':>10}  range"
     for name, label, unit, shown in _INDICATORS:
         found = one.impacts[name]
         cells = (
             "-" if found[part] is None else shown(found[part]["central"]) for part in ("use", "embodied", "total")
         )
-        row = f"    {label:<8} " + " ".join(f"{cell:>10}" for cell in cells)
+        row = f"    {label:<16} " + " ".join(f"{cell:>10}" for cell in cells)
         widest = found["total"] or found["use"] or found["embodied"]
         if widest:
-            part = "" if found["total"] else f" ({'use' if found['use'] else 'embodied'} only)"
-            row += f" {unit:<6} {span(shown(widest['low']), shown(widest['high']))}{part}"
+            row += f"  {span(shown(widest['low']), shown(widest['high']))} {unit}"
         yield row.rstrip()
     reason = one.impacts["gwp_kgco2e"]["reason"]
     if reason:
@@ -137,6 +143,8 @@ def _impacts(one: JobResult) -> Iterator[str]:
 
 def _notes(one: JobResult) -> Iterator[str]:
     for note in dict.fromkeys([*one.warnings, *one.energy["flags"]]):
+        if " not in the total: " in note and len(note.partition(": ")[2]) <= REASON_WIDTH:
+            continue  # the energy table has said so
         yield from _wrapped(f"Note: {clean(note)}.")
     if one.accounted_s is not None:
         again = f", revision {one.revision}" if one.revision > 1 else ""
