@@ -97,8 +97,10 @@ def _possible(before_uj: int, before_ns: int, now: Counter, t_ns: int) -> list[i
     rise = now.uj - before_uj
     if now.max_w is None and rise >= 0:
         return [rise]
+    # Where the limit is not known, it tells a wrap from a reset, and not how many wraps there were.
     most = round((now.max_w or DEFAULT_MAX_W) * (t_ns - before_ns + SLACK_NS) / 1000)
     if now.max_uj is None:
         return [rise] if 0 <= rise <= most else []
     first = rise if rise >= 0 else rise + now.max_uj
-    return [one for one in (first, first + now.max_uj) if 0 <= one <= most]
+    wraps = (first,) if now.max_w is None else (first, first + now.max_uj)
+    return [one for one in wraps if 0 <= one <= most]

@@ -15,6 +15,8 @@ __all__ = ["close_all", "close_gone", "discover", "end", "find", "refine", "sett
 
 LOST_NS = 300 * NS
 """A run whose processes have been gone for this long has ended, mark or no mark."""
+GUESSES = ("cpu share from memory limit", "share not known: counted as one cpu")
+"""Flags of a run whose cores nobody has told."""
 RECENT_NS = 60 * NS
 """A closed run is remembered this long: its cgroup may outlive its end mark, its mark may be read twice."""
 
@@ -174,6 +176,7 @@ def _allocate(holdings: Holdings, run: Run, mark: Mark) -> None:
     node = holdings.node
     run.gpus = mark.gpus
     if mark.cpus is not None:
+        run.flags = [flag for flag in run.flags if flag not in GUESSES]
         run.cpus = min(mark.cpus, node.cpus) if node.cpus else mark.cpus
     elif mark.mem_bytes and node.mem_bytes:
         run.cpus = max(1, round(node.cpus * mark.mem_bytes / node.mem_bytes))
