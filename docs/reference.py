@@ -1,0 +1,186 @@
+"""The reference page of the configuration, from the schema: `python docs/reference.py` writes it.
+
+A key without a meaning here, and a meaning without a key, is an error: the page cannot drift from the code.
+"""  # noqa: INP001 (a script beside its page)
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import inspect
+
+from jobimpact.core.config import Config
+from jobimpact.impact import inventory
+
+PAGE = Path(__file__).parent / "admin/configuration.md"
+
+CONFIG = {
+    "cluster": "The cluster's name in results. A record that names its own cluster (sacct) comes first.",
+    "store.local.path": "Folder with one `<node>.sqlite` per node: the daemon writes its own, accounting reads all."
+    " A local file system, not NFS.",
+    "results": "The database of results: a `sqlite:///` URL (four slashes for an absolute path).",
+    "scheduler.slurm.via": "Slurm's records by `sacct`, found on PATH. Exactly one of `slurm`, `local` is given;"
+    " without `scheduler` it is `slurm`.",
+    "scheduler.local.path": "Records in a JSON Lines file, for a machine without a scheduler.",
+    "inventory": "What the nodes are made of: see below. If the file is not there, embodied impact is not known.",
+    "node.name": "The node's name. It must be Slurm's NodeName. Default: the short host name.",
+    "node.interval_s": "Seconds between two readings. Starts and ends of jobs are read at once, whatever this is.",
+    "node.marks": "The mark folder. The hooks use the same default; elsewhere they need `JOBIMPACT_MARKS`.",
+    "node.policy": "How energy is split among jobs: [the method](../method.md).",
+    "node.cpus": "CPUs of the node as the scheduler counts them. Default: logical CPUs as the kernel counts them."
+    " Set it where Slurm counts cores and the kernel counts threads.",
+    "node.mem_bytes": "Memory of the node. Default: as the kernel tells.",
+    "node.gpus": "UUIDs of GPUs that must be there. Others are found by themselves.",
+    "node.proc_root": "Where /proc is mounted.",
+    "node.cgroup_root": "Where cgroups are mounted (v1 or v2).",
+    "node.sources.rapl.root": "The kernel's powercap tree.",
+    "node.sources.rapl.idle_w": "Watts of each domain with nothing running, by domain name: `{package-0: 45}`."
+    " Without it all of a domain's energy goes by use. It counts for the domains of every source.",
+    "node.sources.rapl.max_w": "The most that a domain can draw, in watts: tells a wrapped counter from a reset."
+    " Default: the kernel's limit with headroom, else 1000 W for a package and 300 W for DRAM.",
+    "node.sources.nvml.deadline_s": "Seconds to wait for the NVIDIA driver; later, the reading has failed.",
+    "node.sources.model.when": "`no_meter`: only where RAPL cannot be read. `always`: beside it as well, and then"
+    " both are in the sums.",
+    "node.sources.model.tdp_w": "TDP of all packages together. Default: 4 W for each logical CPU.",
+    "node.sources.model.idle_w": "Watts with nothing running. Default: a quarter of the TDP.",
+    "grid.zone": "The electricity zone: a key of `accounting/jobimpact/data/electricity.yaml`. `WOR` is the world.",
+    "grid.provider": "Annual means. Nothing else in this release.",
+    "nightly.at": "When `jobimpact schedule` accounts, local time of the host, `HH:MM`.",
+    "nightly.look_back_days": "How far back each night looks for late records.",
+    "mail.enabled": "Mail is not in this release.",
+}
+
+INVENTORY = {
+    "version": "Named in every result. Default: a hash of the file.",
+    "pue": "What the building draws for each kWh of a node. Without it 1 is assumed, and every report says so.",
+    "types.<type>.nodes": "Node names, or a host list: `node[01-04]`. A node is of one type.",
+    "types.<type>.cpu.model": "As `/proc/cpuinfo` or the vendor spells it.",
+    "types.<type>.cpu.count": "CPUs (sockets) of a node.",
+    "types.<type>.cpu.cores": "Cores of one CPU.",
+    "types.<type>.cpu.threads_per_core": "2 where the scheduler counts threads as CPUs.",
+    "types.<type>.cpu.die_mm2": "Die area, for a model that is not in the factors.",
+    "types.<type>.ram_gb": "Memory of a node, in units of 2^30 bytes.",
+    "types.<type>.ram_modules": "Default: modules of 32 GB.",
+    "types.<type>.gpus[].model": "As NVML names it, or a key of `accounting/jobimpact/data/gpus.yaml`.",
+    "types.<type>.gpus[].count": "GPUs of this model in a node.",
+    "types.<type>.ssd_gb": "The size of each SSD.",
+    "types.<type>.hdd_gb": "The size of each hard disk; each counts the same.",
+    "types.<type>.psu": "Power supplies of a node.",
+    "types.<type>.psu_kg": "Weight of one. Default: 2.99 kg.",
+    "types.<type>.board": "Main boards of a node.",
+    "types.<type>.case": "Cases of a node: 0.25 for one of four nodes in a chassis.",
+    "types.<type>.lifetime_years": "How long the node is in service.",
+    "types.<type>.pue": "For this type, in place of the file's.",
+    "types.<type>.zone": "For this type, in place of `grid.zone`.",
+}
+
+HEAD = """\
+# Configuration
+
+<!-- Written by `python docs/reference.py` from the schema. Do not edit. -->
+
+One YAML file serves nodes and accounting host. It is the file of `--config`, else of `$JOBIMPACT_CONFIG`, else
+`/etc/jobimpact/jobimpact.yaml`. Every key may be left out. An unknown key, a key given twice and an empty source
+section are errors that name the file, the key and what is allowed. Relative paths start at the file's folder.
+Samples with comments: [deploy/jobimpact.yaml](../../deploy/jobimpact.yaml),
+[deploy/nodes.yaml](../../deploy/nodes.yaml).
+
+`node.sources` lists the sources that are switched on: `sources: {rapl: {}, nvml: {}}`. Without it all are.
+
+## jobimpact.yaml
+
+"""
+
+MIDDLE = """
+## nodes.yaml, the inventory
+
+The file that `inventory` names. `<type>` is a name of the site's own; an unknown CPU or GPU model is no error: it
+gets a wide range and a warning in every report. What is done with it: [the method](../method.md).
+
+"""
+
+_DEFAULTS = {
+    "node.name": "host name",
+    "scheduler.slurm": "on",
+    "node.sources.rapl": "on",
+    "node.sources.nvml": "on",
+    "node.sources.model": "on",
+}
+
+
+def keys(found: inspect.Type, path: str = "") -> Iterator[tuple[str, inspect.Field, inspect.Type]]:
+    """Every key of a record that holds a value: its path, its field, its type without `None`."""
+    if not isinstance(found, inspect.StructType):
+        return
+    for field in found.fields:
+        inner = _given(field.type)
+        below = f"{path}.{field.encode_name}".lstrip(".")
+        if isinstance(inner, inspect.StructType):
+            yield from keys(inner, below)
+        elif isinstance(inner, inspect.DictType) and isinstance(inner.value_type, inspect.StructType):
+            yield from keys(inner.value_type, f"{below}.<type>")
+        elif isinstance(inner, inspect.ListType) and isinstance(inner.item_type, inspect.StructType):
+            yield from keys(inner.item_type, f"{below}[]")
+        else:
+            yield below, field, inner
+
+
+def page() -> str:
+    """The whole page."""
+    config = inspect.type_info(Config)
+    parts = inspect.type_info(inventory._File)  # noqa: SLF001 (the file's schema, which nothing else needs)
+    return HEAD + _table(config, CONFIG) + MIDDLE + _table(parts, INVENTORY)
+
+
+def _table(found: inspect.Type, meanings: dict[str, str]) -> str:
+    known = [path for path, _, _ in keys(found)]
+    if set(known) != set(meanings):
+        raise ValueError(f"keys and meanings differ: {sorted(set(known) ^ set(meanings))}")
+    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    rows += [f"| `{path}` | {_kind(kind)} | {_default(path, f)} | {meanings[path]} |" for path, f, kind in keys(found)]
+    return "\n".join(rows) + "\n"
+
+
+def _given(found: inspect.Type) -> inspect.Type:
+    """An optional type without its `None`."""
+    if isinstance(found, inspect.UnionType):
+        some = [one for one in found.types if not isinstance(one, inspect.NoneType)]
+        return some[0] if len(some) == 1 else inspect.UnionType(tuple(some))
+    return found
+
+
+def _kind(found: inspect.Type) -> str:
+    if isinstance(found, inspect.UnionType):
+        return " or ".join(_kind(one) for one in found.types)
+    if isinstance(found, inspect.LiteralType):
+        return " or ".join(f"`{_shown(value)}`" for value in found.values)
+    if isinstance(found, inspect.DictType):
+        return f"map of {_kind(found.value_type)}"
+    if isinstance(found, (inspect.ListType, inspect.VarTupleType)):
+        return f"list of {_kind(found.item_type)}"
+    if isinstance(found, (inspect.IntType, inspect.FloatType)):
+        name = "integer" if isinstance(found, inspect.IntType) else "number"
+        signs = (("> ", found.gt), (">= ", found.ge), ("< ", found.lt), ("<= ", found.le))
+        return " ".join([name, ", ".join(f"{sign}{limit:g}" for sign, limit in signs if limit is not None)]).strip()
+    return "text"
+
+
+def _default(path: str, field: inspect.Field) -> str:
+    if path in _DEFAULTS:
+        return _DEFAULTS[path]
+    if field.required:
+        return "required"
+    value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    return "-" if value is None else f"`{_shown(value)}`"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "[]" if value == () else str(value)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
