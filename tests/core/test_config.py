@@ -115,7 +115,8 @@ def test_the_path_is_given_or_in_the_environment(monkeypatch: pytest.MonkeyPatch
 
 
 keys = st.sampled_from(
-    ["cluster", "store", "local", "path", "node", "sources", "rapl", "nvml", "scheduler", "slurm", "via", "name", "mail",
+    ["cluster", "store", "local", "path", "node", "sources", "rapl", "nvml", "scheduler", "slurm", "via", "name",
+     "mail",
      "interval_s", "idle_w", "package-0", "grid", "zone", "gpus", "cpus", "results", "nightly", "at", "marks"]
 )  # fmt: skip
 things = st.recursive(
