@@ -1,0 +1,207 @@
+"""The daemon as a process on a node whose meters play known curves: stopped, killed, starved and hung."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from tests.daemon.running import WAIT_S, Daemon, until
+from tests.fakes.curve import NS_PER_MS, NS_PER_S, Curve, boot_ns
+from tests.fakes.rig import NoCompilerError, PowerRig, build
+from tests.fakes.rig_gpu import ENERGY, Delay, gpu
+
+from jobimpact.core.config import load_config
+from jobimpact_daemon.replay import replay
+
+
+@pytest.fixture(autouse=True)
+def _compiled() -> None:
+    try:
+        build()
+    except NoCompilerError as error:
+        pytest.skip(str(error))
+
+
+def played(daemon: Daemon) -> Iterator[Daemon]:
+    """The rig plays for as long as the test runs; no daemon outlives it."""
+    with PowerRig(daemon.folder, daemon.node):
+        yield daemon
+        if daemon.process is not None:
+            daemon.process.kill()
+            daemon.process.communicate()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A node with a package, its memory and a GPU."""
+    yield from played(Daemon(tmp_path, (gpu("GPU-a", Curve.flat(boot_ns(), 300_000_000), minor=3),)))
+
+
+def test_a_job_between_two_marks_and_a_clean_end(daemon: Daemon) -> None:
+    """SIGTERM ends with a last reading on disk, to the last microjoule; the job has what it held, and no more."""
+    daemon.start()
+    daemon.mark("start", "7", cpus=16, uid=1000, gpus=3)
+    until(daemon.taken, "for the start mark")
+    time.sleep(1)
+    daemon.mark("end", "7")
+    until(daemon.taken, "for the end mark")
+    assert "ended cleanly" in daemon.stop()
+    daemon.check_exact("package-0", "dram-0", "gpu:GPU-a")
+    ((state, elapsed_ns, cpus, gpus),) = daemon.ask("SELECT state, elapsed_ns, cpus, gpus FROM run")
+    assert (state, cpus, json.loads(gpus)) == ("ended", 16, ["GPU-a"])
+    energy = dict(daemon.ask("SELECT domain, uj FROM ledger WHERE holder = '7'"))
+    assert energy["gpu:GPU-a"] == pytest.approx(300e6 * elapsed_ns / NS_PER_S, rel=0.1)
+    assert energy["dram-0"] == pytest.approx(20e6 * elapsed_ns / NS_PER_S, rel=0.1)
+    assert set(dict(daemon.ask("SELECT domain, known_ns FROM ledger WHERE holder = '7'")).values()) == {elapsed_ns}
+
+
+def test_a_recording_replays_to_the_same_books(daemon: Daemon) -> None:
+    """What `--record` wrote gives the same energies, runs and durations as the daemon itself."""
+    daemon.start()
+    for event in ("start", "end"):
+        daemon.mark(event, "7", cpus=4, gpus=3)
+        until(daemon.taken, "for the mark")
+        time.sleep(0.5)
+    daemon.stop()
+    told = replay(load_config(daemon.config), daemon.recording)
+    books: dict[str, dict[str, int]] = {}
+    for domain, holder, uj in daemon.ask("SELECT domain, holder, uj FROM ledger"):
+        books.setdefault(domain, {})[holder] = uj
+    assert {name: one["holders"] for name, one in told["domains"].items()} == books
+    assert {name: one["measured_uj"] for name, one in told["domains"].items()} == daemon.measured()
+    runs = daemon.ask("SELECT run, elapsed_ns / 1e9, state FROM run")
+    assert [(run, job["seconds"], job["state"]) for run, job in told["jobs"].items()] == runs
+
+
+def test_kill_9_loses_nothing_that_the_counters_hold(daemon: Daemon) -> None:
+    """Killed in mid job and started again two seconds later: the job goes on, whole and flagged."""
+    daemon.start()
+    daemon.mark("start", "7", cpus=16)
+    until(daemon.taken, "for the start mark")
+    time.sleep(0.5)
+    daemon.stop(signal.SIGKILL)
+    time.sleep(2)
+    daemon.start()
+    daemon.mark("end", "7")
+    until(daemon.taken, "for the end mark")
+    daemon.stop()
+    daemon.check_exact("package-0", "dram-0", "gpu:GPU-a")
+    ((state, elapsed_ns, flags),) = daemon.ask("SELECT state, elapsed_ns, flags FROM run")
+    assert state == "ended"
+    assert elapsed_ns > 2.5 * NS_PER_S
+    assert "package-0 gap" in json.loads(flags)
+    assert set(dict(daemon.ask("SELECT domain, known_ns FROM ledger WHERE holder = '7'")).values()) == {elapsed_ns}
+
+
+def test_marks_that_came_while_the_daemon_was_dead_are_taken(daemon: Daemon) -> None:
+    """A whole job in the daemon's gap has its time and its share, with interpolated edges."""
+    daemon.start()
+    daemon.stop(signal.SIGKILL)
+    daemon.mark("start", "7", cpus=16)
+    time.sleep(1)
+    daemon.mark("end", "7")
+    time.sleep(0.5)
+    daemon.start()
+    until(daemon.taken, "for the marks")
+    daemon.stop()
+    daemon.check_exact("package-0", "dram-0")
+    ((elapsed_ns, flags),) = daemon.ask("SELECT elapsed_ns, flags FROM run")
+    assert elapsed_ns == pytest.approx(NS_PER_S, rel=0.1)
+    assert {"start interpolated", "end interpolated"} <= set(json.loads(flags))
+    ((uj,),) = daemon.ask("SELECT uj FROM ledger WHERE holder = '7' AND domain = 'dram-0'")
+    assert uj == pytest.approx(20e6, rel=0.15)
+
+
+def test_another_boot_closes_the_runs_of_the_last(daemon: Daemon) -> None:
+    """A boot id that changed between two runs: the job ended with the old boot, and no energy came in between."""
+    daemon.start()
+    daemon.mark("start", "7", cpus=16)
+    until(daemon.taken, "for the start mark")
+    daemon.stop()
+    first = daemon.measured()["package-0"]
+    (daemon.node.proc_root / "sys/kernel/random/boot_id").write_text("another\n")
+    seen = len(daemon.raw("package-0"))
+    daemon.start()
+    daemon.stop()
+    after = daemon.raw("package-0")[seen:]
+    assert daemon.measured()["package-0"] == first + after[-1] - after[0]
+    assert daemon.ask("SELECT state FROM run") == [("rebooted",)]
+    assert ("reboot", "7") in daemon.ask("SELECT kind, subject FROM finding")
+
+
+def test_marks_gone_wrong_are_set_aside_and_a_lost_folder_is_made_anew(daemon: Daemon) -> None:
+    """A corrupt mark is reported; the folder may go and come; the next job is seen at once."""
+    daemon.start()
+    (daemon.marks / "1.1.start.1").write_bytes(b"\xff")
+    Path(os.fsdecode(os.fsencode(daemon.marks) + b"/\xfe")).write_text("v=1\n")
+    until(lambda: (daemon.marks / "rejected").exists() and len(os.listdir(daemon.marks / "rejected")) == 2)
+    shutil.rmtree(daemon.marks)
+    until(daemon.marks.is_dir, "for the folder")
+    daemon.mark("start", "7", cpus=1)
+    until(daemon.taken, "for the mark")
+    daemon.stop()
+    assert daemon.ask("SELECT run FROM run") == [("7",)]
+    found = daemon.ask("SELECT subject FROM finding WHERE kind = 'mark set aside'")
+    assert sorted(found) == [("1.1.start.1",), ("\\xfe",)]
+
+
+def test_a_second_daemon_is_refused(daemon: Daemon) -> None:
+    """Two daemons on one file would charge everything twice: the second says so and ends with 1."""
+    daemon.start()
+    environment = {**os.environ, **daemon.node.env}
+    second = subprocess.run(
+        daemon.command("run"), env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+    assert second.returncode == 1
+    assert "another jobimpactd is running" in second.stderr
+    assert "Traceback" not in second.stderr
+    daemon.stop()
+    daemon.check_exact("package-0")
+
+
+def test_a_hung_driver_fails_alone(tmp_path: Path) -> None:
+    """While NVML hangs for two seconds, RAPL keeps its rate; afterwards no energy is missing."""
+    t0 = boot_ns()
+    hang = Delay(2000, t0 + 2500 * NS_PER_MS, t0 + 2600 * NS_PER_MS, (ENERGY,))
+    one = gpu("GPU-a", Curve.flat(t0, 300_000_000), trouble=(hang,))
+    for daemon in played(Daemon(tmp_path, (one,))):
+        daemon.start()
+        time.sleep(max(0, (t0 + 5200 * NS_PER_MS - boot_ns()) / NS_PER_S))
+        daemon.stop()
+        reads = [line["read"] for line in daemon.lines() if "read" in line and 2.9 < line["t"] - t0 / NS_PER_S < 4.3]
+        assert all("failed" in read["nvml"]["gpu:GPU-a"] for read in reads)
+        assert len([read for read in reads if "uj" in read["rapl"]["package-0"]]) >= 5
+        daemon.check_exact("package-0", "gpu:GPU-a")
+        assert daemon.ask("SELECT unknown_ns FROM domain WHERE name = 'gpu:GPU-a'") == [(0,)]
+
+
+def test_a_full_disk_costs_nothing_once_there_is_room(daemon: Daemon) -> None:
+    """With no room for the ledger the totals stay in memory, and marks stay in their folder; then all is written."""
+    daemon.store.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(daemon.store)]
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", *mount], capture_output=True, check=False).returncode:
+        pytest.skip("needs root, to mount a small file system")
+    daemon.start("unshare", "-m", "sh", "-c", f'{" ".join(mount)} && exec "$@"', "sh")
+    assert daemon.process is not None
+    inside = Path(f"/proc/{daemon.process.pid}/root{daemon.store}")
+    with (inside / "fill").open("wb", buffering=0) as fill, suppress(OSError):
+        while fill.write(b"x" * 4096):
+            pass
+    daemon.mark("start", "7", cpus=16)
+    time.sleep(1)
+    assert not daemon.taken()
+    (inside / "fill").unlink()
+    daemon.mark("end", "7")
+    until(daemon.taken, "for the marks")
+    daemon.store = Path(shutil.copytree(inside, daemon.folder / "copy"))
+    daemon.measured()
+    assert daemon.ask("SELECT run, state FROM run") == [("7", "ended")]
+    assert "writes again" in daemon.stop()
