@@ -30,6 +30,8 @@ __all__ = ["Sampler"]
 
 SHARE_NS = NS // 20
 """Marks within this time share one reading."""
+EDGE_NS = NS // 10
+"""A job's load comes up within its first second: after an edge the ticks start this close, and double."""
 COMMIT_NS = 10 * NS
 DISCOVER_NS = 60 * NS
 
@@ -76,6 +78,7 @@ class Sampler:
         self._facts = facts
         self._boot = boot
         self._recorder = recorder
+        self._recorded: NodeFacts | None = None
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
         self._read_ns = self._committed_ns = self._discovered_ns = -DISCOVER_NS
@@ -95,16 +98,14 @@ class Sampler:
         poll.register(self._inotify.fd, select.POLLIN)
         poll.register(self._wake_out, select.POLLIN)
         self.observe()
-        tick_ns = self._read_ns + self._interval_ns
+        edge_ns = self._read_ns
         while not self._stopping:
-            wait_ns = tick_ns - self._clock.boot_ns()
-            woken = bool(poll.poll(wait_ns / 1e6)) if wait_ns > 0 else False
-            if woken and not self._stopping:
+            due_ns = self._read_ns + min(self._interval_ns, max(EDGE_NS, self._read_ns - edge_ns))
+            wait_ns = due_ns - self._clock.boot_ns()
+            if wait_ns > 0 and poll.poll(wait_ns / 1e6) and not self._stopping:
                 self._let_others_come()
                 self._drain()
-            if self._clock.boot_ns() >= tick_ns:
-                missed = (self._clock.boot_ns() - tick_ns) // self._interval_ns
-                tick_ns += (missed + 1) * self._interval_ns
+                edge_ns = self._clock.boot_ns()
             self.observe()
         self._commit(final=True)
 
@@ -163,7 +164,8 @@ class Sampler:
         name_devices(books.state.holdings.open_runs(), books.state.minors)
         uuids = {name[4:] for name, book in books.state.domains.items() if book.domain.kind == "gpu"}
         facts = msgspec.structs.replace(self._facts, gpus=tuple(sorted(uuids | set(self._facts.gpus))))
-        if self._recorder and facts != books.state.holdings.node:
+        if self._recorder and facts != self._recorded:
+            self._recorded = facts
             self._recorder.node(self._discovered_ns, books.state.wall_s, self._boot, facts)
         books.resize(facts)
 

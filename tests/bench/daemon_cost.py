@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-
 from tests.fakes.curve import Curve, boot_ns, watts
 from tests.fakes.rig import PowerRig, RigNode
 from tests.fakes.rig_gpu import gpu

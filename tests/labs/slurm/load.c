@@ -1,6 +1,6 @@
-/* load --cpu 0.75 --mem 200M --seconds 20: a known load.
+/* load --cpu 0.75 --mem 200M --seconds 20 --period-ms 100: a known load.
  *
- * Each period of 100 ms ends with this process's own CPU clock at cpu x (time since start), so the fraction holds
+ * Each period ends with this process's own CPU clock at cpu x (time since start), so the fraction holds
  * on a busy machine too, as long as the machine has that much to give. Prints "cpu_s wall_s" at its end. */
 #include <stdint.h>
 #include <stdio.h>
@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <time.h>
 
-static const int64_t PERIOD = 100000000;
 
 static int64_t now(clockid_t clock)
 {
@@ -32,14 +31,15 @@ static size_t bytes(const char *text)
 
 int main(int argc, char **argv)
 {
-    int64_t start = now(CLOCK_MONOTONIC), end, tick;
+    int64_t start = now(CLOCK_MONOTONIC), end, tick, period = 100000000;
     double cpu = 1, seconds = 1;
     size_t mem = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--cpu")) cpu = atof(argv[i + 1]);
         else if (!strcmp(argv[i], "--mem")) mem = bytes(argv[i + 1]);
+        else if (!strcmp(argv[i], "--period-ms")) period = (int64_t)(atof(argv[i + 1]) * 1e6);
         else if (!strcmp(argv[i], "--seconds")) seconds = atof(argv[i + 1]);
-        else return fprintf(stderr, "usage: load [--cpu F] [--mem N[KMG]] [--seconds S]\n"), 2;
+        else return fprintf(stderr, "usage: load [--cpu F] [--mem N[KMG]] [--seconds S] [--period-ms P]\n"), 2;
     }
     if (mem) {
         void *held = mmap(NULL, mem, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -48,9 +48,9 @@ int main(int argc, char **argv)
     }
     end = start + (int64_t)(seconds * 1e9);
     for (tick = start; tick < end;) {
-        tick = tick + PERIOD < end ? tick + PERIOD : end;
+        tick = tick + period < end ? tick + period : end;
         while (now(CLOCK_PROCESS_CPUTIME_ID) < (int64_t)(cpu * (double)(tick - start)) && now(CLOCK_MONOTONIC) < end)
-            for (volatile int i = 0; i < 20000; i++) {}
+            for (volatile int i = 0; i < 2000; i++) {}
         struct timespec until = {tick / 1000000000, tick % 1000000000};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
     }
