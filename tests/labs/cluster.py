@@ -29,13 +29,14 @@ class MeasuredCluster:
 
     Args:
         lab: the running lab.
+        nodes: the nodes that are measured.
         folder: an empty folder, for stores, results and recordings.
     """
 
-    def __init__(self, lab: SlurmLab, folder: Path) -> None:
-        self.lab, self.folder = lab, folder
+    def __init__(self, lab: SlurmLab, nodes: list[str], folder: Path) -> None:
+        self.lab, self.nodes, self.folder = lab, nodes, folder
         self.store = folder / "store"
-        self.rig = PowerRig(folder, *(self._node(place, name) for place, name in enumerate(lab.nodes)))
+        self.rig = PowerRig(folder, *(self._node(place, name) for place, name in enumerate(nodes)))
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.account_config = folder / "account.yaml"
         self._write_account_config()
@@ -79,7 +80,7 @@ class MeasuredCluster:
 
     def __enter__(self) -> Self:
         self.rig.start()
-        for name in self.lab.nodes:
+        for name in self.nodes:
             self.start(name)
         return self
 
@@ -89,7 +90,7 @@ class MeasuredCluster:
         for name in list(self.daemons):
             self.stop(name)
         self.rig.stop()
-        for name in self.lab.nodes:
+        for name in self.nodes:
             proc = self.lab.node_dir(name) / "proc"
             proc.unlink()
             proc.symlink_to("/proc")
@@ -136,7 +137,7 @@ class MeasuredCluster:
 
     def _write_account_config(self) -> None:
         types = {
-            "cpu": {"nodes": self.lab.nodes[: len(self.lab.nodes) // 2], "gpus": []},
+            "cpu": {"nodes": [name for name in self.lab.nodes if name not in self.lab.gpu_nodes], "gpus": []},
             "gpu": {"nodes": self.lab.gpu_nodes, "gpus": [{"model": "NVIDIA A100-SXM4-40GB", "count": 4}]},
         }
         cpu = {"model": "AMD EPYC 7763", "count": 1, "cores": CPUS}

@@ -14,10 +14,10 @@ SKIPPED = pytest.StashKey[dict[str, str]]()
 
 @pytest.fixture(scope="session")
 def slurm_lab(pytestconfig: pytest.Config) -> Iterator[SlurmLab]:
-    """A cluster of four nodes with the project's own hooks; one for all tests, so use ids and own files."""
+    """A cluster of eight nodes with the project's own hooks; one for all tests, so use ids and own files."""
     _need(pytestconfig, "slurm", missing())
     hooks = ROOT / "prolog_epilog" / "slurm"
-    with SlurmLab(Plan(prolog=hooks / "prolog", epilog=hooks / "epilog")) as lab:
+    with SlurmLab(Plan(nodes=8, prolog=hooks / "prolog", epilog=hooks / "epilog")) as lab:
         yield lab
 
 

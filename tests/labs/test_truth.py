@@ -54,7 +54,7 @@ class Day:
             for raw, tres, n in (r.split("|") for r in rows.splitlines())
             if "cpu=" in tres
         }
-        for node in cluster.lab.nodes:
+        for node in cluster.nodes:
             edges: dict[str, dict[str, int]] = defaultdict(dict)
             for run in cluster.lab.hook_runs():
                 if run.node == node:
@@ -73,7 +73,7 @@ class Day:
                 for job, edge in edges.items()
                 if {"prolog", "epilog"} <= edge.keys()
             ]
-            first, last = _reading_times(cluster.recording(node))
+            first, last = reading_times(cluster.recording(node))
             self.truth[node] = node_truth(cluster.rig, trace, node, self.windows[node], (first, last), IDLE_W)
             with sqlite3.connect(cluster.store / f"{node}.sqlite") as db:
                 self.books[node] = {(d, h): uj for d, h, uj in db.execute("SELECT domain, holder, uj FROM ledger")}
@@ -82,8 +82,9 @@ class Day:
 @pytest.fixture(scope="module")
 def day(slurm_lab: SlurmLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
     """Ten kinds of jobs on four nodes, each starting at an odd fraction of a second."""
-    n1, n2, n3, n4 = slurm_lab.nodes
-    with MeasuredCluster(slurm_lab, tmp_path_factory.mktemp("truth")) as cluster:
+    nodes = [*slurm_lab.nodes[:2], *slurm_lab.gpu_nodes[:2]]
+    n1, n2, n3, n4 = nodes
+    with MeasuredCluster(slurm_lab, nodes, tmp_path_factory.mktemp("truth")) as cluster:
         day = Day(cluster, {})
 
         def submit(name: str, line: str, *options: str) -> str:
@@ -117,7 +118,7 @@ def day(slurm_lab: SlurmLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         submit("true", "true", "-w", n4)
         slurm_lab.wait(list(day.jobs.values()), timeout=150)
         time.sleep(2.2)
-        for name in slurm_lab.nodes:
+        for name in nodes:
             assert cluster.stop(name) == 0
         cluster.rig.stop()
         day.close()
@@ -144,7 +145,7 @@ def test_every_holder_pays_its_true_energy(day: Day) -> None:
 
 def test_books_balance_to_the_microjoule(day: Day) -> None:
     """Jobs + idle + system = measured on every node and domain, and measured = last raw - first raw."""
-    for node in day.cluster.lab.nodes:
+    for node in day.cluster.nodes:
         raw = _raw_values(day.cluster.recording(node))
         with sqlite3.connect(day.cluster.store / f"{node}.sqlite") as db:
             rows = db.execute("SELECT name, measured_uj, unknown_ns FROM domain").fetchall()
@@ -164,7 +165,7 @@ def test_a_recording_replays_to_the_same_books(day: Day) -> None:
     from jobimpact.core.config import load_config
     from jobimpact_daemon.replay import replay
 
-    for node in day.cluster.lab.nodes:
+    for node in day.cluster.nodes:
         told = replay(load_config(day.cluster.config(node)), day.cluster.recording(node))
         for name, domain in told["domains"].items():
             for holder, uj in domain["holders"].items():
@@ -215,7 +216,8 @@ def _edge_j(day: Day, node: str, holder: str) -> float:
     return joules
 
 
-def _reading_times(recording: Path) -> tuple[int, int]:
+def reading_times(recording: Path) -> tuple[int, int]:
+    """The boot times of the first and the last reading, in ns."""
     times = [line["t"] for line in _lines(recording) if "read" in line]
     return round(times[0] * 1e9), round(times[-1] * 1e9)
 
