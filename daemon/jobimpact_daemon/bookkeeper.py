@@ -69,6 +69,8 @@ class DomainBook(msgspec.Struct):
     """The holdings at the baseline; `suspect` those at the value under suspicion."""
     suspect: Snapshot | None = None
     gap: bool = False
+    late: tuple[Counter, Snapshot] | None = None
+    """The last reading that waits for the CPU times that split it."""
 
 
 class State(msgspec.Struct):
@@ -105,9 +107,7 @@ class Bookkeeper:
         self.closed: list[Run] = []
         """Runs that nothing can be added to any more, until the ledger has them."""
         self._idle_w = idle_w
-        self._taken = taken
-        self._late: dict[str, tuple[Counter, Snapshot]] = {}
-        """What waits for the CPU times that split it, by domain: its last reading."""
+        self._in_ledger = taken
         self._weights: dict[tuple[int, str, str], tuple[dict[str, int], dict[str, int]]] = {}
 
     # -- what is on the node ------------------------------------------------------------------------------------
@@ -172,10 +172,9 @@ class Bookkeeper:
             if book.since_ns is None:
                 book.since_ns = now.t_ns
             if isinstance(reading, Counter):
-                if deferred and book.domain.kind != "gpu":
-                    self._late[name] = reading, now
+                if deferred and book.base is not None and book.domain.kind != "gpu":
+                    book.late = reading, now
                 else:
-                    self._late.pop(name, None)
                     self._count(book, reading, now)
             else:
                 self._miss(book, reading)
@@ -183,15 +182,18 @@ class Bookkeeper:
 
     def settle(self) -> None:
         """Nothing more will come: split what waits without the CPU times."""
-        late, self._late = self._late, {}
         self._weights.clear()
-        for name, (reading, then) in late.items():
-            self._count(self.state.domains[name], reading, then)
+        for book in self.state.domains.values():
+            if book.late is not None:
+                self._count(book, *book.late)
 
     def _use_is_late(self, seen: Observation) -> bool:
         """Counters hold their energy: better wait for the CPU times than split without them."""
         last = self.state.holdings.usage_ns
         return seen.usage is None and last is not None and seen.t_ns - last < MAX_DEFER_NS
+
+    def _taken(self, key: str) -> bool:
+        return any(run.key == key for run in self.closed) or self._in_ledger(key)
 
     # -- marks, and runs without them ----------------------------------------------------------------------------
 
@@ -236,6 +238,7 @@ class Bookkeeper:
         book.reason, book.gap = f"{kind}: {reason}", True
 
     def _count(self, book: DomainBook, reading: Counter, now: Snapshot) -> None:
+        book.late = None
         step = compare(book.base, reading, now.t_ns)
         if step.verdict == "held" and book.base is not None:
             book.base.suspect_uj, book.base.suspect_t_ns, book.suspect = reading.uj, now.t_ns, now
@@ -306,9 +309,8 @@ class Bookkeeper:
         for book in books:
             if book.since_ns is not None and holdings.t_ns - book.since_ns > MAX_GAP_NS:
                 book.unknown_ns += holdings.t_ns - book.since_ns
-                book.base = book.before = book.suspect = None
+                book.base = book.before = book.suspect = book.late = None
                 book.since_ns = holdings.t_ns
-                self._late.pop(book.domain.name, None)
         oldest = min((book.before.t_ns for book in books if book.before is not None), default=holdings.t_ns)
         oldest = min(oldest, holdings.usage_ns if holdings.usage_ns is not None else oldest)
         for run in lives.settled(holdings, oldest):

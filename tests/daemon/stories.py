@@ -105,7 +105,7 @@ class _Teller:
         if not blip:
             meter.first_uj = meter.true_uj if meter.first_uj is None else meter.first_uj
             meter.last_uj = meter.true_uj
-        uj = meter.true_uj - (self.draw(st.integers(1, 10**8)) if blip else 0)
+        uj = (meter.last_uj or 0) - self.draw(st.integers(1, 10**8)) if blip else meter.true_uj
         if name.startswith("gpu"):
             return {"uj": uj, "epoch": f"e{meter.epoch}", "max_w": 450.0}
         max_uj = SMALL_MAX_UJ if steady else PACKAGE_MAX_UJ

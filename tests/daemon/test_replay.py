@@ -215,7 +215,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(st.dictionaries(words, values) | values, max_size=4))
 def test_no_json_lines_make_a_traceback(lines: list[Any]) -> None:
     """Whatever JSON a recording holds, there is an answer or a RecordingError."""
