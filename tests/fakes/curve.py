@@ -191,11 +191,9 @@ class Counter:
         resets = [e.from_ns for e in self.events if e.kind is Kind.RESET and e.from_ns <= live_ns]
         blips = sum(e.amount for e in self.events if e.holds(Kind.BLIP, live_ns))
         uj = self.curve.energy_uj(self.sensor.shown_ns(live_ns))
-        if resets:
-            # a lagging sensor still shows a time before the reset: that is 0
-            value = max(0, uj - self.curve.energy_uj(max(resets))) // self.unit
-        else:
-            value = self.start + uj // self.unit
+        # a lagging sensor still shows a time before the reset: that is 0
+        since = max(0, uj - self.curve.energy_uj(max(resets))) if resets else uj
+        value = since // self.unit + (0 if resets else self.start)
         value = max(0, value - blips)
         return value % self.modulus if self.modulus else value
 

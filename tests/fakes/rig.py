@@ -176,8 +176,6 @@ class PowerRig:
         return read_trace(self.trace_file)
 
 
-def counter(
-    curve: Curve, *events: Event, start_uj: int = 0, refresh_ns: int = 1_000_000, lag_ns: int = 0
-) -> Counter:
+def counter(curve: Curve, *events: Event, start_uj: int = 0, refresh_ns: int = 1_000_000, lag_ns: int = 0) -> Counter:
     """A RAPL counter with a sensor, a start value and events (`reset`, `stuck`, `blip`, `unreadable`)."""
     return Counter(curve, start=start_uj, sensor=Sensor(refresh_ns, lag_ns), events=events)

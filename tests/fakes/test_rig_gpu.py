@@ -43,9 +43,7 @@ def ask(tmp_path: Path, program: str, *gpus: Gpu, **node: Any) -> Any:
     one = RigNode("n1", tmp_path / "n1", rapl={"package-0": Curve.flat(0, 1)}, gpus=gpus, **node)
     source = f"{PRELUDE}{program}\nprint(json.dumps(out))"
     environment = {**os.environ, **one.env}
-    done = subprocess.run(
-        [sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
@@ -194,7 +192,5 @@ def test_without_a_script_there_is_no_driver(tmp_path: Path) -> None:
     """A missing script is a missing driver."""
     environment = {**os.environ, "LD_LIBRARY_PATH": str(build().library_dir), "FAKE_NVML": str(tmp_path / "none")}
     source = f"{PRELUDE}\nprint(code(n.nvmlInit))"
-    done = subprocess.run(
-        [sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True)
     assert int(done.stdout) == Code.DRIVER_NOT_LOADED

@@ -221,9 +221,7 @@ def test_uptime_and_boot_id_of_this_machine(shell: Shell, marks: Path, tmp_path:
 @pytest.mark.parametrize(
     "uptime", ["", "x\n", "113\n", "1.2.3 4\n", ".5\n", "5.\n", "1e3.0\n", "-1.0\n", "9" * 30 + ".0\n"]
 )
-def test_no_mark_without_a_time(
-    shell: Shell, marks: Path, proc: Path, settings: dict[str, str], uptime: str
-) -> None:
+def test_no_mark_without_a_time(shell: Shell, marks: Path, proc: Path, settings: dict[str, str], uptime: str) -> None:
     """A bad uptime gives no mark; an empty one is read from /proc instead."""
     (proc / "uptime").write_text(uptime)
     run(shell, PROLOG, BATCH | settings)
@@ -436,18 +434,14 @@ def test_folder_that_cannot_be(shell: Shell, tmp_path: Path, settings: dict[str,
     (tmp_path / "file").write_text("kept")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "deep")
     places = {"file": "file", "below a file": "file/marks", "dangling link": "link"}
-    folder = (
-        str(tmp_path / places[kind]) if kind in places else {"proc": "/proc/none/marks", "dash": "-x/\n"}[kind]
-    )
+    folder = str(tmp_path / places[kind]) if kind in places else {"proc": "/proc/none/marks", "dash": "-x/\n"}[kind]
     before = set(tmp_path.rglob("*"))
     finish(start([*shell.argv, PROLOG], BATCH | settings | {"JOBIMPACT_MARKS": folder}, cwd=Path("/proc")))
     assert set(tmp_path.rglob("*")) == before
     assert (tmp_path / "file").read_text() == "kept"
 
 
-@pytest.mark.skipif(
-    os.geteuid() == 0, reason="root writes where it may not: the read-only mount below stands for it"
-)
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes where it may not: the read-only mount below stands for it")
 def test_folder_without_permission(shell: Shell, marks: Path, settings: dict[str, str]) -> None:
     """A folder that may not be written gets no mark, and no error is told."""
     marks.chmod(0o500)

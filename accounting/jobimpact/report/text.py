@@ -29,9 +29,9 @@ _FAILED = {
 _KINDS = {"cpu": "CPU", "dram": "memory", "gpu": "GPU"}
 _METHODS = {"counter": "energy counter", "modelled": "modelled, not measured"}
 _INDICATORS = (
-    ("gwp_kgco2e", "greenhouse gases", "CO2e", grams),
-    ("adp_kgsbe", "metals, minerals", "Sb-e", grams),
-    ("pe_mj", "primary energy", "", lambda mj: energy(mj * 1e6)),
+    ("gwp_kgco2e", "GWP (climate)", "CO2e", grams),
+    ("adp_kgsbe", "ADP (minerals)", "Sb-e", grams),
+    ("pe_mj", "PE (energy)", "", lambda mj: energy(mj * 1e6)),
 )
 REASON_WIDTH = WIDTH - 38
 """What a reason has room for in the energy table; a longer one is told in full below it."""
