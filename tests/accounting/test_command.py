@@ -15,6 +15,7 @@ from tests.accounting.world import T0, World, batch
 
 from jobimpact.cli.account import moment
 from jobimpact.cli.main import main
+from jobimpact.core import config
 from jobimpact.core.errors import ConfigError
 from jobimpact.nightly import account
 
@@ -200,6 +201,19 @@ def test_a_wrong_configuration_is_exit_2(world: World, capsys: Captured) -> None
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "clutser: unknown key" in said
+
+
+def test_the_configuration_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer waits for it; and a mapping's wrong entry is called by its name."""
+    read: list[Path] = []
+    whole = config.read_yaml
+    monkeypatch.setattr(config, "read_yaml", lambda path: read.append(path) or whole(path))
+    assert config.load_config(world.config_file).cluster == "lab"
+    assert read == [world.config_file]
+    text = world.config_file.read_text()
+    world.config_file.write_text(f"{text}node: {{sources: {{rapl: {{idle_w: {{package-0: 3, dram-1: -1}}}}}}}}\n")
+    with pytest.raises(ConfigError, match=r": node\.sources\.rapl\.idle_w\.dram-1: expected"):
+        config.load_config(world.config_file)
 
 
 @pytest.mark.parametrize("how", ["corrupt", "newer", "no folder"])

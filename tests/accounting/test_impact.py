@@ -140,9 +140,13 @@ def test_an_unknown_part_has_a_wide_range_and_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("ram_gb: 256", "ram_gb: 256\n    colour: red"), r"types.*colour: unknown key; allowed: .*ram_gb"),
-        (("ram_gb: 256", "ram_gb: -1"), r"types.*ram_gb"),
-        (("cores: 20", "cores: many"), r"cores"),
+        (("ram_gb: 256", "ram_gb: 256\n    colour: red"), r" types\.cpu\.colour: unknown key; allowed: .*ram_gb"),
+        (("ram_gb: 256", "ram_gb: -1"), r" types\.cpu\.ram_gb: expected"),
+        (("ram_gb: 1024", "ram_gb: -1"), r" types\.a100\.ram_gb: expected"),
+        (("A100-SXM4-80GB, count: 8", "A100, count: 0"), r" types\.a100\.gpus\[0\]\.count: expected"),
+        (("cores: 20", "cores: many"), r" types\.cpu\.cpu\.cores: expected"),
+        (("  a100:", "  7:"), r": a key in types: expected `str`"),
+        (("  a100:", "  cpu:"), r"key 'cpu' twice"),
         (("nodes: node[01-02]", "nodes: node[01-03]"), r"node03 is of type cpu already"),
         (("nodes: node[01-02]", "nodes: 'node[01'"), r"types\.cpu\.nodes"),
         (("pue: 1.3", "pue: 0.9"), r"pue"),

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 import yaml
 from msgspec import Meta, Struct, field
 
 from jobimpact.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader
+else:
+    # The one in C, where PyYAML was built with it, is several times faster: an inventory can be long.
+    SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 __all__ = ["Config", "Node", "config_path", "convert_yaml", "load_config", "read_yaml"]
 
@@ -100,7 +105,7 @@ def _all_sources() -> Sources:
 
 
 def _short_hostname() -> str:
-    return socket.gethostname().partition(".")[0] or "localhost"
+    return os.uname().nodename.partition(".")[0] or "localhost"
 
 
 class Node(_Keys, frozen=True):
@@ -163,8 +168,9 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: names the file, the key and what is allowed.
     """
-    config = convert_yaml(path, Config)
-    _check_choices(path, config)
+    raw = read_yaml(path)
+    config = _convert(path, raw, Config)
+    _check_choices(path, config, raw)
     base = path.resolve().parent
 
     def placed(name: str) -> str:
@@ -188,20 +194,19 @@ def _placed_url(url: str, base: Path) -> str:
     return f"{scheme}:///{base / rest}" if scheme == "sqlite" and rest else url
 
 
-def _check_choices(path: Path, config: Config) -> None:
+def _check_choices(path: Path, config: Config, raw: object) -> None:
     if (config.scheduler.slurm is None) == (config.scheduler.local is None):
         raise ConfigError(f"{path}: scheduler: exactly one of slurm, local")
     if not config.results.startswith("sqlite:///"):
         raise ConfigError(f"{path}: results: {config.results!r}: a sqlite:/// URL")
     # A section that is there but empty (`rapl:`) means the source with its defaults off: say so, do not guess.
-    raw = read_yaml(path)
     sources = (raw.get("node") or {}).get("sources") or {} if isinstance(raw, dict) else {}
     for name, section in sources.items():
         if section is None:
             raise ConfigError(f"{path}: node.sources.{name}: empty: write {{}} to switch it on, or take it out")
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(SafeLoader):
     """YAML lets a later key silently replace an earlier one; we do not."""
 
 
@@ -244,24 +249,60 @@ def convert_yaml(path: Path, type_: type[T]) -> T:
     Raises:
         ConfigError: names the file, the key and what is allowed.
     """
+    return _convert(path, read_yaml(path), type_)
+
+
+def _convert(path: Path, found: object, type_: type[T]) -> T:
     try:
-        return msgspec.convert(read_yaml(path), type_)
+        return msgspec.convert(found, type_)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(str(error), type_)}") from error
+        raise ConfigError(f"{path}: {_explain(str(error), found, type_)}") from error
 
 
-def _explain(message: str, type_: object) -> str:
+def _explain(message: str, found: object, type_: object) -> str:
     """Msgspec's message, the key first, and what is allowed where it does not say so itself."""
     text, _, where = message.partition(" - at `")
-    key = where.rstrip("`").removeprefix("$").lstrip(".")
+    in_key = where.startswith("key` in `")
+    key = where.removeprefix("key` in `").rstrip("`").removeprefix("$").lstrip(".")
+    place = _place(message, found, key, type_)
     unknown = re.search(r"unknown field `(.*)`", text)
     if unknown:
-        full = f"{key}.{unknown[1]}" if key else unknown[1]
+        full = f"{place}.{unknown[1]}" if place else unknown[1]
         return f"{full}: unknown key; allowed: {', '.join(_allowed(type_, key))}"
-    said = f"{key}: {text[0].lower()}{text[1:]}" if key else text
+    said = f"{'a key in ' if in_key else ''}{place}: {text[0].lower()}{text[1:]}" if place else text
     if text.startswith("Invalid enum value"):
         said += f"; allowed: {', '.join(_allowed(type_, key))}"
     return said
+
+
+def _place(message: str, found: Any, key: str, type_: object) -> str:
+    """Where the wrong value is, with the names of a mapping's entries, all of which msgspec calls `[...]`.
+
+    A wrong entry is the one that alone gives the same message: `found` is cut down to it.
+    """
+    place, here = "", found
+    for step in re.findall(r"[^.\[\]]+|\[[^\]]*\]", key):
+        if step == "[...]":
+            name = _wrong_entry(message, found, here, type_)
+            place, here = f"{place}.{name}", here[name]
+        elif step.startswith("["):
+            place, here = f"{place}{step}", here[int(step[1:-1])]
+        else:
+            place, here = f"{place}.{step}", here[step]
+    return place.lstrip(".")
+
+
+def _wrong_entry(message: str, found: Any, mapping: dict[Any, Any], type_: object) -> Any:
+    entries = dict(mapping)
+    for name, value in entries.items():
+        mapping.clear()
+        mapping[name] = value
+        try:
+            msgspec.convert(found, type_)
+        except msgspec.ValidationError as error:
+            if str(error) == message:
+                return name
+    return next(iter(entries))
 
 
 def _allowed(type_: object, key: str) -> list[str]:
