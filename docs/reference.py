@@ -41,8 +41,6 @@ CONFIG = {
     "node.sources.rapl.max_w": "The most that a domain can draw, in watts: tells a wrapped counter from a reset."
     " Default: the kernel's limit with headroom, else 1000 W for a package and 300 W for DRAM.",
     "node.sources.nvml.deadline_s": "Seconds to wait for the NVIDIA driver; later, the reading has failed.",
-    "node.sources.model.when": "`no_meter`: only where RAPL cannot be read. `always`: beside it as well, and then"
-    " both are in the sums.",
     "node.sources.model.tdp_w": "TDP of all packages together. Default: 4 W for each logical CPU.",
     "node.sources.model.idle_w": "Watts with nothing running. Default: a quarter of the TDP.",
     "grid.zone": "The electricity zone: a key of `accounting/jobimpact/data/electricity.yaml`. `WOR` is the world.",

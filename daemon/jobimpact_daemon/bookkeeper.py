@@ -72,6 +72,10 @@ class DomainBook(msgspec.Struct):
     late: tuple[Counter, Snapshot] | None = None
     """The last reading that waits for the CPU times that split it."""
 
+    def unknown_by(self, t_ns: int) -> int:
+        """For how long its energy is not known, an outage that still lasts included, in ns."""
+        return self.unknown_ns + (max(0, t_ns - self.since_ns) if self.since_ns is not None else 0)
+
 
 class State(msgspec.Struct):
     """All that the bookkeeper must know after a restart, but the accounts, which the ledger holds."""
@@ -243,7 +247,7 @@ class Bookkeeper:
         if step.verdict == "held" and book.base is not None:
             book.base.suspect_uj, book.base.suspect_t_ns, book.suspect = reading.uj, now.t_ns, now
             return
-        if step.verdict not in ("first", "counted", "wrapped"):
+        if step.verdict not in ("first", "counted", "wrapped") and book.domain.method != "modelled":
             self._find(step.verdict, book.domain.name, _told(step, book.base, reading))
         before, since_ns = book.before, book.since_ns if book.since_ns is not None else now.t_ns
         if step.after_suspect and book.suspect is not None:

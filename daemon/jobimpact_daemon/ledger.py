@@ -16,6 +16,7 @@ import msgspec
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 from jobimpact.core.nodefile import open_for_writing
 from jobimpact.core.records import IDLE, SYSTEM, Domain, NodeFacts
+from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Account, Bookkeeper, State
 from jobimpact_daemon.holdings import Holdings, Run
 
@@ -27,7 +28,12 @@ STATE_VERSION = 1
 JOB_POINT_S = 60.0
 POWER_POINT_S = 10.0
 SERIES_DAYS = 90
+DAY_S = 86400
+STEP_S = 3600.0
+"""A wall clock that differs this much from the boot clock within a day has stepped."""
 RUN_DAYS = 400
+FINDINGS = 10_000
+"""More findings than this nobody reads."""
 PAST = "past"
 """The holder into which the runs of long ago are folded, one sum per domain."""
 
@@ -58,7 +64,8 @@ class Ledger:
         self._keep = keep
         self._db = open_for_writing(path)
         self._job_points: dict[str, float] = {}
-        self._power_point = self._pruned = 0.0
+        self._power_point = 0.0
+        self._pruned = (0.0, -DAY_S * NS)
         self.trouble: str | None = None
         """Why the last commit failed; None: it did not."""
         try:
@@ -138,13 +145,13 @@ class Ledger:
             self._db.execute("ROLLBACK")
 
     def _write(self, books: Bookkeeper, marks: list[str], wall_s: float) -> None:
-        db, state = self._db, books.state
+        db, state, t_ns = self._db, books.state, books.state.holdings.t_ns
         data = msgspec.json.encode(_Saved(state, marks))
         db.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (STATE_VERSION, data))
         db.executemany(
             "INSERT OR REPLACE INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (*_identity(book.domain), book.measured_uj, book.unknown_ns, book.known_ns, book.reason)
+                (*_identity(book.domain), book.measured_uj, book.unknown_by(t_ns), book.known_ns, book.reason)
                 for book in state.domains.values()
             ],
         )
@@ -173,7 +180,10 @@ class Ledger:
         if abs(wall_s - self._power_point) >= POWER_POINT_S:
             self._db.executemany(
                 "INSERT OR REPLACE INTO node_power VALUES (?, ?, ?, ?)",
-                [(name, wall_s, book.measured_uj, book.unknown_ns) for name, book in books.state.domains.items()],
+                [
+                    (name, wall_s, book.measured_uj, book.unknown_by(books.state.holdings.t_ns))
+                    for name, book in books.state.domains.items()
+                ],
             )
 
     def _is_due(self, run: Run, wall_s: float) -> bool:
@@ -195,9 +205,18 @@ class Ledger:
         books.touched.clear()
         books.findings.clear()
         books.closed.clear()
-        if not self._keep and abs(wall_s - self._pruned) >= 86400:
-            self._pruned = wall_s
-            self._prune(wall_s, list(books.state.holdings.runs))
+        if not self._keep:
+            self._prune_daily(wall_s, books.state.holdings)
+
+    def _prune_daily(self, wall_s: float, holdings: Holdings) -> None:
+        """Once a day by the boot clock, and never on the word of a wall clock that has just stepped."""
+        day_s = (holdings.t_ns - self._pruned[1]) / NS
+        if 0 <= day_s < DAY_S:
+            return
+        stepped = abs(wall_s - self._pruned[0] - day_s) > STEP_S
+        self._pruned = wall_s, holdings.t_ns
+        if not stepped:
+            self._prune(wall_s, list(holdings.runs))
 
     def _prune(self, wall_s: float, known: list[str]) -> None:
         """Points have a retention; the runs of long ago become one sum per domain: the books still balance."""
@@ -208,6 +227,7 @@ class Ledger:
             "run": wall_s - RUN_DAYS * 86400,
             "series": wall_s - SERIES_DAYS * 86400,
             "past": PAST,
+            "findings": FINDINGS,
             "known": msgspec.json.encode(known).decode(),
         }
         try:
@@ -215,6 +235,7 @@ class Ledger:
             for statement in (
                 "DELETE FROM job_energy WHERE wall_s < :series",
                 "DELETE FROM node_power WHERE wall_s < :series",
+                "DELETE FROM finding WHERE wall_s < :series OR id <= (SELECT max(id) FROM finding) - :findings",
                 f"""INSERT INTO ledger SELECT domain, :past, sum(uj), sum(known_ns) FROM ledger
                 WHERE holder IN {old} GROUP BY domain ON CONFLICT (holder, domain) DO UPDATE
                 SET uj = uj + excluded.uj, known_ns = known_ns + excluded.known_ns""",  # noqa: S608

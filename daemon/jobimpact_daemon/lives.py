@@ -114,6 +114,8 @@ def refine(holdings: Holdings, run: Run, use: JobUsage) -> None:
     """The job's cgroup tells its memory limit and owner where the mark could not."""
     if run.uid is None:
         run.uid = use.uid
+    if use.shared:
+        run.flag("last cpu time shared with others that ended")
     limit = use.mem_limit_bytes
     if limit and limit < holdings.node.mem_bytes and "memory share from cpus" in run.flags:
         run.mem_bytes = limit

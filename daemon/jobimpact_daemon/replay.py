@@ -139,10 +139,9 @@ def _told(db: sqlite3.Connection, state: State) -> dict[str, Any]:
 def _domain(state: State, name: str) -> dict[str, Any]:
     """What a domain measured; what is still pending at the recording's end is unknown."""
     book = state.domains[name]
-    pending = max(0, state.holdings.t_ns - book.since_ns) if book.since_ns is not None else 0
     return {
         "measured_uj": book.measured_uj if book.known_ns else None,
-        "unknown_s": (book.unknown_ns + pending) / NS,
+        "unknown_s": book.unknown_by(state.holdings.t_ns) / NS,
         "method": book.domain.method,
     } | ({"reason": book.reason} if book.reason else {})
 

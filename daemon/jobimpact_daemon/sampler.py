@@ -34,6 +34,8 @@ EDGE_NS = NS // 10
 """A job's load comes up within its first second: after an edge the ticks start this close, and double."""
 COMMIT_NS = 10 * NS
 DISCOVER_NS = 60 * NS
+DISCOVER_SOON_NS = 5 * NS
+"""After a discovery that left a source without domains: a driver may need its time to start."""
 
 
 class Sampler:
@@ -81,7 +83,8 @@ class Sampler:
         self._recorded: NodeFacts | None = None
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
-        self._read_ns = self._committed_ns = self._discovered_ns = -DISCOVER_NS
+        self._read_ns = self._committed_ns = -COMMIT_NS
+        self._discover_ns = 0
 
     @property
     def wake_fd(self) -> int:
@@ -121,7 +124,7 @@ class Sampler:
 
     def observe(self) -> None:
         """Read everything now, book it, and commit if it is time."""
-        if self._clock.boot_ns() - self._discovered_ns >= DISCOVER_NS:
+        if self._clock.boot_ns() >= self._discover_ns:
             self._discover()
         found = self._of_this_boot(self._marks.waiting())
         marks = [named(mark, self._books.state.minors) for _, mark in found]
@@ -153,11 +156,14 @@ class Sampler:
         return self._usage.read(cores, {mark.job for mark in marks if mark.event == "end"}, sessions)
 
     def _discover(self) -> None:
-        self._discovered_ns = self._clock.boot_ns()
-        books = self._books
+        books, now_ns = self._books, self._clock.boot_ns()
         books.state.wall_s = self._clock.wall_s()
+        self._discover_ns = now_ns + DISCOVER_NS
         for source in self._sources:
-            for domain in source.discover():
+            found = source.discover()
+            if not found:
+                self._discover_ns = now_ns + DISCOVER_SOON_NS
+            for domain in found:
                 books.declare(domain)
             if isinstance(source, Nvml) and source.minors:
                 books.state.minors = source.minors
@@ -166,7 +172,7 @@ class Sampler:
         facts = msgspec.structs.replace(self._facts, gpus=tuple(sorted(uuids | set(self._facts.gpus))))
         if self._recorder and facts != self._recorded:
             self._recorded = facts
-            self._recorder.node(self._discovered_ns, books.state.wall_s, self._boot, facts)
+            self._recorder.node(now_ns, books.state.wall_s, self._boot, facts)
         books.resize(facts)
 
     def _record(self, seen: Observation, marks: list[Mark]) -> None:

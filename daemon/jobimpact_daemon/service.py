@@ -17,9 +17,11 @@ from jobimpact.core.config import Config
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.records import NodeFacts
+from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Bookkeeper, Observation
+from jobimpact_daemon.jobs.gpus import named
 from jobimpact_daemon.jobs.marks import MarkFolder
-from jobimpact_daemon.jobs.node import NodeProc
+from jobimpact_daemon.jobs.node import NETWORK, NodeProc, file_system
 from jobimpact_daemon.jobs.usage import UsageReader
 from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.recording import Recorder
@@ -36,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def make_sources(config: Config, clock: Clock) -> list[Source]:
-    """The sources that are switched on; the model only where no meter knows the CPUs, unless told otherwise."""
+    """The sources that are switched on; the model only where no meter knows the CPUs: both would count them twice."""
     on = config.node.sources
     found: list[Source] = []
     metered = False
@@ -46,8 +48,10 @@ def make_sources(config: Config, clock: Clock) -> list[Source]:
         found.append(rapl)
     if on.nvml is not None:
         found.append(Nvml(on.nvml.deadline_s))
-    if on.model is not None and (on.model.when == "always" or not metered):
-        found.append(Model(clock, Path(config.node.proc_root), on.model.tdp_w, on.model.idle_w))
+    if on.model is not None and not metered:
+        proc_root = Path(config.node.proc_root)
+        cpus = node_facts(config, NodeProc(proc_root)).cpus
+        found.append(Model(clock, proc_root, cpus, on.model.tdp_w, on.model.idle_w))
     return found
 
 
@@ -117,15 +121,20 @@ def _go_on(books: Bookkeeper, marks: MarkFolder, boot: str, *, resumed: bool) ->
     else:
         old = [(name, mark) for name, mark in marks.waiting() if mark.boot == state.boot]
         if old:
-            t_ns = max(state.holdings.t_ns, *(mark.t_ns for _, mark in old))
-            books.observe(Observation(t_ns, state.wall_s, {}), [mark for _, mark in old])
+            last_ns = state.holdings.t_ns
+            t_ns = max(last_ns, *(mark.t_ns for _, mark in old))
+            wall_s = state.wall_s + (t_ns - last_ns) / NS
+            books.observe(Observation(t_ns, wall_s, {}), [named(mark, state.minors) for _, mark in old])
             marks.take([name for name, _ in old])
         log.warning("the node has booted since: closing %d open runs", len(state.holdings.open_runs()))
         books.reboot(boot)
 
 
 def _lock(path: Path) -> TextIO:
-    """Two daemons on one file would charge everything twice."""
+    """Two daemons on one file would charge everything twice; a network file system would lose it."""
+    kind = file_system(path.parent)
+    if kind in NETWORK:
+        raise StoreError(f"{path}: on {kind}: the books need a local file system")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.with_suffix(".lock").open("w", encoding="ascii")

@@ -87,7 +87,6 @@ class Nvml(_Keys, frozen=True):
 class Model(_Keys, frozen=True):
     """Power modelled from CPU utilisation, for a machine with no meter at all."""
 
-    when: Literal["no_meter", "always"] = "no_meter"
     tdp_w: Positive | None = None
     idle_w: NotNegative | None = None
 

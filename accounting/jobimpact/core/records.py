@@ -86,6 +86,8 @@ class JobUsage(msgspec.Struct, frozen=True):
     uid: int | None = None
     gone: bool = False
     """Its last word: the processes are no more."""
+    shared: bool = False
+    """Several died at once, and their last CPU time is split by their cores."""
 
 
 class Usage(msgspec.Struct, frozen=True):

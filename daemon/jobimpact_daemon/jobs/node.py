@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["NodeProc"]
+__all__ = ["NETWORK", "NodeProc", "file_system"]
+
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs"})
+"""File systems on which SQLite's WAL loses data."""
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -76,3 +79,18 @@ class NodeProc:
             if fd is not None:
                 os.close(fd)
             return None
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that a path is, or will be, on."""
+    here = str(path.resolve())
+    best, kind = "", "unknown"
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return kind
+    for line in mounts.splitlines():
+        _, point, found, *_ = line.split()
+        if (here == point or here.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, kind = point, found
+    return kind

@@ -21,6 +21,9 @@ from jobimpact_daemon.jobs.node import NodeProc
 
 __all__ = ["UsageReader"]
 
+MAX_WAITS = 10
+"""For how many readings CPU time without an owner waits for one."""
+
 
 class UsageReader:
     """Reads the node's use and its jobs'.
@@ -44,6 +47,7 @@ class UsageReader:
         self._groups: dict[str, Group] = {}
         self._born: set[str] = set()
         self._layout: Layout | None = None
+        self._waits = 0
 
     def event(self, watch: int, mask: int, name: str) -> bool:
         """Take one inotify event.
@@ -101,17 +105,26 @@ class UsageReader:
         if died and whole_ns is not None and before_ns is not None:
             left_ns = max(0, whole_ns - before_ns - grown_ns) if whole_ns >= before_ns else 0
             for job, share_ns in split(left_ns, {job: max(1, cores.get(job, 1)) for job in died}).items():
-                jobs[job] = JobUsage(self._memory.jobs.get(job, 0) + share_ns, gone=True)
+                last_ns = self._memory.jobs.get(job, 0)
+                jobs[job] = JobUsage(last_ns + share_ns, gone=True, shared=len(died) > 1)
         self._born.clear()
         self._memory.jobs = {job: use.cpu_ns for job, use in jobs.items() if not use.gone}
-        if whole_ns is None:
-            self._memory.ancestors = {}
-        elif died or before_ns is None or whole_ns < before_ns:
-            self._memory.ancestors = {ancestor: whole_ns}
-        else:
-            # What no living job used waits for the job that did: it may be known as ended only by its mark.
-            self._memory.ancestors = {ancestor: before_ns + grown_ns}
+        self._memory.ancestors = {} if whole_ns is None else {ancestor: whole_ns}
+        if whole_ns is not None and before_ns is not None and not died:
+            self._memory.ancestors = {ancestor: self._claimed_ns(whole_ns, before_ns, before_ns + grown_ns)}
         return jobs
+
+    def _claimed_ns(self, whole_ns: int, before_ns: int, claimed_ns: int) -> int:
+        """Up to where the ancestor's CPU time has found its jobs.
+
+        What no living job used waits for a few readings for the one that did: it may be known by its end mark alone.
+        After that it is the scheduler's own.
+        """
+        self._waits = self._waits + 1 if whole_ns > claimed_ns else 0
+        if whole_ns < before_ns or self._waits > MAX_WAITS:
+            self._waits = 0
+            return whole_ns
+        return claimed_ns
 
     def _find_layout(self) -> Layout | None:
         """The place of the jobs' cgroups; Slurm makes it with its first job, and others may remove it."""

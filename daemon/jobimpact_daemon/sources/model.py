@@ -26,16 +26,19 @@ class Model:
     Args:
         clock: the boot-time clock.
         proc_root: where /proc is.
+        cpus: how many logical CPUs the node has.
         tdp_w: of all packages together; an archetype if not given.
         idle_w: with nothing running; a quarter of the TDP if not given.
     """
 
     name = "model"
 
-    def __init__(self, clock: Clock, proc_root: Path, tdp_w: float | None = None, idle_w: float | None = None) -> None:
+    def __init__(
+        self, clock: Clock, proc_root: Path, cpus: int, tdp_w: float | None = None, idle_w: float | None = None
+    ) -> None:
         psutil.PROCFS_PATH = str(proc_root)
         self._clock = clock
-        self._cpus = psutil.cpu_count() or 1
+        self._cpus = cpus
         guessed = tdp_w is None
         self._tdp_w = tdp_w if tdp_w is not None else W_PER_CPU * self._cpus
         self._idle_w = idle_w if idle_w is not None else IDLE_SHARE * self._tdp_w

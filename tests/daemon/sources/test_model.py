@@ -44,7 +44,7 @@ def test_energy_is_idle_power_plus_utilisation(tmp_path: Path) -> None:
     """Ten seconds with half of the CPUs busy at 100 W TDP and 20 W idle are 600 J."""
     clock, proc, cpus = Clock(), tmp_path / "proc", psutil.cpu_count() or 1
     stat(proc, 0)
-    model = Model(clock, proc, tdp_w=100, idle_w=20)  # type: ignore[arg-type]
+    model = Model(clock, proc, cpus, tdp_w=100, idle_w=20)  # type: ignore[arg-type]
     first = model.read()["cpu"]
     clock.t_ns += 10 * NS
     stat(proc, 5 * cpus)
@@ -59,7 +59,7 @@ def test_utilisation_that_falls_is_none(tmp_path: Path) -> None:
     """A count that goes back adds idle power only, and the counter never falls."""
     clock, proc = Clock(), tmp_path / "proc"
     stat(proc, 50)
-    model = Model(clock, proc, tdp_w=100, idle_w=20)  # type: ignore[arg-type]
+    model = Model(clock, proc, 2, tdp_w=100, idle_w=20)  # type: ignore[arg-type]
     model.read()
     clock.t_ns += NS
     stat(proc, 10)
@@ -72,14 +72,14 @@ def test_a_model_says_that_it_is_one(tmp_path: Path) -> None:
     """Method, idle power and whether the TDP was guessed are told; two daemons have two epochs."""
     clock, proc = Clock(), tmp_path / "proc"
     stat(proc, 0)
-    model = Model(clock, proc)  # type: ignore[arg-type]
+    model = Model(clock, proc, 2)  # type: ignore[arg-type]
     (domain,) = model.discover()
     assert (domain.name, domain.kind, domain.method) == ("cpu", "cpu", "modelled")
     assert domain.idle_w
     assert model.problem is not None
     assert "archetype" in model.problem
     clock.t_ns += 1
-    other = Model(clock, proc, tdp_w=10)  # type: ignore[arg-type]
+    other = Model(clock, proc, 2, tdp_w=10)  # type: ignore[arg-type]
     epochs = [one.epoch for one in (model.read()["cpu"], other.read()["cpu"]) if isinstance(one, Counter)]
     assert len(set(epochs)) == 2
     assert other.problem is not None
