@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobimpact.core.config import Config
-from jobimpact.core.errors import JobImpactError
+from jobimpact.core.errors import ConfigError, JobImpactError
 from jobimpact.core.records import JobEnergy, JobRecord
 from jobimpact.energy.local import LocalEnergy
 from jobimpact.energy.summary import summarise
@@ -105,7 +106,8 @@ def account(config: Config, now_s: float, from_s: int | None = None, to_s: int |
     Raises:
         ConfigError, SchedulerError, StoreError: nothing was accounted, or only whole batches were.
     """
-    from jobimpact.results.write import Results  # SQLAlchemy: not for those who only want `Accounts`
+    with _extra():  # not for those who only want `Accounts`
+        from jobimpact.results.write import Results
 
     results = Results(config.results)
     try:
@@ -116,6 +118,18 @@ def account(config: Config, now_s: float, from_s: int | None = None, to_s: int |
         return report
     finally:
         results.close()
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Around imports of what only the extra `accounting` brings."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in {"sqlalchemy", "apscheduler"}:
+            raise
+        raise ConfigError(f"{missing} is not installed: install the extra, jobimpact[accounting]") from error
 
 
 def _window(config: Config, results: Results, now_s: float, from_s: int | None, to_s: int | None) -> tuple[int, int]:
@@ -163,8 +177,14 @@ def schedule(config: Config, clock: Callable[[], float]) -> None:
 
     One night at a time; nights missed while the machine was off are made up for by one. A night that fails is
     logged with its reason, and the next one looks back over it.
+
+    Raises:
+        ConfigError: what it needs is not installed.
     """
-    from apscheduler.schedulers.blocking import BlockingScheduler
+    with _extra():
+        from apscheduler.schedulers.blocking import BlockingScheduler
+
+        import jobimpact.results.write  # noqa: F401 (a night would miss it: better now)
 
     hour, minute = config.nightly.at.split(":")
     scheduler = BlockingScheduler()
