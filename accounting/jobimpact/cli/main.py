@@ -19,7 +19,7 @@ _HELP = """\
 usage: jobimpact JOBID...  [--json] [--config FILE]
        jobimpact COMMAND ...
 
-What a job cost: energy, greenhouse gases, metals, primary energy.
+What a job cost: energy, GWP (climate), ADP (minerals), PE (primary energy).
 
   jobimpact 123 124_4 125+1    jobs, tasks of arrays, parts of heterogeneous jobs
   jobimpact 124                all of an array
@@ -72,7 +72,10 @@ def _run(words: list[str]) -> int:
         print(_HELP, end="", file=sys.stdout if wanted else sys.stderr)
         return 0 if wanted else USAGE
     command = _COMMANDS.get(words[at])
-    return _answer(words) if command is None else command(words[:at] + words[at + 1 :])
+    if command is not None:
+        return command(words[:at] + words[at + 1 :])
+    _check_ids([words[at]])  # before the options of a command that is not there
+    return _answer(words)
 
 
 def _first_word(words: list[str]) -> int | None:
@@ -83,9 +86,31 @@ def _first_word(words: list[str]) -> int | None:
     return None
 
 
+def _check_ids(words: list[str]) -> None:
+    """Every id of Slurm and of a record has a digit; a word without one is a command misspelt.
+
+    Raises:
+        ConfigError: no id at all, or a word that is none.
+    """
+    ids = [one for word in words for one in word.replace(",", " ").split()]
+    if not ids:
+        raise ConfigError("no job id is given: see jobimpact --help")
+    for one in ids:
+        if one in _COMMANDS:
+            raise ConfigError(f"{one!r}: a command comes first, and alone")
+        if not any(char.isdigit() for char in one):
+            from difflib import get_close_matches
+
+            near = get_close_matches(one, _COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see jobimpact --help"
+            raise ConfigError(f"{one!r:.60} is neither a command nor a job id: {hint}")
+
+
 def _parser(name: str, text: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"jobimpact {name}".strip(), description=text, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help="the configuration (default: $JOBIMPACT_CONFIG)")
+    if name != "demo":  # it makes its own
+        default = "$JOBIMPACT_CONFIG or /etc/jobimpact/jobimpact.yaml"
+        parser.add_argument("--config", metavar="FILE", help=f"the configuration (default: {default})")
     return parser
 
 
@@ -94,6 +119,8 @@ def _answer(words: list[str]) -> int:
     parser.add_argument("jobs", nargs="+", metavar="JOBID", help="ids, parted by spaces or commas")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     given = parser.parse_args(words)
+    for word in given.jobs:
+        _check_ids([word])
     from jobimpact.cli import answer
 
     return answer.run(given.jobs, given.config, as_json=given.json)
@@ -128,7 +155,9 @@ def _books(words: list[str]) -> int:
 
 
 def _demo(words: list[str]) -> int:
-    parser = _parser("demo", "Run real jobs on this machine, meter them, and say what they cost.")
+    parser = _parser(
+        "demo", "Run real jobs on this machine, meter them, and say what they cost. It makes its own configuration."
+    )
     parser.add_argument("--dir", default="demo", metavar="FOLDER", help="where to work (default: demo)")
     given = parser.parse_args(words)
     from jobimpact.cli import demo
