@@ -194,6 +194,56 @@ def test_wrong_usage_is_exit_2(world: World, capsys: Captured, words: list[str])
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["acount", "--from", "2026-11-20"], "'acount' is neither a command nor a job id: did you mean 'account'?"),
+        (["1", "boks"], "'boks' is neither a command nor a job id: did you mean 'books'?"),
+        (["x\x1b[m"], r"'x\x1b[m' is neither a command nor a job id: see jobimpact --help"),
+        (["1", "books"], "'books': a command comes first, and alone"),
+        ([""], "no job id is given: see jobimpact --help"),
+        ([","], "no job id is given: see jobimpact --help"),
+        (["1", " , "], "no job id is given: see jobimpact --help"),
+    ],
+)
+def test_a_word_that_is_no_id_is_wrong_usage(world: World, capsys: Captured, words: list[str], hint: str) -> None:
+    """One line with what it may have meant."""
+    account(world.config, NOW)
+    assert ask(world, *words) == 2
+    assert capsys.readouterr() == ("", f"jobimpact: {hint}\n")
+
+
+def test_demo_takes_no_configuration(world: World, capsys: Captured) -> None:
+    """It makes its own: one that is given is refused, not ignored."""
+    with pytest.raises(SystemExit) as stopped:
+        ask(world, "demo", "--dir", str(world.folder / "demo"))
+    assert stopped.value.code == 2
+    assert "--config" in capsys.readouterr().err
+    assert not (world.folder / "demo").exists()
+
+
+def test_help_names_the_default_configuration(capsys: Captured) -> None:
+    """The one that is read."""
+    with pytest.raises(SystemExit):
+        main(["books", "--help"])
+    assert f"$JOBIMPACT_CONFIG or {config.DEFAULT_PATH}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "module"), [("account", "sqlalchemy"), ("schedule", "sqlalchemy"), ("schedule", "apscheduler")]
+)
+def test_accounting_without_its_extra_names_it(world: World, command: str, module: str) -> None:
+    """One line, exit 2; answers and books need no extra."""
+    code = f"import sys; sys.modules[{module!r}] = None; from jobimpact.cli.main import main; sys.exit(main())"
+    call = [sys.executable, "-c", code]
+    option = ["--config", str(world.config_file)]
+    done = subprocess.run([*call, command, *option], capture_output=True, text=True, check=False)
+    said = f"jobimpact: {module} is not installed: install the extra, jobimpact[accounting]\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    assert subprocess.run([*call, "1", *option], capture_output=True, check=False).returncode == 0
+    assert subprocess.run([*call, "books", *option], capture_output=True, check=False).returncode == 0
+
+
 def test_a_wrong_configuration_is_exit_2(world: World, capsys: Captured) -> None:
     """One line, with file and key."""
     world.config_file.write_text("clutser: lab\n")
@@ -260,6 +310,22 @@ def test_books_balance_or_say_so(world: World, capsys: Captured) -> None:
     said = capsys.readouterr().out
     assert "DO NOT BALANCE" in said
     assert "0.000001" in said
+
+
+def test_books_of_a_domain_that_nothing_is_known_of_are_not_zero(world: World, capsys: Captured) -> None:
+    """A dash, and null with the reason; the totals say that it is not in them."""
+    world.node().domain("dram-0", "dram", reason="EIO")
+    world.node().domain("dram-1", "dram")
+    assert ask(world, "books") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^node01  dram-0 +(- +){5}0\.0$", said, re.MULTILINE)
+    assert re.search(r"^all +5000\.000000 ", said, re.MULTILINE)
+    assert "Not in the totals: 2 of 3 domains.\n  node01 dram-0: EIO\n" in said
+    assert ask(world, "books", "--json") == 0
+    cpu, dram, other = json.loads(capsys.readouterr().out)["books"]
+    assert (cpu["measured_uj"], cpu["known_s"], "reason" in cpu) == (5_000_000_000, 100, False)
+    assert {dram[key] for key in dram if key.endswith("_uj")} == {None}
+    assert (dram["reason"], other["reason"]) == ("EIO", "nothing is known of it yet")
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,10 @@ class Node:
         """Energy of a holder; the domain's own sum keeps up, so that the books balance."""
         uj, known_ns = round(joules * 1e6), round(known_s * NS)
         self.db.execute("INSERT INTO ledger VALUES (?, ?, ?, ?)", (domain, holder, uj, known_ns))
-        self.db.execute("UPDATE domain SET measured_uj = measured_uj + ? WHERE name = ?", (uj, domain))
+        self.db.execute(
+            "UPDATE domain SET measured_uj = measured_uj + ?, known_ns = known_ns + ? WHERE name = ?",
+            (uj, known_ns, domain),
+        )
 
     def measured(self, job: str = "1", joules: float = 5000.0, **more: Any) -> Node:
         """All at once: a CPU, and a run with energy."""

@@ -12,6 +12,7 @@ from jobimpact.energy.local import DomainBooks, LocalEnergy
 __all__ = ["run"]
 
 SCHEMA = 1
+_SUMS = ("measured_uj", "jobs_uj", "idle_uj", "system_uj", "difference_uj")
 
 
 def run(config: str | None, *, as_json: bool) -> int:
@@ -33,22 +34,22 @@ def run(config: str | None, *, as_json: bool) -> int:
 
 
 def _document(books: list[DomainBooks], unread: list[str]) -> str:
-    lines = [
-        {
-            "node": one.node,
-            "domain": one.domain,
-            "kind": one.kind,
-            "method": one.method,
-            "measured_uj": one.measured_uj,
-            "jobs_uj": one.jobs_uj,
-            "idle_uj": one.idle_uj,
-            "system_uj": one.system_uj,
-            "difference_uj": one.difference_uj,
-            "unknown_s": one.unknown_s,
-        }
-        for one in books
-    ]
-    return json.dumps({"schema": SCHEMA, "books": lines, "errors": unread}, indent=2)
+    return json.dumps({"schema": SCHEMA, "books": [_line(one) for one in books], "errors": unread}, indent=2)
+
+
+def _line(one: DomainBooks) -> dict[str, object]:
+    line: dict[str, object] = {"node": one.node, "domain": one.domain, "kind": one.kind, "method": one.method}
+    line |= dict(zip(_SUMS, _sums(one) if one.known else [None] * len(_SUMS), strict=True))
+    line |= {"unknown_s": one.unknown_s, "known_s": one.known_s}
+    return line if one.known else line | {"reason": _why(one)}
+
+
+def _sums(one: DomainBooks) -> list[int]:
+    return [getattr(one, name) for name in _SUMS]
+
+
+def _why(one: DomainBooks) -> str:
+    return one.reason or "nothing is known of it yet"
 
 
 def _table(books: list[DomainBooks]) -> str:
@@ -61,20 +62,28 @@ def _table(books: list[DomainBooks]) -> str:
         for at, width in enumerate(widths)
     ]
     lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    absent = [one for one in books if not one.known]
+    if absent:
+        lines += ["", f"Not in the totals: {len(absent)} of {len(books)} domains."]
+        lines += [_plain(f"  {one.node} {one.domain}: {_why(one)}") for one in absent]
     balanced = all(one.difference_uj == 0 for one in books)
     verdict = "measured = jobs + idle + system" if balanced else "THE BOOKS DO NOT BALANCE: see the difference"
     return "\n".join([*lines, "", verdict])
 
 
 def _row(one: DomainBooks) -> tuple[str, ...]:
-    energies = (one.measured_uj, one.jobs_uj, one.idle_uj, one.system_uj, one.difference_uj)
-    return (one.node, one.domain, *map(_joules, energies), f"{one.unknown_s:.1f}")
+    cells = map(_joules, _sums(one)) if one.known else ["-"] * len(_SUMS)
+    return (one.node, one.domain, *cells, f"{one.unknown_s:.1f}")
 
 
 def _total(books: list[DomainBooks]) -> tuple[str, ...]:
-    columns = zip(*((b.measured_uj, b.jobs_uj, b.idle_uj, b.system_uj, b.difference_uj) for b in books), strict=True)
-    sums = [sum(column) for column in columns] or [0] * 5
-    return ("all", "", *map(_joules, sums), f"{sum(one.unknown_s for one in books):.1f}")
+    known = [_sums(one) for one in books if one.known]
+    cells = [_joules(sum(column)) for column in zip(*known, strict=True)] or ["-"] * len(_SUMS)
+    return ("all", "", *cells, f"{sum(one.unknown_s for one in books):.1f}")
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _joules(uj: int) -> str:

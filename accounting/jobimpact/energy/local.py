@@ -35,7 +35,7 @@ SELECT d.name, d.kind, d.method, d.measured_uj,
   coalesce(sum(CASE WHEN l.holder NOT IN (?, ?) THEN l.uj END), 0),
   coalesce(sum(CASE WHEN l.holder = ? THEN l.uj END), 0),
   coalesce(sum(CASE WHEN l.holder = ? THEN l.uj END), 0),
-  d.unknown_ns / 1e9
+  d.unknown_ns / 1e9, d.known_ns / 1e9, d.reason
 FROM domain d LEFT JOIN ledger l ON l.domain = d.name GROUP BY d.name ORDER BY d.kind, d.name
 """
 
@@ -52,6 +52,14 @@ class DomainBooks(msgspec.Struct, frozen=True, array_like=True):
     idle_uj: int
     system_uj: int
     unknown_s: float
+    known_s: float
+    reason: str | None
+    """Why it is not read now, where it is not."""
+
+    @property
+    def known(self) -> bool:
+        """Anything was ever measured here: without, the sums are not zero but unknown."""
+        return self.known_s > 0 or any((self.measured_uj, self.jobs_uj, self.idle_uj, self.system_uj))
 
     @property
     def difference_uj(self) -> int:
