@@ -3,15 +3,17 @@ VENV    ?= .venv
 PYTHON  ?= python3
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+# The machine's pip, working in the environment: Debian's Python cannot make one with a pip of its own.
+PIP     := $(PYTHON) -m pip --python $(BIN)/python --quiet --disable-pip-version-check
 
 .PHONY: help demo test check bench clean format
 
 help:           ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
-$(STAMP): pyproject.toml $(wildcard prolog_epilog/*/*)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[accounting,dev]'
+$(STAMP): pyproject.toml $(wildcard prolog_epilog/*/* deploy/*)
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PIP) install -e '.[accounting,dev]'
 	touch $@
 
 demo: $(STAMP)  ## run real jobs on this machine and say what they cost
@@ -29,7 +31,7 @@ check: $(STAMP) ## what CI runs: format, lint, types, architecture, hooks, tests
 	$(BIN)/python -m pytest
 
 bench: $(STAMP) ## the figures of docs/admin/figures.md, on this machine
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(PIP) install -e '.[accounting,dev,bench]'
 	$(BIN)/python -m tests.bench
 
 format: $(STAMP)
