@@ -8,7 +8,7 @@ appends (a job's start, then the same job with its end). Times are epoch seconds
      "nodes": ["node01"], "cpus": 4, "mem_bytes": 1073741824, "gpus": 1}
 
 `account` and `partition` may be added; `start`, `end`, `exit_code`, `cpus`, `mem_bytes` and `gpus` may be left
-out or null; `nodes` may be a host list in one string (`node[01-02]`).
+out or null; `nodes` may be a host list in one string (`node[01-02]`). An `id` has a digit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class _Line(Struct, frozen=True, forbid_unknown_fields=True):
-    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")]
+    id: Annotated[str, Meta(pattern=r"^(?=.*[0-9])[A-Za-z0-9_.+-]{1,64}\Z")]
     user: Text
     name: str
     state: Text
