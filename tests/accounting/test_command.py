@@ -109,6 +109,87 @@ def test_a_job_that_runs_is_in_progress(world: World, capsys: Captured) -> None:
     assert job["impacts"]["gwp_kgco2e"]["total"]["central"] > 0
 
 
+def test_numbers_of_a_job_that_runs_say_up_to_when(world: World, capsys: Captured) -> None:
+    """As far as the slowest node has written; with the day where it is another one."""
+    world.node().measured("7", start=10, end=None)
+    world.node("node02").measured("7", start=8, end=None)
+    _, said = answer(world, capsys, "7")
+    [job] = said["jobs"]
+    assert (job["elapsed_s"], job["known_until"]) == (50, "2026-11-20T15:59:18Z")
+    ask(world, "7")
+    said_text = capsys.readouterr().out
+    assert "  since 2026-11-20 15:58:28 UTC; so far, books up to 15:59:18 UTC\n" in said_text
+    assert "50 s" not in said_text
+    assert "still open" not in said_text
+    world.node().db.execute("UPDATE run SET elapsed_ns = 86400000000000")
+    world.node("node02").db.execute("UPDATE run SET elapsed_ns = 86400000000000")
+    ask(world, "7")
+    assert "books up to 2026-11-21 15:58:28 UTC" in capsys.readouterr().out
+
+
+def test_a_job_that_is_over_has_no_time_up_to_which_it_is_known(world: World, capsys: Captured) -> None:
+    """It is known to its end."""
+    account(world.config, NOW)
+    _, said = answer(world, capsys, "1")
+    assert said["jobs"][0]["known_until"] is None
+
+
+@pytest.mark.parametrize(
+    ("domains", "said"),
+    [
+        ({"package-0": "counter", "dram-0": "counter"}, "Method: meters of CPU packages and memory; fans"),
+        ({"package-0": "modelled"}, "Method: CPU packages modelled from CPU use, not metered; fans"),
+        (
+            {"package-0": "modelled", "gpu:a": "counter"},
+            "Method: meters of GPUs, CPU packages modelled from CPU use, not metered; fans",
+        ),
+        (
+            {"package-0": "modelled", "package-1": "counter"},
+            "Method: meters of CPU packages, CPU packages in part modelled from CPU use, not metered; fans",
+        ),
+    ],
+)
+def test_the_method_says_what_was_metered(world: World, capsys: Captured, domains: dict[str, str], said: str) -> None:
+    """And what was modelled: never the one for the other."""
+    node = world.node("node03")
+    run = node.run("5", gpus=["a"] if "gpu:a" in domains else [])
+    for name, method in domains.items():
+        node.domain(name, {"p": "cpu", "d": "dram", "g": "gpu"}[name[0]], method)
+        node.charge(run, name)
+    world.say("5", nodes=["node03"])
+    account(world.config, NOW)
+    ask(world, "5")
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_range_beside_no_total_says_what_it_covers(world: World, capsys: Captured) -> None:
+    """Use only, embodied only, or no table at all."""
+    world.node("login7").measured("2")
+    world.say("2", nodes=["login7"])
+    world.say("3", nodes=["node02"])
+    world.say("4", nodes=["login8"])
+    account(world.config, NOW)
+    for job, expected in (("1", "range\n"), ("2", "range (use only)\n"), ("3", "range (embodied only)\n")):
+        ask(world, job)
+        assert f"     total  {expected}" in capsys.readouterr().out
+    ask(world, "4")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Impact not known: use: no energy was measured; embodied: not in the inventory: login8." in said
+    assert "Method" not in said
+    assert " - " not in said
+
+
+def test_a_job_that_never_started_says_so_once(world: World, capsys: Captured) -> None:
+    """Without figures, and so without their method."""
+    world.say("5", state="CANCELLED", start=None, nodes=[])
+    account(world.config, NOW)
+    ask(world, "5")
+    said = capsys.readouterr().out
+    assert said.count("never started") == 1
+    assert "asked for 4 CPUs, 1 GiB" in said
+    assert "Method" not in said
+
+
 def test_a_job_that_ended_is_preliminary_until_it_is_accounted(world: World, capsys: Captured) -> None:
     """It says so."""
     _, said = answer(world, capsys, "1")
@@ -126,6 +207,7 @@ def test_a_requeued_job_shows_the_run_that_is_on_now_too(world: World, capsys: C
         ("REQUEUED", 5000),
         ("in progress", 7),
     ]
+    assert [job["name"] for job in said["jobs"]] == ["train", "train"]
 
 
 def test_a_failed_run_leads_with_what_it_wasted(world: World, capsys: Captured) -> None:
@@ -143,7 +225,7 @@ def test_coverage_below_all_is_said_in_words(world: World, capsys: Captured) -> 
     world.say("1", nodes=["node01", "node02"])
     account(world.config, NOW)
     ask(world, "1")
-    assert "Incomplete: meters covered 50 % of what it held" in capsys.readouterr().out
+    assert "Incomplete: energy is known for 50 % of what it held" in capsys.readouterr().out
 
 
 def test_an_array_is_a_table_with_its_sum(world: World, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +238,24 @@ def test_an_array_is_a_table_with_its_sum(world: World, capsys: Captured, monkey
     assert ask(world, "6") == 0
     said = capsys.readouterr().out
     assert "job 6: 2 parts" in said
-    assert "1.00 kJ of it went into parts that did not complete (1 of 2)" in said
-    assert "6.00 kJ" in said
+    assert "1.00 kJ (0.000278 kWh) spent on parts that did not complete (1 of 2)." in said
+    assert re.search(r"^  sum +6\.00 kJ +\d+ mg$", said, re.MULTILINE)
+    assert "GWP (climate)" in said
+    assert "lacks" not in said
+    assert "Accounted 2026-11-20 16:15:00 UTC; parts that ended later are not among them." in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_an_array_s_sums_say_what_they_lack(world: World, capsys: Captured) -> None:
+    """A part that was not measured is in neither; one half metered is said to be."""
+    world.say("6_0", nodes=["node01", "node02"])
+    world.say("6_1", nodes=["node02"])
+    world.node().measured("6_0")
+    account(world.config, NOW)
+    ask(world, "6")
+    said = capsys.readouterr().out
+    assert "The sum of energy lacks 1 of 2: not known.\n  The sum of GWP lacks 1 of 2: not known." in said
+    assert "Where less than 100 % is known, the rest is not in the sum." in said
 
 
 def test_every_line_fits_80_columns(world: World, capsys: Captured) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+import msgspec
+
 from jobimpact.core.config import Config, config_path, load_config
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
@@ -55,8 +57,11 @@ def _find(job: str, reader: Reader, site: Config) -> list[JobResult]:
         return results
     from jobimpact.cli.live import live_results
 
-    after_s = results[-1].end_s if results else None
-    return results + live_results(results[-1].raw_id if results else job, site, after_s)
+    if not results:
+        return live_results(job, site)
+    last = results[-1]
+    known = {name: getattr(last, name) for name in ("job_id", "user", "account", "partition", "name")}
+    return results + [msgspec.structs.replace(one, **known) for one in live_results(last.raw_id, site, last.end_s)]
 
 
 def _print_text(found: dict[str, list[JobResult]]) -> None:
@@ -70,7 +75,7 @@ def _print_text(found: dict[str, list[JobResult]]) -> None:
         else:
             blocks += [job_text(one, colour=colour) for one in results]
     methods = dict.fromkeys(method_text(one) for results in found.values() for one in results)
-    print("\n".join([*blocks, *methods]), end="")
+    print("\n".join(filter(None, [*blocks, *methods])), end="")
 
 
 def _plain(text: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from jobimpact.report.json import known_until_s
 from jobimpact.report.numbers import duration, energy, grams, kwh, memory, percent, rounded, span
 from jobimpact.results.record import JobResult
 
@@ -27,6 +28,7 @@ _FAILED = {
     "BOOT_FAIL": "a run whose node did not boot",
 }
 _KINDS = {"cpu": "CPU", "dram": "memory", "gpu": "GPU"}
+_METERS = {"cpu": "CPU packages", "dram": "memory", "gpu": "GPUs"}
 _METHODS = {"counter": "energy counter", "modelled": "modelled, not measured"}
 _INDICATORS = (
     ("gwp_kgco2e", "GWP (climate)", "CO2e", grams),
@@ -35,13 +37,15 @@ _INDICATORS = (
 )
 REASON_WIDTH = WIDTH - 38
 """What a reason has room for in the energy table; a longer one is told in full below it."""
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|\Z)|.)", re.DOTALL)
+_ESCAPES = r"(?s)\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|\Z)|.)"
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def clean(text: str) -> str:
     """Users' text without escape sequences, control characters and what turns the writing's direction."""
-    plain = _ESCAPES.sub("", text.replace("\n", " ").replace("\t", " "))
+    plain = text.replace("\n", " ").replace("\t", " ")
+    if "\x1b" in plain:  # rare, and the pattern takes longer to compile than an answer to print
+        plain = re.sub(_ESCAPES, "", plain)
     return "".join(char for char in plain if unicodedata.category(char) not in _HIDDEN)
 
 
@@ -56,23 +60,41 @@ def group_text(job: str, results: list[JobResult], *, colour: bool = False) -> s
     known = [one.energy_j for one in results if one.energy_j is not None]
     failed = [one for one in results if one.state in _FAILED]
     lost = [one.energy_j for one in failed if one.energy_j is not None]
-    lines = [f"{_bold(f'job {job}', colour=colour)}: {len(results)} parts", ""]
-    lines.append(f"  {'job':<16} {'state':<14} {'elapsed':>12} {'energy':>10}  {'known':>6}  {'GWP, total':>13}")
+    lines = [f"{_bold(f'job {clean(job)}', colour=colour)}: {len(results)} parts", ""]
+    if lost and sum(lost):
+        of = f"{len(failed)} of {len(results)}"
+        lines += [f"  {energy(sum(lost))} ({kwh(sum(lost) / 3.6e6)}) spent on parts that did not complete ({of}).", ""]
+    lines.append(f"  {'job':<16} {'state':<14} {'elapsed':>12} {'energy':>10}  {'known':>6}  {'GWP (climate)':>13}")
     lines += [
-        f"  {clean(one.job_id):<16.16} {clean(one.state):<14.14} {_elapsed(one):>12} "
+        f"  {clean(one.job_id):<16.16} {clean(one.state).partition(',')[0]:<14.14} {_elapsed(one):>12} "
         f"{'-' if one.energy_j is None else energy(one.energy_j):>10}  "
         f"{'-' if one.energy_j is None else percent(one.coverage):>6}  {_gwp(one):>13}"
         for one in results
     ]
+    totals = [one.impacts["gwp_kgco2e"]["total"] for one in results]
+    gwp = [found["central"] for found in totals if found is not None]
+    lines.append(
+        f"  {'sum':<16} {'':<14} {'':>12} {energy(sum(known)) if known else '-':>10}  {'':>6}  "
+        f"{grams(sum(gwp)) if gwp else '-':>13}"
+    )
+    lines.append("")
+    for count, what in ((len(known), "energy"), (len(gwp), "GWP")):
+        if count < len(results):
+            lines.append(f"  The sum of {what} lacks {len(results) - count} of {len(results)}: not known.")
+    if any(one.coverage < 1 for one in results if one.energy_j is not None):
+        lines.append("  Where less than 100 % is known, the rest is not in the sum.")
     if known:
-        lines += ["", f"  {'all':<16} {'':<14} {'':>12} {energy(sum(known)):>10}  {kwh(sum(known) / 3.6e6)}"]
-    if len(known) < len(results):
-        lines.append(f"  {len(results) - len(known)} of {len(results)} were not measured: they are not in the sum.")
-    if lost and sum(lost):
-        lines.append(
-            f"  {energy(sum(lost))} of it went into parts that did not complete ({len(failed)} of {len(results)})."
-        )
+        lines.append(f"  Energy in all: {kwh(sum(known) / 3.6e6)}.")
+    lines.append("  GWP (climate): use + embodied, in CO2e. One part in full: jobimpact ID.")
+    lines += _up_to(results)
     return "\n".join(lines) + "\n"
+
+
+def _up_to(results: list[JobResult]) -> Iterator[str]:
+    """Parts that are not over are not among them: nobody knows yet which there are."""
+    accounted = [one.accounted_s for one in results if one.accounted_s is not None]
+    if accounted:
+        yield f"  Accounted {_moment(max(accounted))} UTC; parts that ended later are not among them."
 
 
 def _head(one: JobResult, *, colour: bool) -> Iterator[str]:
@@ -87,9 +109,10 @@ def _head(one: JobResult, *, colour: bool) -> Iterator[str]:
     held = [_count(one.cpus, "CPU"), memory(one.mem_bytes) if one.mem_bytes else "", _count(one.gpus, "GPU")]
     on = f" on {_some(one.nodes)}" if one.nodes else ""
     if any(held) or on:
-        yield from _wrapped(f"{', '.join(filter(None, held))}{on}".strip())
+        asked = "asked for " if one.start_s is None and any(held) else ""
+        yield from _wrapped(f"{asked}{', '.join(filter(None, held))}{on}".strip())
     if one.start_s is not None:
-        yield f"  {_when(one.start_s, one.end_s)} UTC, {_elapsed(one)}"
+        yield f"  {_when(one)}"
 
 
 def _lead(one: JobResult) -> Iterator[str]:
@@ -100,10 +123,10 @@ def _lead(one: JobResult) -> Iterator[str]:
     elif one.state in _FAILED:
         yield f"  {energy(one.energy_j)} ({kwh(one.energy_j / 3.6e6)}) spent on {_FAILED[one.state]}."
     elif one.accounted_s is None:
-        yield "  So far, from the nodes' books; final after the next accounting."
+        yield "  From the nodes' books; final after the next accounting."
     if one.energy_j is not None and one.coverage < 1:
         known = percent(one.coverage)
-        yield from _wrapped(f"Incomplete: meters covered {known} of what it held; the rest is not in the sum.")
+        yield from _wrapped(f"Incomplete: energy is known for {known} of what it held; the rest is not in the sum.")
 
 
 def _energy(one: JobResult) -> Iterator[str]:
@@ -125,26 +148,33 @@ def _energy(one: JobResult) -> Iterator[str]:
 def _impacts(one: JobResult) -> Iterator[str]:
     if one.start_s is None:
         return
-    yield f"  {'Impact':<18} {'use':>10} {'embodied':>10} {'total':>10}  range"
+    gwp = one.impacts["gwp_kgco2e"]
+    covered = next((part for part in ("total", "use", "embodied") if gwp[part] is not None), None)
+    if covered is None:
+        yield from _wrapped(f"Impact not known: {clean(gwp['reason'])}.")
+        return
+    of = "" if covered == "total" else f" ({covered} only)"
+    yield f"  {'Impact':<18} {'use':>10} {'embodied':>10} {'total':>10}  range{of}"
     for name, label, unit, shown in _INDICATORS:
         found = one.impacts[name]
         cells = (
             "-" if found[part] is None else shown(found[part]["central"]) for part in ("use", "embodied", "total")
         )
         row = f"    {label:<16} " + " ".join(f"{cell:>10}" for cell in cells)
-        widest = found["total"] or found["use"] or found["embodied"]
-        if widest:
-            row += f"  {span(shown(widest['low']), shown(widest['high']))} {unit}"
+        row += f"  {span(shown(found[covered]['low']), shown(found[covered]['high']))} {unit}"
         yield row.rstrip()
-    reason = one.impacts["gwp_kgco2e"]["reason"]
-    if reason:
-        yield from _wrapped(f"Not known: {reason}.")
+    if gwp["reason"]:
+        yield from _wrapped(f"Not known: {clean(gwp['reason'])}.")
 
 
 def _notes(one: JobResult) -> Iterator[str]:
     for note in dict.fromkeys([*one.warnings, *one.energy["flags"]]):
         if " not in the total: " in note and len(note.partition(": ")[2]) <= REASON_WIDTH:
             continue  # the energy table has said so
+        if one.end_s is None and note.endswith(": its run is still open"):
+            continue  # of a job that is in progress
+        if one.start_s is None and note == "never started":
+            continue
         yield from _wrapped(f"Note: {clean(note)}.")
     if one.accounted_s is not None:
         again = f", revision {one.revision}" if one.revision > 1 else ""
@@ -152,21 +182,46 @@ def _notes(one: JobResult) -> Iterator[str]:
 
 
 def method_text(one: JobResult) -> str:
-    """What a job's figures rest on, as a paragraph: alike for most jobs of a site, so that it can be said once."""
-    factors = one.factors
+    """What a job's figures rest on, as a paragraph: alike for most jobs of a site, so that it can be said once.
+
+    Empty where there are no figures.
+    """
+    factors, gwp = one.factors, one.impacts["gwp_kgco2e"]
+    if one.start_s is None or (gwp["use"] is None and gwp["embodied"] is None):
+        return ""
     zones = [
         f"{zone}, {rounded(found['gwp_kgco2e']['central'] * 1e3)} gCO2e/kWh"
         for zone, found in factors["per_kwh"].items()
     ]
     pue = factors["pue"] if isinstance(factors["pue"], list) else [factors["pue"]]
-    text = (
-        "Method: meters of CPU packages, memory and GPUs; fans, disks, network and power supplies are not metered. "
-        f"Use: electricity of {'; '.join(zones)} ({factors['sources'][0]}), PUE {', '.join(f'{p:g}' for p in pue)}. "
-        "Embodied: by what was reserved, over the nodes' service life, idle time not included "
-        f"(inventory {clean(one.inventory['version'])}). The range goes from low to high factors. "
-        f"Factors: {factors['version']}; all sources are in --json."
-    )
-    return "\n".join(textwrap.wrap(text, WIDTH)) + "\n"
+    said = [f"Method: {_metering(one)}."]
+    if gwp["use"] is not None:
+        of = f"electricity of {'; '.join(zones)} ({factors['sources'][0]})"
+        said.append(f"Use: {of}, PUE {', '.join(f'{p:g}' for p in pue)}.")
+    if gwp["embodied"] is not None:
+        said.append("Embodied: by what was reserved, over the nodes' service life, idle time not included")
+        said.append(f"(inventory {clean(one.inventory['version'])}).")
+    said.append(f"The range goes from low to high factors. Factors: {factors['version']}; all sources are in --json.")
+    return "\n".join(textwrap.wrap(" ".join(said), WIDTH)) + "\n"
+
+
+def _metering(one: JobResult) -> str:
+    methods = {kind: (found["method"] or "").split("+") for kind, found in one.energy["domains"].items()}
+    metered = [_METERS[kind] for kind, found in methods.items() if "counter" in found]
+    modelled = [
+        f"{_METERS[kind]}{' in part' if 'counter' in found else ''}"
+        for kind, found in methods.items()
+        if "modelled" in found
+    ]
+    said = [f"meters of {_listed(metered)}"] if metered else []
+    said += [f"{_listed(modelled)} modelled from CPU use, not metered"] if modelled else []
+    if not said:
+        return "no energy is known"
+    return f"{', '.join(said)}; fans, disks, network and power supplies are not in it"
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _wrapped(text: str) -> list[str]:
@@ -195,11 +250,14 @@ def _moment(at_s: float) -> str:
     return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _when(start_s: float, end_s: float | None) -> str:
-    if end_s is None:
-        return f"since {_moment(start_s)}"
-    start, end = _moment(start_s), _moment(end_s)
-    return f"{start} to {end.removeprefix(start[:11])}"
+def _when(one: JobResult) -> str:
+    start = _moment(one.start_s or 0)
+    if one.end_s is not None:
+        return f"{start} to {_moment(one.end_s).removeprefix(start[:11])} UTC, {_elapsed(one)}"
+    until_s = known_until_s(one)
+    # A day is said where it is another one: books of a node that went silent stay as they were.
+    books = "" if until_s is None else f", books up to {_moment(until_s).removeprefix(start[:11])} UTC"
+    return f"since {start} UTC; so far{books}"
 
 
 def _bold(text: str, *, colour: bool) -> str:
