@@ -10,6 +10,8 @@ import pytest
 from tests.daemon.running import Daemon
 from tests.fakes.rig import PowerRig
 
+pytestmark = pytest.mark.usefixtures("compiled")
+
 GOOD = "Prolog[0]  = {hook}\nEpilog[0]  = {hook}\nPrologFlags = Alloc\nProctrackType = proctrack/cgroup"
 NODE = "NodeName=n1 Arch=x86_64 CPUAlloc=0 CPUTot={cpus} RealMemory=8000"
 

@@ -15,19 +15,13 @@ from pathlib import Path
 import pytest
 from tests.daemon.running import WAIT_S, Daemon, until
 from tests.fakes.curve import NS_PER_MS, NS_PER_S, Curve, boot_ns
-from tests.fakes.rig import NoCompilerError, PowerRig, build
+from tests.fakes.rig import PowerRig
 from tests.fakes.rig_gpu import ENERGY, Delay, gpu
 
 from jobimpact.core.config import load_config
 from jobimpact_daemon.replay import replay
 
-
-@pytest.fixture(autouse=True)
-def _compiled() -> None:
-    try:
-        build()
-    except NoCompilerError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("compiled")
 
 
 def played(daemon: Daemon) -> Iterator[Daemon]:

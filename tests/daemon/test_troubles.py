@@ -15,6 +15,8 @@ from tests.fakes.curve import NS_PER_S, Curve, boot_ns
 from tests.fakes.rig import RigNode
 from tests.fakes.rig_gpu import Reload, gpu
 
+pytestmark = pytest.mark.usefixtures("compiled")
+
 DRAM_W = 13_000
 """So much, that the range of a DRAM counter (65.7 kJ) is passed every five seconds."""
 
