@@ -1,7 +1,8 @@
-"""How long a user waits for a finished job: fresh processes over 20,000 stored jobs."""
+"""How long a user waits for a finished job: fresh processes over 20,000 stored jobs, modules compiled as pip does."""
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import subprocess
@@ -35,7 +36,9 @@ def waits(world: World) -> list[float]:
     """Milliseconds of each process, from start to end, sorted."""
     chosen = random.Random(1)
     found = []
-    for _ in range(PROCESSES):
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(world.folder / "compiled")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    for _ in range(PROCESSES + 1):
         command = [
             Path(sys.executable).parent / "jobimpact",
             str(chosen.randint(1, JOBS)),
@@ -43,9 +46,9 @@ def waits(world: World) -> list[float]:
             world.config_file,
         ]
         begin = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
         found.append((time.perf_counter() - begin) * 1e3)
-    return sorted(found)
+    return sorted(found[1:])  # the first compiles
 
 
 def main() -> None:

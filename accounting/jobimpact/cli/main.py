@@ -106,8 +106,17 @@ def _check_ids(words: list[str]) -> None:
             raise ConfigError(f"{one!r:.60} is neither a command nor a job id: {hint}")
 
 
+class _Help(argparse.HelpFormatter):
+    """Of one width: asking the terminal loads compression libraries before each answer."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=78)
+
+
 def _parser(name: str, text: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"jobimpact {name}".strip(), description=text, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog=f"jobimpact {name}".strip(), description=text, allow_abbrev=False, formatter_class=_Help
+    )
     if name != "demo":  # it makes its own
         default = "$JOBIMPACT_CONFIG or /etc/jobimpact/jobimpact.yaml"
         parser.add_argument("--config", metavar="FILE", help=f"the configuration (default: {default})")

@@ -9,7 +9,7 @@ from typing import Any
 
 from jobimpact.results.record import JobResult
 
-__all__ = ["SCHEMA", "document", "dumps", "job_document", "known_until_s", "utc"]
+__all__ = ["SCHEMA", "document", "dumps", "job_document", "utc"]
 
 SCHEMA = 1
 """The version of the document. A key may be added within a version; none is taken out or changes its meaning."""
@@ -42,7 +42,7 @@ def job_document(one: JobResult) -> dict[str, Any]:
         "start": utc(one.start_s),
         "end": utc(one.end_s),
         "elapsed_s": one.elapsed_s,
-        "known_until": utc(known_until_s(one)),
+        "known_until": utc(one.known_until_s),
         "nodes": list(one.nodes),
         "cpus": one.cpus,
         "mem_bytes": one.mem_bytes,
@@ -55,17 +55,6 @@ def job_document(one: JobResult) -> dict[str, Any]:
         "accounted_at": utc(one.accounted_s),
         "revision": one.revision,
     }
-
-
-def known_until_s(one: JobResult) -> float | None:
-    """Up to when the books of a job that is not over are written, in epoch seconds; None: it is over.
-
-    The books of its nodes are not written at one moment: the earliest counts.
-    """
-    if one.end_s is not None:
-        return None
-    nodes = [node for node in one.energy["nodes"].values() if node["state"] == "open"]
-    return min((node["start_s"] + node["elapsed_s"] for node in nodes), default=None)
 
 
 def utc(at_s: float | None) -> str | None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from jobimpact.report.json import known_until_s
 from jobimpact.report.numbers import duration, energy, grams, kwh, memory, percent, rounded, span
 from jobimpact.results.record import JobResult
 
@@ -254,7 +253,7 @@ def _when(one: JobResult) -> str:
     start = _moment(one.start_s or 0)
     if one.end_s is not None:
         return f"{start} to {_moment(one.end_s).removeprefix(start[:11])} UTC, {_elapsed(one)}"
-    until_s = known_until_s(one)
+    until_s = one.known_until_s
     # A day is said where it is another one: books of a node that went silent stay as they were.
     books = "" if until_s is None else f", books up to {_moment(until_s).removeprefix(start[:11])} UTC"
     return f"since {start} UTC; so far{books}"

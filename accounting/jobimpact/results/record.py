@@ -56,6 +56,17 @@ class JobResult(msgspec.Struct, frozen=True, kw_only=True):
     """When this revision was written; None: it is not in the results, it was put together just now."""
     revision: int = 0
 
+    @property
+    def known_until_s(self) -> float | None:
+        """Up to when the books of a job that is not over are written, in epoch seconds; None: it is over.
+
+        The books of its nodes are not written at one moment: the earliest counts.
+        """
+        if self.end_s is not None:
+            return None
+        nodes = [node for node in self.energy["nodes"].values() if node["state"] == "open"]
+        return min((node["start_s"] + node["elapsed_s"] for node in nodes), default=None)
+
     @classmethod
     def of(cls, record: JobRecord, **found: Any) -> JobResult:
         """A record with what was found out about it."""
