@@ -143,6 +143,26 @@ def test_every_holder_pays_its_true_energy(day: Day) -> None:
     assert not wrong
 
 
+def test_wrong_ways_to_share_would_be_seen(day: Day) -> None:
+    """Equal shares, mean watts, or all to idle are far outside of what the oracle allows."""
+    node = day.cluster.nodes[0]
+    true: dict[str, float] = defaultdict(float)
+    for (_, holder), uj in day.truth[node].items():
+        true[holder] += uj
+    three, one = day.jobs["three"], day.jobs["one"]
+    first, last = reading_times(day.cluster.recording(node))
+    window = next(one for one in day.windows[node] if one.job == three)
+    held = (window.end_ns - window.start_ns) * window.cpus / CPUS
+    whole = sum(true.values())
+    wrong = {
+        "equal shares": (true[three] + true[one]) / 2 / true[three],
+        "mean watts": whole * held / (last - first) / true[three],
+        "all to idle": whole / true["idle"],
+    }
+    print({way: f"{ratio - 1:+.1%}" for way, ratio in wrong.items()})
+    assert all(abs(ratio - 1) > 0.05 for ratio in wrong.values())
+
+
 def test_books_balance_to_the_microjoule(day: Day) -> None:
     """Jobs + idle + system = measured on every node and domain, and measured = last raw - first raw."""
     for node in day.cluster.nodes:

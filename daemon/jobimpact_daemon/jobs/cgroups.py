@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from jobimpact_daemon.kept import KeptFile
+
 __all__ = ["Group", "Layout", "layouts"]
 
 _JOB = re.compile(r"job_(\d+)\Z")
@@ -86,8 +88,8 @@ class Group:
     def __init__(self, layout: Layout, path: str, uid: int | None) -> None:
         self.version = layout.version
         memory = layout.memory / path
-        self._cpu = _open(layout.cpu / path / ("cpuacct.usage" if self.version == 1 else "cpu.stat"))
-        self._memory = _open(memory / "memory.stat")
+        self._cpu = KeptFile(layout.cpu / path / ("cpuacct.usage" if self.version == 1 else "cpu.stat"), reopen=False)
+        self._memory = KeptFile(memory / "memory.stat")
         self._limit = memory / ("memory.limit_in_bytes" if self.version == 1 else "memory.max")
         self._limit_looks = LIMIT_LOOKS
         self._mem_limit_bytes: int | None = None
@@ -96,9 +98,7 @@ class Group:
     def cpu_ns(self) -> int | None:
         """CPU time, cumulative; None if the group is gone."""
         try:
-            if self._cpu is None:
-                return None
-            text = os.pread(self._cpu, 512, 0)
+            text = self._cpu.read(512)
             return int(text) if self.version == 1 else _field(text, b"usage_usec", 1000)
         except (OSError, ValueError):
             return None
@@ -113,9 +113,7 @@ class Group:
     def mem_bytes(self) -> int | None:
         """Memory that cannot be dropped: anonymous and shared, without the page cache."""
         try:
-            if self._memory is None:
-                return None
-            text = os.pread(self._memory, 4096, 0)
+            text = self._memory.read(4096)
         except OSError:
             return None
         names = (b"total_rss", b"total_shmem") if self.version == 1 else (b"anon", b"shmem")
@@ -124,10 +122,8 @@ class Group:
 
     def close(self) -> None:
         """Close the files."""
-        for fd in (self._cpu, self._memory):
-            if fd is not None:
-                os.close(fd)
-        self._cpu = self._memory = None
+        self._cpu.close()
+        self._memory.close()
 
 
 def _matching(folder: Path, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
@@ -137,13 +133,6 @@ def _matching(folder: Path, pattern: re.Pattern[str]) -> list[tuple[str, str]]:
         return []
     found = ((name, pattern.match(name)) for name in names)
     return [(name, match[1]) for name, match in found if match]
-
-
-def _open(path: Path) -> int | None:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
 
 
 def _limit(path: Path) -> int | None:

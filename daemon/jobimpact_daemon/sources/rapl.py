@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from jobimpact.core.records import Absent, Counter, Domain, DomainKind, Failed, Reading
+from jobimpact_daemon.kept import KeptFile
 
 __all__ = ["Rapl"]
 
@@ -27,10 +28,9 @@ HEADROOM = 1.5
 
 class _Zone(msgspec.Struct):
     domain: Domain
-    path: Path
+    file: KeptFile
     max_uj: int | None
     max_w: float
-    fd: int | None = None
 
 
 class Rapl:
@@ -74,7 +74,7 @@ class Rapl:
         # Client parts draw their short-term limit, twice what they are rated for; some boards set it to kilowatts.
         kernel_w = max(rated_w, min(boost_w, MAX_W[domain.kind])) if rated_w else 0
         max_w = self._max_w.get(domain.name) or kernel_w or MAX_W[domain.kind]
-        return _Zone(domain, path / "energy_uj", _number(path / "max_energy_range_uj") or None, max_w)
+        return _Zone(domain, KeptFile(path / "energy_uj"), _number(path / "max_energy_range_uj") or None, max_w)
 
     def read(self) -> dict[str, Reading]:
         """All counters, in microjoules."""
@@ -82,27 +82,19 @@ class Rapl:
 
     def _read(self, zone: _Zone) -> Reading:
         try:
-            if zone.fd is None:
-                zone.fd = os.open(zone.path, os.O_RDONLY | os.O_CLOEXEC)
-            return Counter(int(os.pread(zone.fd, 32, 0)), zone.max_uj, None, zone.max_w)
+            return Counter(int(zone.file.read(32)), zone.max_uj, None, zone.max_w)
         except PermissionError:
-            return Absent(f"{zone.path}: not readable by this user (the kernel lets root alone read it)")
+            return Absent(f"{zone.file.path}: not readable by this user (the kernel lets root alone read it)")
         except OSError as error:
-            self._drop(zone)
-            return Failed(f"{zone.path}: {error.strerror}")
+            return Failed(f"{zone.file.path}: {error.strerror}")
         except ValueError:
-            self._drop(zone)
-            return Failed(f"{zone.path}: not a number")
-
-    def _drop(self, zone: _Zone) -> None:
-        if zone.fd is not None:
-            os.close(zone.fd)
-            zone.fd = None
+            zone.file.close()
+            return Failed(f"{zone.file.path}: not a number")
 
     def close(self) -> None:
         """Close all files."""
         for zone in self._zones.values():
-            self._drop(zone)
+            zone.file.close()
 
 
 def _domain(root: Path, entry: str) -> Domain | None:
