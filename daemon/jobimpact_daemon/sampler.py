@@ -153,7 +153,7 @@ class Sampler:
         cores |= {mark.job: mark.cpus for mark in marks if mark.cpus and mark.event == "start"}
         sessions = {run.job: run.sid for run in runs if run.sid}
         sessions |= {mark.job: mark.sid for mark in marks if mark.sid and mark.event == "start"}
-        return self._usage.read(cores, {mark.job for mark in marks if mark.event == "end"}, sessions)
+        return self._usage.read(self._read_ns, cores, {mark.job for mark in marks if mark.event == "end"}, sessions)
 
     def _discover(self) -> None:
         books, now_ns = self._books, self._clock.boot_ns()

@@ -98,7 +98,7 @@ def test_living_jobs_tell_cpu_time_memory_limit_and_owner(tree: Tree, proc: Node
     tree.whole(5000)
     tree.job(1, 3000, 4096, "8192")
     tree.job(2, 1000, 0, "max")
-    jobs = reader(tree, proc, inotify).read({}, set(), {}).jobs
+    jobs = reader(tree, proc, inotify).read(0, {}, set(), {}).jobs
     assert {job: (use.cpu_ns, use.mem_bytes, use.mem_limit_bytes) for job, use in jobs.items()} == {
         "1": (3 * NS, 4097, 8192),
         "2": (NS, 1, None),
@@ -112,14 +112,14 @@ def test_the_dead_leave_their_last_cpu_time_to_their_ancestor(tree: Tree, proc: 
     tree.job(1, 2000)
     tree.job(2, 1000)
     usage = reader(tree, proc, inotify)
-    usage.read({}, set(), {})
+    usage.read(0, {}, set(), {})
     tree.die(1)
     tree.job(2, 1500)
     tree.whole(11_200)
-    jobs = usage.read({"1": 4, "2": 1}, set(), {}).jobs
+    jobs = usage.read(0, {"1": 4, "2": 1}, set(), {}).jobs
     assert (jobs["1"].cpu_ns, jobs["1"].gone) == (2 * NS + 700 * MS, True)
     assert (jobs["2"].cpu_ns, jobs["2"].gone) == (1500 * MS, False)
-    assert usage.read({}, set(), {}).jobs.keys() == {"2"}
+    assert usage.read(0, {}, set(), {}).jobs.keys() == {"2"}
 
 
 def test_several_that_died_share_by_their_cores(tree: Tree, proc: NodeProc, inotify: INotify) -> None:
@@ -128,11 +128,11 @@ def test_several_that_died_share_by_their_cores(tree: Tree, proc: NodeProc, inot
     tree.job(1, 0)
     tree.job(2, 0)
     usage = reader(tree, proc, inotify)
-    usage.read({}, set(), {})
+    usage.read(0, {}, set(), {})
     tree.die(1)
     tree.die(2)
     tree.whole(10_800)
-    jobs = usage.read({"1": 3, "2": 1}, set(), {}).jobs
+    jobs = usage.read(0, {"1": 3, "2": 1}, set(), {}).jobs
     assert {job: use.cpu_ns for job, use in jobs.items()} == {"1": 600 * MS, "2": 200 * MS}
 
 
@@ -140,9 +140,9 @@ def test_a_job_that_lived_between_two_readings_has_its_cpu_time(tree: Tree, proc
     """Born and gone within a tick: its end mark names it, and the ancestor has its time."""
     tree.whole(1000)
     usage = reader(tree, proc, inotify)
-    usage.read({}, set(), {})
+    usage.read(0, {}, set(), {})
     tree.whole(1300)
-    jobs = usage.read({"7": 2}, {"7"}, {}).jobs
+    jobs = usage.read(0, {"7": 2}, {"7"}, {}).jobs
     assert (jobs["7"].cpu_ns, jobs["7"].gone) == (300 * MS, True)
 
 
@@ -151,10 +151,10 @@ def test_a_restart_misses_no_cpu_time(tree: Tree, proc: NodeProc, inotify: INoti
     memory = CgroupMemory()
     tree.whole(1000)
     tree.job(1, 500)
-    reader(tree, proc, inotify, memory).read({}, set(), {})
+    reader(tree, proc, inotify, memory).read(0, {}, set(), {})
     tree.die(1)
     tree.whole(1900)
-    jobs = reader(tree, proc, inotify, memory).read({}, set(), {}).jobs
+    jobs = reader(tree, proc, inotify, memory).read(0, {}, set(), {}).jobs
     assert (jobs["1"].cpu_ns, jobs["1"].gone) == (1400 * MS, True)
 
 
@@ -164,12 +164,12 @@ def test_a_cgroup_made_anew_lends_nothing_to_the_dead(tree: Tree, proc: NodeProc
     tree.whole(100_000)
     tree.job(1, 50_000)
     tree.job(2, 1000)
-    reader(tree, proc, inotify, memory).read({}, set(), {})
+    reader(tree, proc, inotify, memory).read(0, {}, set(), {})
     tree.die(1)
     tree.die(2)
     tree.job(1, 200)
     tree.whole(100_700)
-    jobs = reader(tree, proc, inotify, memory).read({}, set(), {}).jobs
+    jobs = reader(tree, proc, inotify, memory).read(0, {}, set(), {}).jobs
     assert (jobs["1"].cpu_ns, jobs["2"].cpu_ns) == (200 * MS, 1500 * MS)
 
 
@@ -180,33 +180,33 @@ def test_an_ancestor_that_was_made_anew_gives_nothing_to_the_dead(
     tree.whole(10_000)
     tree.job(1, 2000)
     usage = reader(tree, proc, inotify)
-    usage.read({}, set(), {})
+    usage.read(0, {}, set(), {})
     tree.die(1)
     tree.whole(100)
-    jobs = usage.read({}, set(), {}).jobs
+    jobs = usage.read(0, {}, set(), {}).jobs
     assert jobs["1"].cpu_ns == 2 * NS
 
 
 def test_the_layout_may_come_later(tree: Tree, proc: NodeProc, inotify: INotify) -> None:
     """Slurm makes its folder with its first job; where two layouts are there, the node's own comes first."""
     usage = reader(tree, proc, inotify)
-    assert usage.read({}, set(), {}).jobs == {}
+    assert usage.read(0, {}, set(), {}).jobs == {}
     tree.whole(10)
     tree.job(5, 10)
-    assert list(usage.read({}, set(), {}).jobs) == ["5"]
+    assert list(usage.read(0, {}, set(), {}).jobs) == ["5"]
     assert layouts(tree.root, "n1")[0].cpu == tree.cpu
 
 
 def test_the_nodes_own_use_is_read(tree: Tree, proc: NodeProc, inotify: INotify, tmp_path: Path) -> None:
     """Busy is user, nice, system, irq and softirq; not idle, waiting or stolen. A broken /proc is unknown."""
     usage = reader(tree, proc, inotify)
-    found = usage.read({}, set(), {})
+    found = usage.read(0, {}, set(), {})
     assert found.busy_cpu_ns == (100 + 20 + 30 + 6 + 7) * NS // os.sysconf("SC_CLK_TCK")
     assert found.used_mem_bytes == 600 << 10
     assert (proc.cpus(), proc.mem_bytes()) == (2, 1000 << 10)
     (tmp_path / "proc" / "stat").write_text("intr 1\n")
     (tmp_path / "proc" / "meminfo").write_text("MemTotal: x kB\n")
-    found = usage.read({}, set(), {})
+    found = usage.read(0, {}, set(), {})
     assert (found.busy_cpu_ns, found.used_mem_bytes) == (None, None)
 
 
@@ -219,10 +219,33 @@ def test_a_process_session_stands_for_a_job(tmp_path: Path, proc: NodeProc, inot
     assert child.stdout is not None
     child.stdout.readline()
     usage = UsageReader(proc, tmp_path, "n1", CgroupMemory(), inotify)
-    found = usage.read({}, set(), {"1": child.pid, "2": 2**22 - 1}).jobs
+    found = usage.read(0, {}, set(), {"1": child.pid, "2": 2**22 - 1}).jobs
     assert list(found) == ["1"]
     assert found["1"].cpu_ns >= 0.15 * NS
     assert found["1"].mem_bytes
     child.communicate(b"\n", timeout=5)
     time.sleep(0.01)
-    assert usage.read({}, set(), {"1": child.pid}).jobs == {}
+    assert usage.read(0, {}, set(), {"1": child.pid}).jobs == {}
+
+
+def test_busy_time_is_finer_than_the_kernels_ticks(
+    tree: Tree, proc: NodeProc, tmp_path: Path, inotify: INotify
+) -> None:
+    """Between two looks half a second apart, what is outside the jobs goes on at its rate; the jobs' part is exact."""
+    usage = reader(tree, proc, inotify)
+
+    def read(t_ms: int, jobs_ms: int, system_ms: int) -> int:
+        tree.whole(jobs_ms)
+        tree.job(1, jobs_ms)
+        (tmp_path / "proc").mkdir(exist_ok=True)
+        ticks = [jobs_ms // 10, 0, system_ms // 10, 0, 0, 0, 0, 0]
+        (tmp_path / "proc/stat").write_text(f"cpu  {' '.join(map(str, ticks))}\ncpu0 0\n")
+        busy_ns = usage.read(t_ms * MS, {}, set(), {}).busy_cpu_ns
+        assert busy_ns is not None
+        return busy_ns
+
+    assert read(0, 1000, 500) == 1500 * MS
+    assert read(1000, 2000, 800) == 2800 * MS
+    assert read(1100, 2104, 829) == (2104 + 830) * MS
+    assert read(1200, 2209, 861) == (2209 + 860) * MS
+    assert read(1600, 2600, 1100) == 3700 * MS
