@@ -104,7 +104,7 @@ def day(slurm_lab: SlurmLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         submit("pair", load(0.1, 15), "-w", f"{n3},{n4}", "-N2", "-n2", "--gres=gpu:1")
         time.sleep(3.19)
         submit("one", load(0.15, 24, "50M"), "-w", n1, "-c2")
-        submit("failing", load(0.1, 4.3) + "; exit 3", "-w", n4)
+        submit("failing", load(0.1, 8.3) + "; exit 3", "-w", n4)
         submit("cancelled", load(0.1, 300), "-w", n4, "-c2")
         slurm_lab.wait_running(*(day.jobs[name] for name in ("gpu", "pair")))
         for name in ("gpu", "pair"):
