@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import time
 from pathlib import Path
 
 from inotify_simple import INotify, flags
@@ -21,6 +22,7 @@ __all__ = ["MarkFolder"]
 log = logging.getLogger(__name__)
 
 REJECTED = "rejected"
+OLD_TEMP_S = 600
 
 
 class MarkFolder:
@@ -90,13 +92,20 @@ class MarkFolder:
     def _start_watch(self) -> None:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._watch = self._inotify.add_watch(
-                self.path, flags.MOVED_TO | flags.CLOSE_WRITE | flags.DELETE_SELF | flags.MOVE_SELF
-            )
+            # A mark comes by a rename; the writing beside it would wake us a moment too early.
+            self._watch = self._inotify.add_watch(self.path, flags.MOVED_TO | flags.DELETE_SELF | flags.MOVE_SELF)
+            self._sweep()
         except OSError as error:
             self._trouble(f"{self.path}: {error.strerror}")
         else:
             self.problem = None
+
+    def _sweep(self) -> None:
+        """What a killed hook left half-written is nobody's any more."""
+        old_s = time.time() - OLD_TEMP_S
+        for path in self.path.glob(".tmp.*"):
+            if path.lstat().st_mtime < old_s:
+                path.unlink(missing_ok=True)
 
     def _read(self, name: str) -> Mark | None:
         path = self.path / name

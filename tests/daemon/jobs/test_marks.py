@@ -155,3 +155,22 @@ def test_a_folder_that_cannot_be_made_is_a_problem_in_words(tmp_path: Path, inot
     marks = MarkFolder(tmp_path / "file" / "marks", inotify)
     assert marks.waiting() == []
     assert marks.problem == f"{tmp_path}/file/marks: Not a directory"
+
+
+def test_one_mark_wakes_once(marks: MarkFolder, inotify: INotify) -> None:
+    """The writing beside it does not wake the daemon: a reading then would be a moment too early."""
+    assert names(marks) == []
+    write(marks, "5.1.start.1")
+    assert drain(marks, inotify) == 1
+    assert names(marks) == ["5.1.start.1"]
+
+
+def test_what_a_killed_hook_left_is_swept(marks: MarkFolder) -> None:
+    """Old half-written marks go when the daemon starts to watch; one that is being written stays."""
+    marks.path.mkdir(parents=True)
+    for name, age_s in (("old", 3600), ("young", 0)):
+        path = marks.path / f".tmp.{name}"
+        path.write_text("v=1\n")
+        os.utime(path, (path.stat().st_mtime - age_s,) * 2)
+    assert names(marks) == []
+    assert [path.name for path in marks.path.iterdir()] == [".tmp.young"]
