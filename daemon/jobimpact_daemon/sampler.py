@@ -31,7 +31,7 @@ __all__ = ["Sampler"]
 SHARE_NS = NS // 20
 """Marks within this time share one reading."""
 EDGE_NS = NS // 10
-"""A job's load comes up within its first second: after an edge the ticks start this close, and double."""
+"""A job's load comes up within its first second: after its start the ticks are this close, and double."""
 COMMIT_NS = 10 * NS
 DISCOVER_NS = 60 * NS
 DISCOVER_SOON_NS = 5 * NS
@@ -108,8 +108,8 @@ class Sampler:
             if wait_ns > 0 and poll.poll(wait_ns / 1e6) and not self._stopping:
                 self._let_others_come()
                 self._drain()
-                edge_ns = self._clock.boot_ns()
-            self.observe()
+            if self.observe():
+                edge_ns = self._read_ns
         self._commit(final=True)
 
     def _let_others_come(self) -> None:
@@ -122,8 +122,13 @@ class Sampler:
             if not self._usage.event(event.wd, event.mask, event.name):
                 self._marks.event(event.wd, event.mask)
 
-    def observe(self) -> None:
-        """Read everything now, book it, and commit if it is time."""
+    def observe(self) -> bool:
+        """Read everything now, book it, and commit if it is time.
+
+        Returns:
+            Whether a job has started since the last time.
+        """
+        started = self._usage.take_births()
         if self._clock.boot_ns() >= self._discover_ns:
             self._discover()
         found = self._of_this_boot(self._marks.waiting())
@@ -139,6 +144,7 @@ class Sampler:
         self._report_rejected(wall_s)
         if found or self._read_ns - self._committed_ns >= COMMIT_NS:
             self._commit()
+        return started or any(mark.event == "start" for mark in marks)
 
     def _of_this_boot(self, found: list[tuple[str, Mark]]) -> list[tuple[str, Mark]]:
         """A mark of a boot that nobody remembers has an uptime that means nothing now."""

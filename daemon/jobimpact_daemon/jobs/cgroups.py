@@ -15,7 +15,7 @@ import msgspec
 
 from jobimpact_daemon.kept import KeptFile
 
-__all__ = ["Group", "Layout", "layouts"]
+__all__ = ["CpuTime", "Group", "Layout", "layouts"]
 
 _JOB = re.compile(r"job_(\d+)\Z")
 _UID = re.compile(r"uid_(\d+)\Z")
@@ -46,10 +46,6 @@ class Layout(msgspec.Struct, frozen=True):
         if self.version == 1:
             yield from (self.cpu / folder for folder, _ in _matching(self.cpu, _UID))
 
-    def cpu_ns(self) -> int | None:
-        """CPU time of all that ever ran below, the dead included."""
-        return cpu_ns(self.cpu, self.version)
-
 
 def layouts(root: Path, node: str) -> list[Layout]:
     """The places that exist now."""
@@ -66,14 +62,30 @@ def layouts(root: Path, node: str) -> list[Layout]:
     return found[:1]
 
 
-def cpu_ns(folder: Path, version: int) -> int | None:
-    """A cgroup's CPU time, cumulative; None if it is gone."""
-    try:
-        if version == 1:
-            return int((folder / "cpuacct.usage").read_bytes())
-        return _field((folder / "cpu.stat").read_bytes(), b"usage_usec", 1000)
-    except (OSError, ValueError):
-        return None
+class CpuTime:
+    """A cgroup's CPU time, the dead below it included.
+
+    Args:
+        folder: the cgroup.
+        version: of cgroups.
+        reopen: whether a group made anew in its place is the same one.
+    """
+
+    def __init__(self, folder: Path, version: int, *, reopen: bool) -> None:
+        self._version = version
+        self._file = KeptFile(folder / ("cpuacct.usage" if version == 1 else "cpu.stat"), reopen=reopen)
+
+    def ns(self) -> int | None:
+        """Cumulative, in ns; None if the group is gone."""
+        try:
+            text = self._file.read(512)
+            return int(text) if self._version == 1 else _field(text, b"usage_usec", 1000)
+        except (OSError, ValueError):
+            return None
+
+    def close(self) -> None:
+        """Close its file."""
+        self._file.close()
 
 
 class Group:
@@ -88,7 +100,7 @@ class Group:
     def __init__(self, layout: Layout, path: str, uid: int | None) -> None:
         self.version = layout.version
         memory = layout.memory / path
-        self._cpu = KeptFile(layout.cpu / path / ("cpuacct.usage" if self.version == 1 else "cpu.stat"), reopen=False)
+        self._cpu = CpuTime(layout.cpu / path, self.version, reopen=False)
         self._memory = KeptFile(memory / "memory.stat")
         self._limit = memory / ("memory.limit_in_bytes" if self.version == 1 else "memory.max")
         self._limit_looks = LIMIT_LOOKS
@@ -97,11 +109,7 @@ class Group:
 
     def cpu_ns(self) -> int | None:
         """CPU time, cumulative; None if the group is gone."""
-        try:
-            text = self._cpu.read(512)
-            return int(text) if self.version == 1 else _field(text, b"usage_usec", 1000)
-        except (OSError, ValueError):
-            return None
+        return self._cpu.ns()
 
     def mem_limit_bytes(self) -> int | None:
         """The job's memory limit; Slurm writes it some time after it has made the group."""

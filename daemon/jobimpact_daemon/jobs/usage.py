@@ -17,7 +17,7 @@ from jobimpact.core.records import JobUsage, Usage
 from jobimpact.core.units import NS
 from jobimpact_daemon.attribution import split
 from jobimpact_daemon.holdings import CgroupMemory
-from jobimpact_daemon.jobs.cgroups import Group, Layout, layouts
+from jobimpact_daemon.jobs.cgroups import CpuTime, Group, Layout, layouts
 from jobimpact_daemon.jobs.node import NodeProc
 
 __all__ = ["UsageReader"]
@@ -50,6 +50,8 @@ class UsageReader:
         self._born: set[str] = set()
         self._layout: Layout | None = None
         self._waits = 0
+        self._births = False
+        self._ancestor: CpuTime | None = None
         self._outside: tuple[int, int] | None = None
         self._outside_rate: float | None = None
 
@@ -65,9 +67,16 @@ class UsageReader:
         if mask & (flags.IGNORED | flags.DELETE_SELF):
             self._watches.pop(watch, None)
             self._watched.discard(folder)
-        elif mask & flags.CREATE and name.startswith("job_"):
-            self._born.add(name.removeprefix("job_"))
+        elif mask & flags.CREATE and name.startswith(("job_", "uid_")):
+            self._births = True
+            if name.startswith("job_"):
+                self._born.add(name.removeprefix("job_"))
         return True
+
+    def take_births(self) -> bool:
+        """Whether a job's cgroup has come since the last question."""
+        births, self._births = self._births, False
+        return births
 
     def read(self, t_ns: int, cores: Mapping[str, int], ended: set[str], sessions: Mapping[str, int]) -> Usage:
         """What was used until now.
@@ -115,7 +124,7 @@ class UsageReader:
             return {}
         self._scan(layout)
         ancestor = str(layout.cpu)
-        whole_ns = layout.cpu_ns()
+        whole_ns = self._ancestor.ns() if self._ancestor else None
         before_ns = self._memory.ancestors.get(ancestor)
         jobs: dict[str, JobUsage] = {}
         grown_ns = 0
@@ -159,6 +168,7 @@ class UsageReader:
         if self._layout is None or not self._layout.cpu.is_dir():
             found = layouts(self._root, self._node)
             self._layout = found[0] if found else None
+            self._ancestor = CpuTime(found[0].cpu, found[0].version, reopen=True) if found else None
             if self._layout is None:
                 self._watch_for_layout()
         return self._layout
