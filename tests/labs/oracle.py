@@ -1,6 +1,6 @@
 """Who should pay what, worked out without any of our own code.
 
-From the rig's script, the trace of the cgroups and the times of the hooks: steps of 100 ms, floats, and the rules of
+From the rig's script, the trace of the cgroups and the times of the hooks: steps of 20 ms, floats, and the rules of
 the design in their plainest form.
 """
 
@@ -13,9 +13,6 @@ from itertools import pairwise
 
 from tests.fakes.rig import PowerRig
 from tests.fakes.rig_trace import JobSample, NodeSample, Trace
-
-STEP = 5
-"""Trace samples (20 ms) to a step."""
 
 Shares = dict[tuple[str, str], float]
 
@@ -125,10 +122,7 @@ def _steps(nodes: list[NodeSample], jobs: list[JobSample], between: tuple[int, i
         if place < len(times):
             at[times[place]][sample.job] = sample
     inside = [sample for sample in nodes if between[0] <= sample.t_ns <= between[1]]
-    picked = inside[::STEP]
-    if picked[-1] is not inside[-1]:
-        picked.append(inside[-1])
-    steps = [_step(a, b, at[a.t_ns], at[b.t_ns]) for a, b in pairwise(picked)]
+    steps = [_step(a, b, at[a.t_ns], at[b.t_ns]) for a, b in pairwise(inside)]
     # The daemon's first and last reading lie between two samples: the steps at both ends reach to them.
     first, last = steps[0], steps[-1]
     steps[0] = replace(first, t0_ns=between[0])
