@@ -145,19 +145,15 @@ def test_every_holder_pays_its_true_energy(day: Day) -> None:
 
 def test_wrong_ways_to_share_would_be_seen(day: Day) -> None:
     """Equal shares, mean watts, or all to idle are far outside of what the oracle allows."""
-    node = day.cluster.nodes[0]
-    true: dict[str, float] = defaultdict(float)
-    for (_, holder), uj in day.truth[node].items():
-        true[holder] += uj
-    three, one = day.jobs["three"], day.jobs["one"]
-    first, last = reading_times(day.cluster.recording(node))
-    window = next(one for one in day.windows[node] if one.job == three)
-    held = (window.end_ns - window.start_ns) * window.cpus / CPUS
-    whole = sum(true.values())
+    shared, whole = (_by_holder(day.truth[node]) for node in day.cluster.nodes[:2])
+    three, one = shared[day.jobs["three"]], shared[day.jobs["one"]]
+    first, last = reading_times(day.cluster.recording(day.cluster.nodes[1]))
+    (window,) = (one for one in day.windows[day.cluster.nodes[1]] if one.job == day.jobs["whole"])
+    mean_w = sum(whole.values()) / (last - first)
     wrong = {
-        "equal shares": (true[three] + true[one]) / 2 / true[three],
-        "mean watts": whole * held / (last - first) / true[three],
-        "all to idle": whole / true["idle"],
+        "equal shares": (three + one) / 2 / three,
+        "mean watts": mean_w * (window.end_ns - window.start_ns) / whole[window.job],
+        "all to idle": sum(shared.values()) / shared["idle"],
     }
     print({way: f"{ratio - 1:+.1%}" for way, ratio in wrong.items()})
     assert all(abs(ratio - 1) > 0.05 for ratio in wrong.values())
@@ -223,6 +219,13 @@ def test_no_node_was_drained(day: Day) -> None:
     """After all of it every node is as Slurm wants it."""
     assert set(day.cluster.lab.node_states().values()) <= {"idle", "completing"}
     assert {run.status for run in day.cluster.lab.hook_runs()} == {0}
+
+
+def _by_holder(shares: Shares) -> dict[str, float]:
+    found: dict[str, float] = defaultdict(float)
+    for (_, holder), uj in shares.items():
+        found[holder] += uj
+    return found
 
 
 def _edge_j(day: Day, node: str, holder: str) -> float:
