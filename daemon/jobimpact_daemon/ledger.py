@@ -104,7 +104,7 @@ class Ledger:
         open_holders = [IDLE, SYSTEM, *state.holdings.runs]
         marks = ",".join("?" * len(open_holders))
         rows = self._db.execute(
-            f"SELECT domain, holder, uj, known_ns FROM ledger WHERE holder IN ({marks})",  # noqa: S608
+            f"SELECT domain, holder, uj, known_ns FROM ledger WHERE holder IN ({marks})",  # noqa: S608 (question marks)
             open_holders,
         )
         return {(domain, holder): Account(uj, known_ns) for domain, holder, uj, known_ns in rows}
@@ -238,7 +238,7 @@ class Ledger:
                 "DELETE FROM finding WHERE wall_s < :series OR id <= (SELECT max(id) FROM finding) - :findings",
                 f"""INSERT INTO ledger SELECT domain, :past, sum(uj), sum(known_ns) FROM ledger
                 WHERE holder IN {old} GROUP BY domain ON CONFLICT (holder, domain) DO UPDATE
-                SET uj = uj + excluded.uj, known_ns = known_ns + excluded.known_ns""",  # noqa: S608
+                SET uj = uj + excluded.uj, known_ns = known_ns + excluded.known_ns""",  # noqa: S608 (our own words, as below)
                 f"DELETE FROM ledger WHERE holder IN {old}",  # noqa: S608
                 f"DELETE FROM run WHERE run IN {old}",  # noqa: S608
             ):

@@ -148,10 +148,13 @@ class Sampler:
 
     def _of_this_boot(self, found: list[tuple[str, Mark]]) -> list[tuple[str, Mark]]:
         """A mark of a boot that nobody remembers has an uptime that means nothing now."""
+        ours = []
         for name, mark in found:
             if self._boot and mark.boot not in (None, self._boot):
                 self._marks.reject(name, f"of another boot ({mark.boot})")
-        return [(name, mark) for name, mark in found if not self._boot or mark.boot in (None, self._boot)]
+            else:
+                ours.append((name, mark))
+        return ours
 
     def _read_usage(self, marks: list[Mark]) -> Usage:
         runs = self._books.state.holdings.open_runs()

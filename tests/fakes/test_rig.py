@@ -11,19 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.fakes.curve import NS_PER_MS, Counter, Curve, boot_ns, reset, stuck, unreadable, watts
-from tests.fakes.rig import MAX_RANGE_UJ, NoCompilerError, PowercapTree, PowerRig, RigNode, build, counter
+from tests.fakes.rig import MAX_RANGE_UJ, PowercapTree, PowerRig, RigNode, counter
+
+pytestmark = pytest.mark.usefixtures("compiled")
 
 S = 1_000_000_000
 TICK_NS = 10 * NS_PER_MS
 BUSY = [(NS_PER_MS * 7, 300_000_000), (NS_PER_MS * 13, 90_000_000)]
-
-
-@pytest.fixture(autouse=True)
-def _compiled() -> None:
-    try:
-        build()
-    except NoCompilerError as error:
-        pytest.skip(str(error))
 
 
 def until(condition: Callable[[], bool], seconds: float = 2) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,13 +10,16 @@ from typing import Any
 
 import pytest
 from tests.fakes.curve import NS_PER_MS, Curve, Sensor, boot_ns, reset, stuck
-from tests.fakes.rig import NoCompilerError, RigNode, build
+from tests.fakes.rig import build
+from tests.fakes.rig_child import ask_child
 from tests.fakes.rig_gpu import ENERGY, Code, Delay, Fault, Gpu, Reload, gpu
+
+pytestmark = pytest.mark.usefixtures("compiled")
 
 S = 1_000_000_000
 FOREVER = 1 << 62
 PRELUDE = """
-import json, time, pynvml as n
+import time, pynvml as n
 def now(): return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 def code(call, *args):
     try:
@@ -26,25 +28,12 @@ def code(call, *args):
         return error.value
     return 0
 def wait(t): time.sleep(max(0, t - now()) / 1e9)
-out = {}
 """
-
-
-@pytest.fixture(autouse=True)
-def _compiled() -> None:
-    try:
-        build()
-    except NoCompilerError as error:
-        pytest.skip(str(error))
 
 
 def ask(tmp_path: Path, program: str, *gpus: Gpu, **node: Any) -> Any:
     """Run `program` in a child with these GPUs, and give back its `out`."""
-    one = RigNode("n1", tmp_path / "n1", rapl={"package-0": Curve.flat(0, 1)}, gpus=gpus, **node)
-    source = f"{PRELUDE}{program}\nprint(json.dumps(out))"
-    environment = {**os.environ, **one.env}
-    done = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    return ask_child(tmp_path, PRELUDE + program, *gpus, **node)
 
 
 def test_pynvml_sees_the_scripted_devices(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -16,6 +16,8 @@ from jobimpact.core.nodefile import node_file, open_for_reading
 from jobimpact.core.records import IDLE, SYSTEM, DomainKind, JobEnergy, JobRecord, RunEnergy
 
 __all__ = ["DomainBooks", "LocalEnergy"]
+
+T = TypeVar("T")
 
 EARLY_S = 5.0
 """How far a node's clock and the controller's whole seconds may part, at either edge."""
@@ -128,13 +130,7 @@ class LocalEnergy:
         Raises:
             StoreError: the folder cannot be read.
         """
-        found, unread = [], []
-        for node in self.nodes():
-            try:
-                with self._reading(node) as db:
-                    found += _runs(node, db, raw_id)
-            except StoreError as error:
-                unread.append(str(error))
+        found, unread = self._ask_all(lambda node, db: _runs(node, db, raw_id))
         return sorted(found, key=lambda run: run.start_s), unread
 
     def books(self) -> tuple[list[DomainBooks], list[str]]:
@@ -143,12 +139,16 @@ class LocalEnergy:
         Raises:
             StoreError: the folder cannot be read.
         """
-        found, unread = [], []
+        return self._ask_all(_books)
+
+    def _ask_all(self, question: Callable[[str, sqlite3.Connection], list[T]]) -> tuple[list[T], list[str]]:
+        """Every node's answer, and why a node's file could not be asked."""
+        found: list[T] = []
+        unread = []
         for node in self.nodes():
             try:
                 with self._reading(node) as db:
-                    rows = db.execute(_BOOKS, (IDLE, SYSTEM, IDLE, SYSTEM)).fetchall()
-                found += [msgspec.convert((node, *row), DomainBooks) for row in rows]
+                    found += question(node, db)
             except StoreError as error:
                 unread.append(str(error))
         return found, unread
@@ -186,6 +186,11 @@ class LocalEnergy:
             return error
         db.isolation_level = None
         return db
+
+
+def _books(node: str, db: sqlite3.Connection) -> list[DomainBooks]:
+    rows = db.execute(_BOOKS, (IDLE, SYSTEM, IDLE, SYSTEM)).fetchall()
+    return [msgspec.convert((node, *row), DomainBooks) for row in rows]
 
 
 def _runs(node: str, db: sqlite3.Connection, raw_id: str) -> list[RunEnergy]:

@@ -22,27 +22,9 @@ _ARRAY = re.compile(r"(\d+)_", re.ASCII)
 _HET = re.compile(r"(\d+)\+\d", re.ASCII)
 
 
-class JobResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A job, its energy and its impacts. Times are epoch seconds, UTC."""
+class JobResult(JobRecord, frozen=True, kw_only=True):
+    """A job as its scheduler told it, with its energy and its impacts. Times are epoch seconds, UTC."""
 
-    cluster: str
-    key: str
-    raw_id: str
-    job_id: str
-    user: str
-    account: str | None
-    partition: str | None
-    name: str
-    state: str
-    exit_code: str | None
-    submit_s: int | None
-    start_s: float | None
-    end_s: float | None
-    elapsed_s: float | None
-    nodes: tuple[str, ...]
-    cpus: int | None
-    mem_bytes: int | None
-    gpus: int | None
     energy_j: float | None
     """The total, again, to be searched and summed."""
     coverage: float
@@ -51,7 +33,6 @@ class JobResult(msgspec.Struct, frozen=True, kw_only=True):
     factors: Json
     inventory: Json
     warnings: tuple[str, ...]
-    raw: dict[str, str]
     accounted_s: float | None = None
     """When this revision was written; None: it is not in the results, it was put together just now."""
     revision: int = 0

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes.curve import NS_PER_MS, Curve, boot_ns
-from tests.fakes.rig import NoCompilerError, RigNode, build
+from tests.fakes.rig_child import ask_child
 from tests.fakes.rig_gpu import ENERGY, Code, Delay, Fault, Gpu, Reload, gpu
+
+pytestmark = pytest.mark.usefixtures("compiled")
 
 FOREVER = 1 << 62
 PRELUDE = """
-import json, time
+import time
 from jobimpact_daemon.sources import nvml
 nvml.RETRY_S = nvml.LOST_RETRY_S = 0.05
 def told(source):
     return {name: getattr(one, "uj", None) if hasattr(one, "uj") else type(one).__name__
         for name, one in source.read().items()}
 def wait(t): time.sleep(max(0, t - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) / 1e9)
-out = {}
 """
-
-
-@pytest.fixture(autouse=True)
-def _compiled() -> None:
-    try:
-        build()
-    except NoCompilerError as error:
-        pytest.skip(str(error))
 
 
 def ask(tmp_path: Path, program: str, *gpus: Gpu, **node: Any) -> Any:
     """Run `program` in a child with these GPUs, and give back its `out`."""
-    one = RigNode("n1", tmp_path / "n1", rapl={"package-0": Curve.flat(0, 1)}, gpus=gpus, **node)
-    source = f"{PRELUDE}{program}\nprint(json.dumps(out))"
-    done = subprocess.run(
-        [sys.executable, "-c", source], env={**os.environ, **one.env}, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
+    return ask_child(tmp_path, PRELUDE + program, *gpus, **node)
 
 
 def test_gpus_are_known_by_uuid_and_minor_number(tmp_path: Path) -> None:
