@@ -29,18 +29,63 @@ CONFIG = {
     "node.interval_s": "Seconds between two readings. Starts and ends of jobs are read at once, whatever this is.",
     "node.marks": "The mark folder. The hooks use the same default; elsewhere they need `JOBIMPACT_MARKS`.",
     "node.policy": "How energy is split among jobs: [the method](../method.md).",
+    "node.idle_w": "Watts of each domain with nothing running, by domain name: `{package-0: 45, rest: 110}`. What is"
+    " not named here is learned while the node is empty; until then all of it goes by use.",
+    "node.max_gap_s": "A gauge's gap (BMC, wattmeter) longer than this many seconds is missing, not"
+    " interpolated. Counters have no such limit.",
+    "node.slurmd": "Names of further slurmd on this machine, where it runs several. One daemon keeps the books of all.",
     "node.cpus": "CPUs of the node as the scheduler counts them. Default: logical CPUs as the kernel counts them."
     " Set it where Slurm counts cores and the kernel counts threads.",
     "node.mem_bytes": "Memory of the node. Default: as the kernel tells.",
     "node.gpus": "UUIDs of GPUs that must be there. Others are found by themselves.",
     "node.proc_root": "Where /proc is mounted.",
     "node.cgroup_root": "Where cgroups are mounted (v1 or v2).",
+    "node.sys_root": "Where /sys is mounted: which CPU is on which package.",
     "node.sources.rapl.root": "The kernel's powercap tree.",
-    "node.sources.rapl.idle_w": "Watts of each domain with nothing running, by domain name: `{package-0: 45}`."
-    " Without it all of a domain's energy goes by use. It counts for the domains of every source.",
+    "node.sources.rapl.idle_w": "As `node.idle_w`, which comes first.",
     "node.sources.rapl.max_w": "The most that a domain can draw, in watts: tells a wrapped counter from a reset."
     " Default: the kernel's limit with headroom, else 1000 W for a package and 300 W for DRAM.",
     "node.sources.nvml.deadline_s": "Seconds to wait for the NVIDIA driver; later, the reading has failed.",
+    "node.sources.amdsmi.deadline_s": "Seconds to wait for the AMD driver. Needs the extra `amd`.",
+    "node.sources.hwmon.root": "The kernel's hardware monitors.",
+    "node.sources.hwmon.period_s": "Seconds between two looks at sensors that have no counter.",
+    "node.sources.pmcounters.root": "Cray's counters.",
+    "node.sources.ipmi.via": "The program that asks the BMC: found on PATH, ipmitool first.",
+    "node.sources.ipmi.host": "The BMC's address; `{node}` stands for the node's name. Default: this machine's own, in"
+    " band.",
+    "node.sources.ipmi.port": "Its port.",
+    "node.sources.ipmi.username": "Its user.",
+    "node.sources.ipmi.password_file": "A file with the password alone, readable by root only.",
+    "node.sources.ipmi.period_s": "Seconds between two questions. BMCs are slow.",
+    "node.sources.ipmi.deadline_s": "Seconds to wait for an answer; later, the reading has failed.",
+    "node.sources.ipmi.latency_s": "By how many seconds the BMC's reading may lag. The rest of the node is settled"
+    " over windows of ten times this.",
+    "node.sources.ipmi.excludes": "Parts that the meter does not see: `[gpu]`.",
+    "node.sources.redfish.url": "The BMC's address: `https://{node}-bmc`, where `{node}` stands for the node's name.",
+    "node.sources.redfish.username": "Its user, who needs to read only.",
+    "node.sources.redfish.password_file": "A file with the password alone, readable by root only.",
+    "node.sources.redfish.ca_file": "The authority that signed the BMC's certificate.",
+    "node.sources.redfish.verify": "`false` takes any certificate: who sits between may read the password.",
+    "node.sources.redfish.chassis": "The chassis that is the node, where the BMC lists several. Default: found.",
+    "node.sources.redfish.control": "The PowerControl that is the node, by MemberId or Name. Default: found.",
+    "node.sources.redfish.period_s": "Seconds between two questions.",
+    "node.sources.redfish.deadline_s": "Seconds to wait for an answer; later, the reading has failed.",
+    "node.sources.redfish.latency_s": "As for ipmi.",
+    "node.sources.redfish.excludes": "Parts that the meter does not see: `[gpu]`.",
+    "node.sources.wattmeter.kwollect.url": "The site's metrics: `https://api.grid5000.fr/stable/sites/lyon/metrics`.",
+    "node.sources.wattmeter.kwollect.node": "The node's name there. Default: `node.name`.",
+    "node.sources.wattmeter.kwollect.metric": "The metric's name.",
+    "node.sources.wattmeter.kwollect.username": "The API's user, where it asks for one.",
+    "node.sources.wattmeter.kwollect.password_file": "A file with the password alone, readable by root only.",
+    "node.sources.wattmeter.kwollect.ca_file": "The authority that signed the API's certificate.",
+    "node.sources.wattmeter.csv.path": "The file that the wattmeter's program writes.",
+    "node.sources.wattmeter.csv.watts": "The column of the power in watts: its name, or its number from 1.",
+    "node.sources.wattmeter.csv.time": "The column of the time: epoch seconds or ISO 8601 with its offset.",
+    "node.sources.wattmeter.csv.delimiter": "What stands between two columns.",
+    "node.sources.wattmeter.period_s": "Seconds between two looks. Each brings all samples since the last.",
+    "node.sources.wattmeter.deadline_s": "Seconds to wait for an answer; later, the reading has failed.",
+    "node.sources.wattmeter.latency_s": "By how many seconds a sample may lag or average.",
+    "node.sources.wattmeter.excludes": "Parts that the meter does not see: `[gpu]`.",
     "node.sources.model.tdp_w": "TDP of all packages together. Default: 4 W for each logical CPU.",
     "node.sources.model.idle_w": "Watts with nothing running. Default: a quarter of the TDP.",
     "grid.zone": "The electricity zone: a key of `accounting/jobimpact/data/electricity.yaml`. `WOR` is the world.",
@@ -85,7 +130,8 @@ section are errors that name the file, the key and what is allowed. Relative pat
 Samples with comments: [deploy/jobimpact.yaml](../../deploy/jobimpact.yaml),
 [deploy/nodes.yaml](../../deploy/nodes.yaml).
 
-`node.sources` lists the sources that are switched on: `sources: {rapl: {}, nvml: {}}`. Without it all are.
+`node.sources` lists the sources that are switched on: `sources: {rapl: {}, nvml: {}, ipmi: {}}`. Without it, those
+that need no settings are: all but ipmi, redfish and wattmeter.
 
 ## jobimpact.yaml
 
@@ -104,6 +150,9 @@ _DEFAULTS = {
     "scheduler.slurm": "on",
     "node.sources.rapl": "on",
     "node.sources.nvml": "on",
+    "node.sources.amdsmi": "on",
+    "node.sources.hwmon": "on",
+    "node.sources.pmcounters": "on",
     "node.sources.model": "on",
 }
 
@@ -162,7 +211,7 @@ def _kind(found: inspect.Type) -> str:
         name = "integer" if isinstance(found, inspect.IntType) else "number"
         signs = (("> ", found.gt), (">= ", found.ge), ("< ", found.lt), ("<= ", found.le))
         return " ".join([name, ", ".join(f"{sign}{limit:g}" for sign, limit in signs if limit is not None)]).strip()
-    return "text"
+    return "`true` or `false`" if isinstance(found, inspect.BoolType) else "text"
 
 
 def _default(path: str, field: inspect.Field) -> str:

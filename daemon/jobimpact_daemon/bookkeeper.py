@@ -180,7 +180,7 @@ class Bookkeeper:
                     book.late = reading, now
                 else:
                     self._count(book, reading, now)
-            else:
+            elif isinstance(reading, (Absent, Failed)):
                 self._miss(book, reading)
         self._settle_runs()
 

@@ -75,7 +75,7 @@ def test_relative_paths_start_at_the_files_folder(tmp_path: Path) -> None:
         ("node: {cpus: 9999999999999999999999}", "node.cpus: "),
         ("node: {sources: {rapl: {idle_w: {package-0: .inf}}}}", "node.sources.rapl.idle_w"),
         ("node: {sources: {nvml: {deadline_s: .nan}}}", "node.sources.nvml.deadline_s"),
-        ("node: {policy: mine}", "node.policy: .*allowed: default"),
+        ("node: {policy: mine}", "node.policy: .*allowed: cpu_time, default, exclusive"),
         ("node: {sources: {rapl: }}", "node.sources.rapl: empty"),
         ("node: {sources: {rapl: {idle_w: {package-0: -1}}}}", "node.sources.rapl.idle_w"),
         ("scheduler: {}", "scheduler: exactly one of"),

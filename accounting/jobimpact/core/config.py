@@ -84,6 +84,86 @@ class Nvml(_Keys, frozen=True):
     deadline_s: Positive = 0.5
 
 
+class Amdsmi(_Keys, frozen=True):
+    """AMD GPUs, by AMD's library; needs the extra `amd`."""
+
+    deadline_s: Positive = 0.5
+
+
+class Hwmon(_Keys, frozen=True):
+    """Power sensors of the board: Jetson's INA3221, Grace's and ACPI's power meters."""
+
+    root: str = "/sys/class/hwmon"
+    period_s: Positive = 0.1
+
+
+class PmCounters(_Keys, frozen=True):
+    """Cray's own counters of node, CPU, memory and accelerators."""
+
+    root: str = "/sys/cray/pm_counters"
+
+
+class Ipmi(_Keys, frozen=True):
+    """The whole node's power by its BMC: DCMI, through ipmitool or freeipmi."""
+
+    via: Literal["auto", "ipmitool", "freeipmi"] = "auto"
+    host: str | None = None
+    port: Annotated[int, Meta(ge=1, le=65535)] = 623
+    username: str | None = None
+    password_file: str | None = None
+    period_s: Annotated[float, Meta(ge=1, le=3600)] = 10.0
+    deadline_s: Positive = 8.0
+    latency_s: Positive = 15.0
+    excludes: tuple[Literal["cpu", "dram", "gpu"], ...] = ()
+
+
+class Redfish(_Keys, frozen=True):
+    """The whole node's power by its BMC, over HTTP."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://")]
+    username: str | None = None
+    password_file: str | None = None
+    ca_file: str | None = None
+    verify: bool = True
+    chassis: str | None = None
+    control: str | None = None
+    period_s: Annotated[float, Meta(ge=1, le=3600)] = 10.0
+    deadline_s: Positive = 10.0
+    latency_s: Positive = 15.0
+    excludes: tuple[Literal["cpu", "dram", "gpu"], ...] = ()
+
+
+class Kwollect(_Keys, frozen=True):
+    """A wattmeter by Kwollect's API, as Grid'5000 has it."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://")]
+    node: Name | None = None
+    metric: Name = "wattmetre_power_watt"
+    username: str | None = None
+    password_file: str | None = None
+    ca_file: str | None = None
+
+
+class WattCsv(_Keys, frozen=True):
+    """A wattmeter by the CSV file that its own program writes, followed as it grows."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    watts: str = "watts"
+    time: str = "time"
+    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
+
+
+class Wattmeter(_Keys, frozen=True):
+    """The whole node's power at its plug: one of these."""
+
+    kwollect: Kwollect | None = None
+    csv: WattCsv | None = None
+    period_s: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
+    deadline_s: Positive = 10.0
+    latency_s: Positive = 1.0
+    excludes: tuple[Literal["cpu", "dram", "gpu"], ...] = ()
+
+
 class Model(_Keys, frozen=True):
     """Power modelled from CPU utilisation, for a machine with no meter at all."""
 
@@ -92,15 +172,22 @@ class Model(_Keys, frozen=True):
 
 
 class Sources(_Keys, frozen=True):
-    """The sources that are switched on; without this section all are."""
+    """The sources that are switched on; without this section, those that need no settings."""
 
     rapl: Rapl | None = None
     nvml: Nvml | None = None
+    amdsmi: Amdsmi | None = None
+    hwmon: Hwmon | None = None
+    pmcounters: PmCounters | None = None
+    ipmi: Ipmi | None = None
+    redfish: Redfish | None = None
+    wattmeter: Wattmeter | None = None
     model: Model | None = None
 
 
-def _all_sources() -> Sources:
-    return Sources(rapl=Rapl(), nvml=Nvml(), model=Model())
+def _found_sources() -> Sources:
+    """Those that need no word of where to look, and cost nothing where they find nothing."""
+    return Sources(rapl=Rapl(), nvml=Nvml(), amdsmi=Amdsmi(), hwmon=Hwmon(), pmcounters=PmCounters(), model=Model())
 
 
 def _short_hostname() -> str:
@@ -113,13 +200,17 @@ class Node(_Keys, frozen=True):
     name: Name = field(default_factory=_short_hostname)
     interval_s: Annotated[float, Meta(ge=0.1, le=30)] = 1.0
     marks: str = "/run/jobimpact/marks"
-    policy: Literal["default"] = "default"
+    policy: Literal["default", "cpu_time", "exclusive"] = "default"
+    idle_w: IdleWatts = field(default_factory=dict)
+    max_gap_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    slurmd: tuple[Name, ...] = ()
     cpus: Count | None = None
     mem_bytes: Count | None = None
     gpus: tuple[str, ...] = ()
     proc_root: str = "/proc"
+    sys_root: str = "/sys"
     cgroup_root: str = "/sys/fs/cgroup"
-    sources: Sources = field(default_factory=_all_sources)
+    sources: Sources = field(default_factory=_found_sources)
 
 
 class Grid(_Keys, frozen=True):
@@ -184,8 +275,21 @@ def load_config(path: Path) -> Config:
         results=_placed_url(config.results, base),
         scheduler=scheduler,
         inventory=placed(config.inventory),
-        node=msgspec.structs.replace(config.node, marks=placed(config.node.marks)),
+        node=msgspec.structs.replace(
+            config.node, marks=placed(config.node.marks), sources=_placed_sources(config.node.sources, base)
+        ),
     )
+
+
+_FILES = ("password_file", "ca_file", "path")
+
+
+def _placed_sources(found: Any, base: Path) -> Any:
+    """The same settings with the paths of their files made whole."""
+    given = {name: getattr(found, name) for name in found.__struct_fields__}
+    whole = {name: str(base / given[name]) for name in _FILES if given.get(name)}
+    whole |= {name: _placed_sources(one, base) for name, one in given.items() if isinstance(one, Struct)}
+    return msgspec.structs.replace(found, **whole)
 
 
 def _placed_url(url: str, base: Path) -> str:
@@ -198,6 +302,9 @@ def _check_choices(path: Path, config: Config, raw: object) -> None:
         raise ConfigError(f"{path}: scheduler: exactly one of slurm, local")
     if not config.results.startswith("sqlite:///"):
         raise ConfigError(f"{path}: results: {config.results!r}: a sqlite:/// URL")
+    wattmeter = config.node.sources.wattmeter
+    if wattmeter and (wattmeter.kwollect is None) == (wattmeter.csv is None):
+        raise ConfigError(f"{path}: node.sources.wattmeter: exactly one of kwollect, csv")
     # A section that is there but empty (`rapl:`) means the source with its defaults off: say so, do not guess.
     sources = (raw.get("node") or {}).get("sources") or {} if isinstance(raw, dict) else {}
     for name, section in sources.items():

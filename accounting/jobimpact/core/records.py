@@ -19,6 +19,7 @@ __all__ = [
     "DomainEnergy",
     "DomainKind",
     "Failed",
+    "Gauge",
     "JobEnergy",
     "JobRecord",
     "JobUsage",
@@ -26,6 +27,8 @@ __all__ = [
     "NodeFacts",
     "Reading",
     "RunEnergy",
+    "Slice",
+    "SourceHealth",
     "Usage",
     "run_key",
 ]
@@ -35,12 +38,14 @@ IDLE = "idle"
 SYSTEM = "system"
 """The holder of what is used outside every job."""
 
-DomainKind = Literal["cpu", "dram", "gpu"]
-Method = Literal["counter", "modelled"]
+DomainKind = Literal["cpu", "dram", "gpu", "rest", "node"]
+"""`node` is the whole machine's meter, of which the others are parts; `rest` is what it has beyond them."""
+Method = Literal["counter", "gauge", "modelled"]
+"""How an energy came about: a counter's difference, power integrated over time, or a model."""
 
 
 class Domain(msgspec.Struct, frozen=True):
-    """A power domain: what one counter meters (`package-0`, `dram-1`, `gpu:GPU-<uuid>`)."""
+    """A power domain: what one meter meters (`package-0`, `dram-1`, `gpu:GPU-<uuid>`, `node`)."""
 
     name: str
     kind: DomainKind
@@ -48,6 +53,10 @@ class Domain(msgspec.Struct, frozen=True):
     method: Method = "counter"
     idle_w: float | None = None
     """Power when nothing runs, where the source knows it; the configuration's word comes first."""
+    latency_s: float | None = None
+    """By how much a node's meter may lag or average, where the source knows it."""
+    excludes: tuple[DomainKind, ...] = ()
+    """Parts that a node's meter does not see (GPUs in a chassis of their own)."""
 
 
 class Counter(msgspec.Struct, frozen=True):
@@ -62,6 +71,14 @@ class Counter(msgspec.Struct, frozen=True):
     """More than this the domain cannot draw: tells a wrap from a reset."""
 
 
+class Gauge(msgspec.Struct, frozen=True):
+    """Power at one instant, in watts: integrated where there is no counter."""
+
+    w: float
+    t_ns: int | None = None
+    """Boot time of the measurement, if it was not this reading's: a meter may be asked less often, and may lag."""
+
+
 class Absent(msgspec.Struct, frozen=True):
     """Not there, or not ours to read; nothing to retry."""
 
@@ -74,7 +91,7 @@ class Failed(msgspec.Struct, frozen=True):
     error: str
 
 
-Reading = Counter | Absent | Failed
+Reading = Counter | Gauge | Absent | Failed
 
 
 class JobUsage(msgspec.Struct, frozen=True):
@@ -88,6 +105,14 @@ class JobUsage(msgspec.Struct, frozen=True):
     """Its last word: the processes are no more."""
     shared: bool = False
     """Several died at once, and their last CPU time is split by their cores."""
+    cpu_by: dict[str, int] | None = None
+    """CPU time by package (`package-0`), cumulative, in ns; None where the kernel does not tell."""
+    cpus_by: dict[str, int] | None = None
+    """The CPUs that it may run on, by package; None where its cpuset is not known."""
+    suspended: bool = False
+    """Its processes are stopped: it keeps its memory and GPUs, and no CPU."""
+    gpu_ns: dict[str, int] = {}
+    """Busy time on each GPU or MIG device that it may share (by UUID), cumulative, in ns."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -96,14 +121,47 @@ class Usage(msgspec.Struct, frozen=True):
     jobs: dict[str, JobUsage]
     busy_cpu_ns: int | None = None
     used_mem_bytes: int | None = None
+    busy_by: dict[str, int] | None = None
+    """The node's CPU time by package."""
+    gpu_ns: dict[str, int] = {}
+    """Busy time on shared GPUs and MIG devices by processes of no job, cumulative, in ns."""
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """A MIG device: `parts` of the `of` compute slices of a GPU."""
+
+    gpu: str
+    parts: int
+    of: int = 7
 
 
 class NodeFacts(msgspec.Struct, frozen=True):
     """A node's size: what its jobs hold shares of."""
 
     cpus: int
+    """As the scheduler counts them."""
     mem_bytes: int
     gpus: tuple[str, ...] = ()
+    packages: dict[str, int] = {}
+    """Logical CPUs of each package (`package-0`), as the kernel counts them; empty where it does not tell."""
+    slices: dict[str, Slice] = {}
+    """MIG devices, by UUID."""
+
+
+class SourceHealth(msgspec.Struct, frozen=True):
+    """How one source has done since the daemon started."""
+
+    source: str
+    reads: int
+    failures: int
+    took_ns: int
+    """How long its last reading took."""
+    busy_ns: int
+    """How long all of them took."""
+    good_ns: int | None
+    """Boot time of the last reading that had a value; None: none had."""
+    problem: str | None
+    """What is wrong now, in plain words."""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -119,7 +177,13 @@ class Mark(msgspec.Struct, frozen=True):
     cpus: int | None = None
     mem_bytes: int | None = None
     gpus: tuple[str, ...] = ()
-    """UUIDs, or device minor numbers as a hook knows them."""
+    """UUIDs of GPUs or MIG devices, or device minor numbers as a hook knows them."""
+    gpu_percent: int | None = None
+    """Its part of each of its GPUs where it shares them by MPS."""
+    shards: int | None = None
+    """Its shards on this node where its GPUs are shared by shards."""
+    sluid: str | None = None
+    """Slurm's own id of the incarnation, which names its cgroup from 26.05 on."""
     sid: int | None = None
     """A process session that stands for the job where there are no cgroups."""
 
