@@ -5,7 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["KeptFile"]
+__all__ = ["KeptFile", "text_of"]
+
+FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+"""A pipe in a file's place must not hang the clock loop; on the kernel's own files the last one means nothing."""
+
+
+def text_of(path: Path, size: int = 256) -> str:
+    """What a small file says, read once and without its blanks; empty where it cannot be read."""
+    file = KeptFile(path)
+    try:
+        return file.read(size).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    finally:
+        file.close()
 
 
 class KeptFile:
@@ -32,7 +46,7 @@ class KeptFile:
             raise FileNotFoundError(0, "gone", str(self.path))
         try:
             if self._fd is None:
-                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                self._fd = os.open(self.path, FLAGS)
             text = os.pread(self._fd, size, 0)
             # What was removed can still be read through a descriptor, for ever the same.
             if os.fstat(self._fd).st_nlink == 0:
@@ -48,7 +62,7 @@ class KeptFile:
         if not self._reopen:
             self._gone = True
             raise FileNotFoundError(0, "gone", str(self.path))
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(self.path, FLAGS)
         return os.pread(self._fd, size, 0)
 
     def close(self) -> None:

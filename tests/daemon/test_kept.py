@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from jobimpact_daemon.kept import KeptFile
+from jobimpact_daemon.kept import KeptFile, text_of
 
 
 def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
@@ -53,3 +54,27 @@ def test_a_file_of_a_dead_cgroup_stays_gone(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(FileNotFoundError):
             file.read(32)
+
+
+def test_a_pipe_in_a_files_place_does_not_hang_the_reader(tmp_path: Path) -> None:
+    """Opening one waits for a writer that may never come: here it is an error at once, with and without a writer."""
+    path = tmp_path / "energy_uj"
+    os.mkfifo(path)
+    file = KeptFile(path)
+    with pytest.raises(OSError, match="Illegal seek"):
+        file.read(32)
+    writer = os.open(path, os.O_RDWR)
+    with pytest.raises(OSError, match="Illegal seek"):
+        file.read(32)
+    os.close(writer)
+    assert text_of(path) == ""
+
+
+def test_a_small_file_is_read_once_or_says_nothing(tmp_path: Path) -> None:
+    """Names and labels: what cannot be read, or is not text, is as good as not there."""
+    path = tmp_path / "name"
+    assert text_of(path) == ""
+    path.write_bytes(b" package-0\n")
+    assert text_of(path) == "package-0"
+    path.write_bytes(b"\xff\xfe\n")
+    assert text_of(path) == ""
