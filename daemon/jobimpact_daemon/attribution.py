@@ -1,24 +1,27 @@
-"""Who a domain's energy belongs to: the default policy. Pure, in integers, and conserving by construction.
+"""Who a domain's energy belongs to, by name of the policy. Pure, in integers, and conserving by construction.
 
-Every share is found by one function, `split`, whose parts sum to the whole to the last microjoule.
+Every share is found by one function, `split`, whose parts sum to the whole to the last microjoule. A policy sees what
+was held and what was used of the domain's resource, by holder (runs, `idle`, `system`):
 
-- GPU: whole to the run that holds it, idle power included; unheld, to `idle`.
-- CPU package: the idle part by held cores, unheld cores to `idle`; the part above by CPU time, what no run used of
-  the node's busy time to `system`.
-- DRAM: the same with memory held and memory used.
+- `default`: the idle part by what was held, the part above by what was used. What is held by none is `idle`, what was
+  used by none is `system`. A GPU that is not shared has no use of its own: it goes whole to its holder.
+- `cpu_time`: all of CPU, DRAM and the rest of the node by what was used, idle power included.
+- `exclusive`: all of it to the runs on the node, by what they held; `idle` only where there is none.
+
 Where nothing was used, or what was used is not known, all of it goes by what was held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from jobimpact.core.records import IDLE, SYSTEM, DomainKind
-from jobimpact_daemon.holdings import Snapshot
+from jobimpact.core.records import IDLE, DomainKind
 
-__all__ = ["split", "split_domain", "weights"]
+__all__ = ["POLICIES", "Policy", "Weights", "split"]
 
 Weights = dict[str, int]
+Policy = Callable[[DomainKind, int, int | None, Weights, Weights], Weights]
+"""Kind, energy and its idle part (None: not known) in uJ, what was held, what was used → uJ by holder."""
 
 
 def split(total_uj: int, weights: Mapping[str, int]) -> Weights:
@@ -47,59 +50,32 @@ def split(total_uj: int, weights: Mapping[str, int]) -> Weights:
     return shares
 
 
-def weights(kind: DomainKind, gpu: str, before: Snapshot, after: Snapshot) -> tuple[Weights, Weights]:
-    """What was held and what was used between two snapshots.
-
-    Args:
-        kind: what the domain is.
-        gpu: its UUID if it is a GPU.
-        before: the holdings at the domain's last reading.
-        after: the holdings now.
-
-    Returns:
-        Two sets of weights by holder: held (for the idle part) and used (for the part above).
-    """
-    held: Weights = {}
-    used: Weights = {}
-    for key, now in after.runs.items():
-        then = before.runs.get(key)
-        time_ns = now.time_ns - then.time_ns if then else now.time_ns
-        if kind == "gpu":
-            if time_ns and gpu in now.gpus:
-                held[key] = time_ns
-            continue
-        size = now.cpus if kind == "cpu" else now.mem_kib
-        if time_ns and size:
-            held[key] = size * time_ns
-        use = now.used(kind) - (then.used(kind) if then else 0)
-        if use:
-            used[key] = use
-    unheld = after.unheld(kind, gpu) - before.unheld(kind, gpu)
-    if unheld:
-        held[IDLE] = unheld
-    outside = after.system(kind) - before.system(kind)
-    if outside:
-        used[SYSTEM] = outside
-    return held, used
-
-
-def split_domain(total_uj: int, idle_uj: int, held: Weights, used: Weights) -> Weights:
-    """One domain's energy over one interval, among its holders.
-
-    Args:
-        total_uj: what the domain used.
-        idle_uj: what it would have used with nothing running.
-        held: weights of the idle part.
-        used: weights of the part above.
-
-    Returns:
-        holder → microjoules; the sum is `total_uj`.
-    """
+def _default(kind: DomainKind, total_uj: int, idle_uj: int | None, held: Weights, used: Weights) -> Weights:
+    """The idle part by holding, the part above by use."""
     if not used:
         return split(total_uj, held)
+    if idle_uj is None:
+        # Fans, boards and losses are there whatever runs; a CPU's power mostly is not.
+        idle_uj = total_uj if kind == "rest" else 0
     static_uj = min(total_uj, idle_uj)
     shares = split(static_uj, held) if static_uj else {}
     if total_uj > static_uj:
         for holder, share in split(total_uj - static_uj, used).items():
             shares[holder] = shares.get(holder, 0) + share
     return shares
+
+
+def _cpu_time(kind: DomainKind, total_uj: int, idle_uj: int | None, held: Weights, used: Weights) -> Weights:
+    """Everything by use; a GPU as by default."""
+    if kind == "gpu":
+        return _default(kind, total_uj, idle_uj, held, used)
+    return split(total_uj, used or held)
+
+
+def _exclusive(_kind: DomainKind, total_uj: int, _idle_uj: int | None, held: Weights, _used: Weights) -> Weights:
+    """Everything to the runs that hold something."""
+    runs = {holder: weight for holder, weight in held.items() if holder != IDLE}
+    return split(total_uj, runs or held)
+
+
+POLICIES: dict[str, Policy] = {"default": _default, "cpu_time": _cpu_time, "exclusive": _exclusive}

@@ -1,23 +1,40 @@
 """Observations in, books out: the one path that a live node, a restart and a replay all take.
 
 An observation is everything that was read at one boot time, with the marks that came since the last. The
-bookkeeper advances the holdings through the marks, turns each counter into an energy, splits it among the holders
+bookkeeper advances the holdings through the marks, turns each reading into an energy, splits it among the holders
 of exactly that interval, and adds it up. It reads no file, no clock and no hardware.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from jobimpact.core.records import Absent, Counter, Domain, Failed, Mark, NodeFacts, Reading, Usage
+from jobimpact.core.records import (
+    Absent,
+    Counter,
+    Domain,
+    DomainKind,
+    Failed,
+    Gauge,
+    Mark,
+    NodeFacts,
+    Reading,
+    Usage,
+)
 from jobimpact.core.units import NS
 from jobimpact_daemon import lives
-from jobimpact_daemon.attribution import split_domain, weights
-from jobimpact_daemon.counters import Baseline, Step, compare
+from jobimpact_daemon.attribution import POLICIES, Weights
+from jobimpact_daemon.counters import CEILING_W, Baseline, Step, compare
+from jobimpact_daemon.gauges import Sample, Steady, trapezoid_uj
 from jobimpact_daemon.holdings import CgroupMemory, Holdings, Run, Snapshot
+from jobimpact_daemon.idle import LearnedIdle, is_quiet
+from jobimpact_daemon.rest import TRUST, Rest, Settled, window_ns
+
+if TYPE_CHECKING:
+    from jobimpact.core.calibration import NodeCalibration
 
 __all__ = ["Account", "Bookkeeper", "DomainBook", "Finding", "Observation", "State"]
 
@@ -27,6 +44,14 @@ MAX_GAP_NS = 24 * 3600 * NS
 """A counter that has not been read for this long is not waited for: the holders of its energy are forgotten."""
 MAX_DEFER_NS = 10 * NS
 """For how long an energy waits for the CPU times that split it."""
+STUCK_NS = 60 * NS
+"""Everything that is switched on draws something: a counter that stands still for this long is stuck."""
+MAX_WAIT_NS = 3600 * NS
+"""For how long the rest of the node waits for a part that cannot be read."""
+BEHIND_NS = 2 * NS
+"""A part that was read within this time of the meter is up to date."""
+REST = "rest"
+CALIBRATED = "node:calibration"
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -55,7 +80,7 @@ class Account(msgspec.Struct):
 
 
 class DomainBook(msgspec.Struct):
-    """One domain: what it is, what it has measured, where its counter stood."""
+    """One domain: what it is, what it has measured, where its meter stood. Snapshots are named by their time."""
 
     domain: Domain
     measured_uj: int = 0
@@ -65,16 +90,27 @@ class DomainBook(msgspec.Struct):
     since_ns: int | None = None
     """The last good reading, or when the domain was first looked at in this boot."""
     base: Baseline | None = None
-    before: Snapshot | None = None
+    sample: Sample | None = None
+    """A gauge's last good reading."""
+    steady: Steady = msgspec.field(default_factory=Steady)
+    before: int | None = None
     """The holdings at the baseline; `suspect` those at the value under suspicion."""
-    suspect: Snapshot | None = None
+    suspect: int | None = None
+    still: int | None = None
+    """The holdings when the counter last had the baseline's value."""
     gap: bool = False
-    late: tuple[Counter, Snapshot] | None = None
+    stuck: bool = False
+    late: tuple[Counter, int] | None = None
     """The last reading that waits for the CPU times that split it."""
+    learned: LearnedIdle = msgspec.field(default_factory=LearnedIdle)
 
     def unknown_by(self, t_ns: int) -> int:
         """For how long its energy is not known, an outage that still lasts included, in ns."""
         return self.unknown_ns + (max(0, t_ns - self.since_ns) if self.since_ns is not None else 0)
+
+    def forget(self) -> None:
+        """Whatever comes next begins anew."""
+        self.base = self.sample = self.before = self.suspect = self.still = self.late = None
 
 
 class State(msgspec.Struct):
@@ -84,6 +120,9 @@ class State(msgspec.Struct):
     boot: str = ""
     wall_s: float = 0.0
     domains: dict[str, DomainBook] = {}
+    rest: Rest = msgspec.field(default_factory=Rest)
+    snapshots: dict[int, Snapshot] = {}
+    """The holdings at the times that something above still refers to."""
     cgroups: CgroupMemory = msgspec.field(default_factory=CgroupMemory)
     minors: dict[str, str] = {}
     """GPUs' device minor numbers → UUIDs, as last known."""
@@ -94,15 +133,22 @@ class Bookkeeper:
 
     Args:
         state: where it goes on, or a new one.
-        idle_w: configured idle power by domain, in watts; comes before what a source knows.
+        idle_w: configured idle power by domain, in watts; comes before what a source knows or what is learned.
         taken: whether a run key is in the ledger already, closed.
+        policy: by whose rules energy is split.
+        calibration: what the node's plug draws for its parts, where it has no meter of its own.
+        max_gap_ns: two readings of a gauge that are further apart say nothing of the time between.
     """
 
     def __init__(
         self,
         state: State,
-        idle_w: dict[str, float],
+        idle_w: Mapping[str, float],
         taken: Callable[[str], bool] = lambda _: False,
+        *,
+        policy: str = "default",
+        calibration: NodeCalibration | None = None,
+        max_gap_ns: int = 30 * NS,
     ) -> None:
         self.state = state
         self.accounts: dict[tuple[str, str], Account] = {}
@@ -112,7 +158,11 @@ class Bookkeeper:
         """Runs that nothing can be added to any more, until the ledger has them."""
         self._idle_w = idle_w
         self._in_ledger = taken
-        self._weights: dict[tuple[int, str, str], tuple[dict[str, int], dict[str, int]]] = {}
+        self._split = POLICIES[policy]
+        self._whole_node = policy == "exclusive"
+        self._calibration = calibration
+        self._max_gap_ns = max_gap_ns
+        self._weights: dict[tuple[int, str], tuple[Weights, Weights]] = {}
 
     # -- what is on the node ------------------------------------------------------------------------------------
 
@@ -120,11 +170,24 @@ class Bookkeeper:
         """A source has found a domain."""
         book = self.state.domains.get(domain.name)
         if book is None:
-            self.state.domains[domain.name] = DomainBook(domain)
-            if domain.kind != "gpu" and self._idle_uw(domain) == 0:
+            book = self.state.domains[domain.name] = DomainBook(domain)
+            if domain.kind in ("cpu", "dram") and self._idle_known_w(book) is None:
                 self._find("no idle power", domain.name, "its idle power is not known: all of it goes by use")
         elif book.domain != domain:
             book.domain = domain
+        node = self.state.holdings.node
+        gpu = domain.name.partition(":")[2]
+        if domain.kind == "gpu" and gpu not in node.gpus:
+            self.resize(msgspec.structs.replace(node, gpus=(*node.gpus, gpu)))
+
+    def retire(self, choice: Mapping[DomainKind, frozenset[str]]) -> None:
+        """Parts that another source is booked for from now on are not waited for."""
+        for book in self.state.domains.values():
+            sources = choice.get(book.domain.kind)
+            if sources and book.domain.source not in sources and book.since_ns is not None:
+                book.unknown_ns += max(0, self.state.holdings.t_ns - book.since_ns)
+                book.forget()
+                book.since_ns, book.reason = None, f"absent: {'+'.join(sorted(sources))} measures this part"
 
     def resize(self, node: NodeFacts) -> None:
         """The node's size, or its GPUs, are known (anew)."""
@@ -133,7 +196,11 @@ class Bookkeeper:
     def resume(self) -> None:
         """Go on after a restart: whatever the next readings cover includes a gap."""
         for book in self.state.domains.values():
-            book.gap = book.base is not None
+            book.gap = book.before is not None
+        # Drivers tell what processes have used since they were first seen, and they are seen anew.
+        self.state.holdings.read_gpu_ns = {}
+        for run in self.state.holdings.runs.values():
+            run.read_gpu_ns = {}
 
     def reboot(self, boot: str) -> None:
         """The machine booted: open runs ended at the last reading, counters start anew."""
@@ -144,12 +211,15 @@ class Bookkeeper:
         for book in state.domains.values():
             if book.since_ns is not None:
                 book.unknown_ns += holdings.t_ns - book.since_ns
-            book.base = book.before = book.suspect = book.since_ns = None
-            book.gap = False
+            book.forget()
+            book.since_ns, book.gap, book.stuck, book.steady = None, False, False, Steady()
+        state.rest.stop()
+        state.snapshots.clear()
         self.closed += holdings.runs.values()
         holdings.runs = {}
         holdings.t_ns, holdings.usage_ns, holdings.read_busy_ns = 0, None, None
-        holdings.deficit_ns = holdings.system_mem_now = 0
+        holdings.read_busy_by, holdings.read_gpu_ns, holdings.deficits = {}, {}, {}
+        holdings.system_mem_now = 0
         state.cgroups.ancestors, state.cgroups.jobs = {}, {}
         state.boot = boot
 
@@ -166,30 +236,43 @@ class Bookkeeper:
             usage = self._follow_cgroups(seen.usage, seen.wall_s)
             holdings.use(usage)
             self._close_gone(usage, seen.wall_s)
+            self._follow_suspensions(usage)
         now = holdings.snapshot()
+        state.snapshots[now.t_ns] = now
         self._weights.clear()
         deferred = self._use_is_late(seen)
+        meters = []
         for name, reading in seen.readings.items():
             book = state.domains.get(name)
             if book is None:
                 continue
             if book.since_ns is None:
                 book.since_ns = now.t_ns
-            if isinstance(reading, Counter):
-                if deferred and book.base is not None and book.domain.kind != "gpu":
-                    book.late = reading, now
-                else:
-                    self._count(book, reading, now)
-            elif isinstance(reading, (Absent, Failed)):
-                self._miss(book, reading)
+            if book.domain.kind == "node":
+                meters.append((book, reading))
+            else:
+                self._read(book, reading, now, deferred=deferred)
+        # The meter of the whole comes after its parts: its reading is set against theirs of the same instant.
+        for book, reading in meters:
+            self._read(book, reading, now, deferred=False)
+        self._keep_rest(now)
         self._settle_runs()
+        self._drop_snapshots()
 
     def settle(self) -> None:
-        """Nothing more will come: split what waits without the CPU times."""
+        """Nothing more will come: split what waits without the CPU times, and close the rest's window."""
         self._weights.clear()
         for book in self.state.domains.values():
             if book.late is not None:
-                self._count(book, *book.late)
+                reading, at = book.late
+                self._count(book, reading, self.state.snapshots[at])
+            if book.still is not None and book.before is not None and not book.stuck:
+                # It may have drawn too little to show.
+                self._post(book, 0, self.state.snapshots[book.before], self.state.snapshots[book.still])
+                book.since_ns, book.before = book.still, book.still
+        self._settle_rest()
+        if self.state.rest.deficit_uj > 0 and self.state.rest.short_windows:
+            self._tell_deficit()
 
     def _use_is_late(self, seen: Observation) -> bool:
         """Counters hold their energy: better wait for the CPU times than split without them."""
@@ -232,57 +315,154 @@ class Bookkeeper:
             if run.state == "lost":
                 self._find("lost", run.key, "its processes have been gone for minutes and no end mark came")
 
+    def _follow_suspensions(self, usage: Usage) -> None:
+        for key, use in usage.jobs.items():
+            run = self.state.holdings.runs[key]
+            if use.suspended and not run.suspended:
+                run.flag("suspended for a time: no share of the CPUs")
+            run.suspended = use.suspended
+
     # -- readings ------------------------------------------------------------------------------------------------
 
-    def _miss(self, book: DomainBook, reading: Absent | Failed) -> None:
+    def _read(self, book: DomainBook, reading: Reading, now: Snapshot, *, deferred: bool) -> None:
+        if isinstance(reading, (Absent, Failed)):
+            self._miss(book, reading, now)
+        elif isinstance(reading, Gauge):
+            self._sample(book, reading, now)
+        elif deferred and book.base is not None and book.domain.kind in ("cpu", "dram"):
+            book.late = reading, now.t_ns
+        else:
+            self._count(book, reading, now)
+
+    def _miss(self, book: DomainBook, reading: Absent | Failed, now: Snapshot) -> None:
         reason = reading.reason if isinstance(reading, Absent) else reading.error
         kind: Literal["absent", "failed"] = "absent" if isinstance(reading, Absent) else "failed"
         if book.reason is None:
             self._find(kind, book.domain.name, reason)
         book.reason, book.gap = f"{kind}: {reason}", True
+        if book.sample is not None and now.t_ns - book.sample.t_ns > self._max_gap_ns:
+            self._lose(book, now)
+
+    def _lose(self, book: DomainBook, now: Snapshot) -> None:
+        """A gauge's gap is too long: the time since its last reading is not known, and begins anew."""
+        if book.since_ns is not None:
+            book.unknown_ns += now.t_ns - book.since_ns
+        self._flag(book.before, now, f"{book.domain.name} gap")
+        book.since_ns, book.sample, book.before = now.t_ns, None, None
+        if self.state.rest.meter == book.domain.name:
+            self._settle_rest()
+            self._stop_rest(now)
+
+    def _sample(self, book: DomainBook, reading: Gauge, now: Snapshot) -> None:
+        """A gauge: the trapezoid since its last reading, if that is not too long ago."""
+        sample = Sample(reading.w, now.t_ns if reading.t_ns is None else min(reading.t_ns, now.t_ns))
+        last = book.sample
+        if last is not None and sample.t_ns <= last.t_ns:
+            return  # late, or told twice
+        if last is not None and sample.t_ns - last.t_ns > self._max_gap_ns:
+            self._lose(book, now)
+            last = None
+        if book.steady.is_stuck(sample, self._load(book, now)):
+            self._stick(book, now)
+        elif last is None or book.before is None:
+            book.unknown_ns += now.t_ns - (book.since_ns if book.since_ns is not None else now.t_ns)
+        else:
+            book.stuck = False
+            self._post(book, trapezoid_uj(last, sample), self.state.snapshots[book.before], now)
+        book.sample, book.before, book.since_ns, book.reason, book.gap = sample, now.t_ns, now.t_ns, None, False
+        if book.domain.kind == "node" and not book.stuck:
+            self._meter_read(book, now)
 
     def _count(self, book: DomainBook, reading: Counter, now: Snapshot) -> None:
         book.late = None
-        step = compare(book.base, reading, now.t_ns)
+        step = compare(book.base, reading, now.t_ns, CEILING_W[book.domain.kind])
+        if step.verdict == "still":
+            self._stand_still(book, reading, now)
+            return
         if step.verdict == "held" and book.base is not None:
-            book.base.suspect_uj, book.base.suspect_t_ns, book.suspect = reading.uj, now.t_ns, now
+            book.base.suspect_uj, book.base.suspect_t_ns, book.suspect = reading.uj, now.t_ns, now.t_ns
             return
         if step.verdict not in ("first", "counted", "wrapped") and book.domain.method != "modelled":
             self._find(step.verdict, book.domain.name, _told(step, book.base, reading))
         before, since_ns = book.before, book.since_ns if book.since_ns is not None else now.t_ns
         if step.after_suspect and book.suspect is not None:
-            book.unknown_ns += book.suspect.t_ns - since_ns
-            before, since_ns = book.suspect, book.suspect.t_ns
+            book.unknown_ns += book.suspect - since_ns
+            before = since_ns = book.suspect
         if step.uj is None or before is None:
             book.unknown_ns += now.t_ns - since_ns
             self._flag(before, now, f"{book.domain.name} {step.verdict}" if book.base else "")
+            if self.state.rest.meter == book.domain.name:
+                self._settle_rest()
+                self._stop_rest(now)
         else:
-            self._post(book, step.uj, before, now)
-        book.base = Baseline(reading.uj, now.t_ns, reading.epoch, _moved_ns(step, book.base))
-        book.before, book.suspect, book.since_ns, book.reason, book.gap = now, None, now.t_ns, None, False
+            self._post(book, step.uj, self.state.snapshots[before], now)
+        self._rebase(book, reading, now)
+        book.stuck = False
+        if book.domain.kind == "node":
+            self._meter_read(book, now)
+
+    def _rebase(self, book: DomainBook, reading: Counter, now: Snapshot) -> None:
+        book.base, book.before, book.since_ns = Baseline(reading.uj, now.t_ns, reading.epoch), now.t_ns, now.t_ns
+        book.suspect, book.still, book.reason, book.gap = None, None, None, False
+
+    def _stand_still(self, book: DomainBook, reading: Counter, now: Snapshot) -> None:
+        """The counter has not moved: its energy is in its next move, unless it never comes."""
+        book.still, book.reason = now.t_ns, None
+        if book.base is None or now.t_ns - book.base.t_ns < STUCK_NS:
+            return
+        self._stick(book, now)
+        self._rebase(book, reading, now)
+
+    def _stick(self, book: DomainBook, now: Snapshot) -> None:
+        """A sensor says the same whatever happens: that is not known, which is not zero."""
+        if book.since_ns is not None:
+            book.unknown_ns += now.t_ns - book.since_ns
+        self._flag(book.before, now, f"{book.domain.name} stuck")
+        if not book.stuck:
+            self._find("stuck", book.domain.name, "it does not change: its energy is not known until it does")
+            if self.state.rest.meter == book.domain.name:
+                self._settle_rest()
+                self._stop_rest(now)
+        book.stuck = True
+
+    def _load(self, book: DomainBook, now: Snapshot) -> int:
+        """What a gauge should follow, cumulative: what the other meters measure, else the CPU time in use."""
+        others = (one for one in self.state.domains.values() if one is not book and one.domain.method == "counter")
+        return sum(one.measured_uj for one in others) or _busy(now)
 
     def _post(self, book: DomainBook, uj: int, before: Snapshot, now: Snapshot) -> None:
         """Book a domain's energy: every microjoule to a holder."""
-        name, kind = book.domain.name, book.domain.kind
-        dt = now.t_ns - before.t_ns
-        gpu = name.partition(":")[2] if kind == "gpu" else ""
-        cache = (id(before), kind, gpu)
+        book.measured_uj += uj
+        book.known_ns += now.t_ns - before.t_ns
+        if book.domain.kind == "node":
+            return  # what it is made of goes to holders: its parts, and the rest
+        holdings, domain = self.state.holdings, book.domain
+        resource = holdings.resource(domain)
+        held, used = self._since(before, now, "node" if self._whole_node else resource)
+        if is_quiet(before, now, resource, holdings.node.cpus):
+            book.learned.add(uj, now.t_ns - before.t_ns)
+        shares = self._split(domain.kind, uj, self._idle_uj(book, now.t_ns - before.t_ns), held, used)
+        self._give(domain, shares, before, now)
+        meter = self.state.domains.get(self.state.rest.meter or "")
+        if meter is None or domain.kind not in meter.domain.excludes:
+            self.state.rest.add(shares)
+        if book.gap:
+            self._flag(before.t_ns, now, f"{domain.name} gap")
+
+    def _give(self, domain: Domain, shares: Mapping[str, int], before: Snapshot, now: Snapshot) -> None:
+        for holder, share in shares.items():
+            self._account(domain.name, holder).uj += share
+        for key, time_ns in now.times_since(before):
+            run = self.state.holdings.runs.get(key)
+            if run is not None and self.state.holdings.holds(run, domain):
+                self._account(domain.name, key).known_ns += time_ns
+
+    def _since(self, before: Snapshot, now: Snapshot, resource: str) -> tuple[Weights, Weights]:
+        cache = before.t_ns, resource
         found = self._weights.get(cache)
         if found is None:
-            found = self._weights[cache] = weights(kind, gpu, before, now)
-        held, used = found
-        idle_uj = self._idle_uw(book.domain) * dt // NS
-        for holder, share in split_domain(uj, idle_uj, held, used).items():
-            self._account(name, holder).uj += share
-        for key, after in now.runs.items():
-            then = before.runs.get(key)
-            known = after.time_ns - (then.time_ns if then else 0)
-            if known and (kind != "gpu" or gpu in after.gpus):
-                self._account(name, key).known_ns += known
-        book.measured_uj += uj
-        book.known_ns += dt
-        if book.gap:
-            self._flag(before, now, f"{name} gap")
+            found = self._weights[cache] = now.since(before, resource)
+        return found
 
     def _account(self, domain: str, holder: str) -> Account:
         key = (domain, holder)
@@ -292,43 +472,161 @@ class Bookkeeper:
             found = self.accounts[key] = Account()
         return found
 
-    def _flag(self, before: Snapshot | None, now: Snapshot, flag: str) -> None:
+    def _flag(self, before: int | None, now: Snapshot, flag: str) -> None:
         """Tell every run that held time in an interval what is odd about it."""
-        for key, after in now.runs.items():
-            then = before.runs.get(key) if before else None
+        then = self.state.snapshots.get(before) if before is not None else None
+        if not flag or then is None:
+            return
+        for key, _ in now.times_since(then):
             run = self.state.holdings.runs.get(key)
-            if flag and run and after.time_ns > (then.time_ns if then else 0):
+            if run:
                 run.flag(flag)
 
-    def _idle_uw(self, domain: Domain) -> int:
-        watts = self._idle_w.get(domain.name, domain.idle_w)
-        return round((watts or 0.0) * 1_000_000)
+    def _idle_known_w(self, book: DomainBook) -> float | None:
+        found = self._idle_w.get(book.domain.name, book.domain.idle_w)
+        return book.learned.w if found is None else found
+
+    def _idle_uj(self, book: DomainBook, dt_ns: int) -> int | None:
+        watts = self._idle_known_w(book)
+        return None if watts is None else round(watts * 1_000_000) * dt_ns // NS
+
+    # -- the rest of the node ------------------------------------------------------------------------------------
+
+    def _meter_read(self, book: DomainBook, now: Snapshot) -> None:
+        """A meter of the whole node has a good reading: it is the node's, if there is no better one."""
+        rest, name = self.state.rest, book.domain.name
+        if rest.meter != name or rest.start is None:
+            current = self.state.domains.get(rest.meter or "")
+            works = current is not None and rest.start is not None and not current.stuck
+            if works and current is not None and _trust(book.domain) >= _trust(current.domain):
+                return
+            self._settle_rest()
+            if rest.start is not None:
+                self._stop_rest(now)
+            domain = book.domain
+            self.declare(Domain(REST, "rest", domain.source, domain.method))
+            own = self.state.domains[REST]
+            if own.since_ns is not None:
+                own.unknown_ns += now.t_ns - own.since_ns
+            own.since_ns = now.t_ns
+            rest.begin(name, window_ns(domain.source, domain.latency_s), now.t_ns, book.measured_uj)
+            return
+        rest.read(now.t_ns, book.measured_uj)
+
+    def _keep_rest(self, now: Snapshot) -> None:
+        """Close the window if it is time, and all parts are known to its end."""
+        if self._calibration is not None:
+            self._calibrated(now)
+        rest = self.state.rest
+        if rest.start is not None and now.t_ns - (rest.last or rest.start).t_ns > MAX_WAIT_NS:
+            self._settle_rest()
+            self._stop_rest(now)
+        if rest.is_due and rest.last is not None:
+            parts = [book for book in self.state.domains.values() if book.domain.kind in ("cpu", "dram", "gpu")]
+            waits = [book for book in parts if book.before is not None and book.before < rest.last.t_ns - BEHIND_NS]
+            if not waits or rest.age_ns > max(MAX_WAIT_NS, 2 * rest.window_ns):
+                self._settle_rest()
+
+    def _calibrated(self, now: Snapshot) -> None:
+        """Where no meter works, the parts and what was fitted while one did stand for it."""
+        rest, fit = self.state.rest, self._calibration
+        current = self.state.domains.get(rest.meter or "")
+        if fit is None or (current is not None and rest.start is not None and current.domain.name != CALIBRATED):
+            return
+        parts = [book for book in self.state.domains.values() if book.domain.kind in ("cpu", "dram", "gpu")]
+        if not parts or any(book.before != now.t_ns for book in parts):
+            return
+        self.declare(Domain(CALIBRATED, "node", "calibration", "modelled"))
+        book = self.state.domains[CALIBRATED]
+        parts_uj = sum(one.measured_uj for one in parts)
+        unknown_ns = sum(one.unknown_ns for one in parts)
+        last = book.base
+        if last is None or str(unknown_ns) != last.epoch or book.before is None:
+            book.unknown_ns += now.t_ns - (book.since_ns if book.since_ns is not None else now.t_ns)
+            self._settle_rest()
+            rest.stop()
+        else:
+            uj = round(fit.slope * (parts_uj - last.uj) + fit.offset_w * (now.t_ns - last.t_ns) / 1000)
+            self._post(book, max(0, uj), self.state.snapshots[book.before], now)
+        book.base = Baseline(parts_uj, now.t_ns, str(unknown_ns))
+        book.before = book.since_ns = now.t_ns
+        self._meter_read(book, now)
+
+    def _settle_rest(self) -> None:
+        settled = self.state.rest.settle()
+        if settled is None:
+            return
+        self._post_rest(settled)
+        if self.state.rest.short_windows == 10:
+            self._tell_deficit()
+
+    def _post_rest(self, settled: Settled) -> None:
+        book = self.state.domains[REST]
+        before, now = self.state.snapshots[settled.start_ns], self.state.snapshots[settled.end_ns]
+        dt_ns = now.t_ns - before.t_ns
+        held, used = self._since(before, now, "node")
+        used = dict(settled.parts)
+        if not used or self._split is POLICIES["cpu_time"]:
+            used = self._since(before, now, "cpu")[1]
+        if is_quiet(before, now, "node", self.state.holdings.node.cpus):
+            book.learned.add(settled.uj, dt_ns)
+        shares = self._split("rest", settled.uj, self._idle_uj(book, dt_ns), held, used)
+        self._give(book.domain, shares, before, now)
+        book.measured_uj += settled.uj
+        book.known_ns += dt_ns
+        book.since_ns = now.t_ns
+
+    def _stop_rest(self, now: Snapshot) -> None:
+        """The node's meter is silent: from its last reading on the rest is not known."""
+        book = self.state.domains.get(REST)
+        if book is not None and book.since_ns is not None:
+            book.unknown_ns += now.t_ns - book.since_ns
+            book.since_ns = now.t_ns
+        self.state.rest.stop()
+
+    def _tell_deficit(self) -> None:
+        rest = self.state.rest
+        text = f"the parts measure {rest.deficit_uj / 1e6:.0f} J more than {rest.meter}: does it see all of them?"
+        self._find("negative rest", REST, text)
 
     # -- housekeeping --------------------------------------------------------------------------------------------
 
     def _settle_runs(self) -> None:
         """Forget the closed runs that no pending energy can still belong to."""
-        holdings = self.state.holdings
+        holdings, rest = self.state.holdings, self.state.rest
         books = self.state.domains.values()
         for book in books:
             if book.since_ns is not None and holdings.t_ns - book.since_ns > MAX_GAP_NS:
                 book.unknown_ns += holdings.t_ns - book.since_ns
-                book.base = book.before = book.suspect = book.late = None
+                book.forget()
                 book.since_ns = holdings.t_ns
-        oldest = min((book.before.t_ns for book in books if book.before is not None), default=holdings.t_ns)
+        waiting = [book.before for book in books if book.before is not None and book.domain.kind != "node"]
+        if rest.start is not None:
+            waiting.append(rest.start.t_ns)
+        oldest = min(waiting, default=holdings.t_ns)
         oldest = min(oldest, holdings.usage_ns if holdings.usage_ns is not None else oldest)
         for run in lives.settled(holdings, oldest):
             self.closed.append(holdings.runs.pop(run.key))
+
+    def _drop_snapshots(self) -> None:
+        """Keep those that something still refers to."""
+        wanted: set[int | None] = {point.t_ns for point in (self.state.rest.start, self.state.rest.last) if point}
+        for book in self.state.domains.values():
+            wanted |= {book.before, book.suspect, book.still, book.late[1] if book.late else None}
+        self.state.snapshots = {t_ns: one for t_ns, one in self.state.snapshots.items() if t_ns in wanted}
 
     def _find(self, kind: str, subject: str, text: str) -> None:
         self.findings.append(Finding(self.state.wall_s, kind, subject, text))
 
 
-def _moved_ns(step: Step, base: Baseline | None) -> int | None:
-    """Since when a counter stands still; None: it moved."""
-    if base is None or step.uj != 0:
-        return None
-    return base.t_ns if base.moved_ns is None else base.moved_ns
+def _busy(snapshot: Snapshot) -> int:
+    """CPU time that was used by anybody, cumulative."""
+    return snapshot.system.get("cpu", 0) + sum(run.used.get("cpu", 0) for run in snapshot.runs.values())
+
+
+def _trust(domain: Domain) -> int:
+    """The less, the more trusted."""
+    return TRUST.index(domain.source) if domain.source in TRUST else len(TRUST)
 
 
 def _told(step: Step, base: Baseline | None, reading: Counter) -> str:

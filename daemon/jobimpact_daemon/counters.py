@@ -9,8 +9,9 @@ The rules, in the order in which they are tried:
 - none, and the value fell: a counter that wraps may have blipped backwards, so the reading is held as a *suspect*
   and the next one decides: back above the old value, it was a blip and nothing is lost; still below, it was a
   reset; a counter that never wraps (NVML) was reset;
-- none, and the value rose: it may have stood still before, and what fits the time since it last moved is counted;
-  more is a jump that no hardware can have made, treated as a reset.
+- none, and the value rose: a jump that no hardware can have made, treated as a reset;
+- the same value as before says nothing yet: the baseline stays, and when the counter moves, its rise is that of the
+  whole time since it last did.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from typing import Literal
 
 import msgspec
 
-from jobimpact.core.records import Counter
+from jobimpact.core.records import Counter, DomainKind
 from jobimpact.core.units import NS
 
-__all__ = ["Baseline", "Step", "Verdict", "compare"]
+__all__ = ["CEILING_W", "Baseline", "Step", "Verdict", "compare"]
 
 DEFAULT_MAX_W = 1000.0
 """A wrap must be told from a reset also where the domain's limit is not known."""
 SLACK_NS = NS // 4
 """Sensors refresh late by up to a quarter of a second: a short interval may hold a longer one's energy."""
 
-Verdict = Literal["first", "counted", "wrapped", "held", "healed", "reset", "jump", "ambiguous"]
+CEILING_W: dict[DomainKind, float] = {"cpu": 1000.0, "dram": 300.0, "gpu": 2000.0, "rest": 20_000.0, "node": 20_000.0}
+"""More than any domain of a kind draws: a faster rise is no energy, whatever the source does not say of its limit."""
+
+Verdict = Literal["first", "still", "counted", "wrapped", "held", "healed", "reset", "jump", "ambiguous"]
 
 
 class Baseline(msgspec.Struct):
@@ -38,8 +42,6 @@ class Baseline(msgspec.Struct):
     uj: int
     t_ns: int
     epoch: str | None = None
-    moved_ns: int | None = None
-    """When it last changed, if that was earlier: a sensor that stood still catches up at once."""
     suspect_uj: int | None = None
     suspect_t_ns: int = 0
 
@@ -56,13 +58,14 @@ class Step(msgspec.Struct, frozen=True):
     after_suspect: bool = False
 
 
-def compare(base: Baseline | None, now: Counter, t_ns: int) -> Step:
+def compare(base: Baseline | None, now: Counter, t_ns: int, ceiling_w: float | None = None) -> Step:
     """What a counter's value at a boot time means, against its baseline.
 
     Args:
         base: the last trusted value; None if there is none in this boot.
         now: the reading.
         t_ns: its boot time; not before the baseline's.
+        ceiling_w: more than the domain can draw, where the reading does not say.
 
     Returns:
         The verdict, and the energy in microjoules where it is known.
@@ -71,15 +74,17 @@ def compare(base: Baseline | None, now: Counter, t_ns: int) -> Step:
         return Step("first", None)
     if base.epoch is not None and now.epoch is not None and base.epoch != now.epoch:
         return Step("reset", None)
-    found = _possible(base.uj, base.t_ns, now, t_ns)
+    if now.uj == base.uj and base.suspect_uj is None:
+        # A range that the time since allows to be crossed whole is no stand-still.
+        return Step("still", None) if len(_possible(base.uj, base.t_ns, now, t_ns)) == 1 else Step("ambiguous", None)
+    found = _possible(base.uj, base.t_ns, now, t_ns, ceiling_w)
     if len(found) == 1:
         verdict: Verdict = "counted" if now.uj >= base.uj else "wrapped"
         return Step("healed" if base.suspect_uj is not None and verdict == "counted" else verdict, found[0])
     if found:
         return Step("ambiguous", None)
     if now.uj >= base.uj:
-        found = _possible(base.uj, base.t_ns if base.moved_ns is None else base.moved_ns, now, t_ns)
-        return Step("counted", found[0]) if len(found) == 1 else Step("jump", None)
+        return Step("jump", None)
     if now.max_uj is None:
         return Step("reset", None)
     return _fallen(base, now, t_ns)
@@ -92,11 +97,11 @@ def _fallen(base: Baseline, now: Counter, t_ns: int) -> Step:
     return Step("reset", found[0], after_suspect=True) if len(found) == 1 else Step("reset", None)
 
 
-def _possible(before_uj: int, before_ns: int, now: Counter, t_ns: int) -> list[int]:
+def _possible(before_uj: int, before_ns: int, now: Counter, t_ns: int, ceiling_w: float | None = None) -> list[int]:
     """The energies that fit both values and the domain's power; at most two, as more say no more."""
     rise = now.uj - before_uj
     if now.max_w is None and rise >= 0:
-        return [rise]
+        return [rise] if ceiling_w is None or rise <= ceiling_w * (t_ns - before_ns + SLACK_NS) / 1000 else []
     # Where the limit is not known, it tells a wrap from a reset, and not how many wraps there were.
     most = round((now.max_w or DEFAULT_MAX_W) * (t_ns - before_ns + SLACK_NS) / 1000)
     if now.max_uj is None:

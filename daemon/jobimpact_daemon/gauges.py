@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Integral", "Sample", "trapezoid_uj"]
+__all__ = ["Integral", "Sample", "Steady", "trapezoid_uj"]
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -64,3 +64,42 @@ class Integral:
             self._parts += (last.w + sample.w) / 2 * (sample.t_ns - last.t_ns) / 1000
         self._last = sample
         return True
+
+
+STUCK_NS = 300 * 10**9
+STUCK_SAMPLES = 20
+CHANGE = 0.25
+"""A load that changes by less than this part of its largest may leave a coarse sensor where it is."""
+
+
+class Steady(msgspec.Struct):
+    """For how long a gauge has said the same, and what the load has done meanwhile."""
+
+    w: float | None = None
+    since_ns: int = 0
+    samples: int = 0
+    last_ns: int = 0
+    load: int = 0
+    least: float | None = None
+    most: float = 0.0
+
+    def is_stuck(self, sample: Sample, load: int) -> bool:
+        """Take in a sample, and the load until now.
+
+        Args:
+            sample: the gauge's reading; later than the last one.
+            load: anything whose rate the power should follow, cumulative, in a unit of its own.
+
+        Returns:
+            Whether the gauge has said the same for minutes while the load changed.
+        """
+        if sample.w != self.w:
+            self.w, self.since_ns, self.samples, self.least, self.most = sample.w, sample.t_ns, 1, None, 0.0
+        else:
+            self.samples += 1
+            rate = max(0, load - self.load) / (sample.t_ns - self.last_ns)
+            self.least = rate if self.least is None else min(self.least, rate)
+            self.most = max(self.most, rate)
+        self.last_ns, self.load = sample.t_ns, load
+        changed = self.least is not None and self.most - self.least > CHANGE * self.most
+        return changed and self.samples >= STUCK_SAMPLES and sample.t_ns - self.since_ns >= STUCK_NS

@@ -3,24 +3,30 @@
 Holdings change at marks, use is read at readings, and a domain may be read at neither (a failed read, a dead
 daemon): so the integrals are kept once, cumulative, and each domain remembers a snapshot of them from its last
 good reading. The difference of two snapshots is the weight of every holder in between.
+
+Integrals go by *resource*: `cpu` (CPU-ns), each package (millionths of a CPU x ns), `dram` (KiB x ns), `gpu:<uuid>`
+(millionths of the GPU x ns) and `node` (millionths of the node x ns, by dominant share).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import msgspec
 
-from jobimpact.core.records import DomainKind, JobUsage, NodeFacts, Usage
+from jobimpact.core.records import IDLE, SYSTEM, Domain, JobUsage, NodeFacts, Usage
 from jobimpact.core.units import NS
+from jobimpact_daemon.attribution import Weights, split
 
-__all__ = ["CgroupMemory", "Held", "Holdings", "Run", "Snapshot"]
+__all__ = ["MILLION", "CgroupMemory", "Held", "Holdings", "Run", "Snapshot"]
 
 DEFICIT_NS = -NS
 """How much CPU time the runs may be ahead of the node's own count (a coarser clock) before it is forgotten."""
-MS = 1_000_000
+MILLION = 1_000_000
 
 RunState = Literal["open", "ended", "lost", "rebooted"]
+Integrals = dict[str, int]
 
 
 class CgroupMemory(msgspec.Struct):
@@ -31,18 +37,14 @@ class CgroupMemory(msgspec.Struct):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """One run's part of a snapshot: its share of the node, and its integrals so far."""
+    """One run's part of a snapshot: its integrals so far, by resource."""
 
-    cpus: int
-    mem_kib: int
-    gpus: tuple[str, ...]
     time_ns: int
-    cpu_ns: int
-    mem_kib_ms: int
+    held: Integrals
+    used: Integrals
 
-    def used(self, kind: DomainKind) -> int:
-        """What it has used of a kind of domain, cumulative."""
-        return self.cpu_ns if kind == "cpu" else self.mem_kib_ms
+
+NOTHING = Held(0, {}, {})
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -50,21 +52,30 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     t_ns: int
     runs: dict[str, Held]
-    idle_cpu_ns: int
-    idle_mem_kib_ms: int
-    idle_gpu_ns: dict[str, int]
-    system_cpu_ns: int
-    system_mem_kib_ms: int
+    idle: Integrals
+    system: Integrals
 
-    def unheld(self, kind: DomainKind, gpu: str) -> int:
-        """What nobody has held, in the unit of the kind's held weights."""
-        if kind == "cpu":
-            return self.idle_cpu_ns
-        return self.idle_mem_kib_ms * MS if kind == "dram" else self.idle_gpu_ns.get(gpu, 0)
+    def since(self, before: Snapshot, resource: str) -> tuple[Weights, Weights]:
+        """What was held and what was used of a resource since an earlier snapshot, by holder."""
+        held: Weights = {}
+        used: Weights = {}
+        for key, now in self.runs.items():
+            then = before.runs.get(key, NOTHING)
+            if grown := now.held.get(resource, 0) - then.held.get(resource, 0):
+                held[key] = grown
+            if grown := now.used.get(resource, 0) - then.used.get(resource, 0):
+                used[key] = grown
+        if grown := self.idle.get(resource, 0) - before.idle.get(resource, 0):
+            held[IDLE] = grown
+        if grown := self.system.get(resource, 0) - before.system.get(resource, 0):
+            used[SYSTEM] = grown
+        return held, used
 
-    def system(self, kind: DomainKind) -> int:
-        """What was used outside every run, in the unit of the kind's used weights."""
-        return {"cpu": self.system_cpu_ns, "dram": self.system_mem_kib_ms, "gpu": 0}[kind]
+    def times_since(self, before: Snapshot) -> Iterator[tuple[str, int]]:
+        """For how long each run was there since an earlier snapshot, in ns; those that were."""
+        for key, now in self.runs.items():
+            if time_ns := now.time_ns - before.runs.get(key, NOTHING).time_ns:
+                yield key, time_ns
 
 
 class Run(msgspec.Struct):
@@ -79,21 +90,29 @@ class Run(msgspec.Struct):
     cpus: int = 0
     mem_bytes: int = 0
     gpus: tuple[str, ...] = ()
-    """UUIDs; a device minor number where its UUID is not known yet."""
+    """UUIDs of GPUs and MIG devices; a device minor number where its UUID is not known yet."""
+    gpu_percent: int | None = None
+    shards: int | None = None
+    cpus_by: dict[str, int] | None = None
+    """The CPUs that it may run on, by package, where its cpuset tells."""
     sid: int | None = None
+    sluid: str | None = None
     said: int = 0
     """The incarnation as its marks count it; `restart` is higher where the job id was used before."""
     marked: bool = True
     """A start mark said so; else its cgroup did."""
+    suspended: bool = False
     state: RunState = "open"
     end_ns: int | None = None
     end_s: float | None = None
     flags: list[str] = []
     time_ns: int = 0
-    cpu_ns: int = 0
-    mem_kib_ms: int = 0
+    held: Integrals = {}
+    used: Integrals = {}
     read_cpu_ns: int = 0
-    """Its CPU time as last read."""
+    """Its CPU time as last read; by package in `read_cpu_by`."""
+    read_cpu_by: Integrals = {}
+    read_gpu_ns: Integrals = {}
     cgroup_gone: bool = False
     mem_now: int = 0
     use_time_ns: int = 0
@@ -106,9 +125,10 @@ class Run(msgspec.Struct):
         if flag not in self.flags:
             self.flags.append(flag)
 
-    def held(self) -> Held:
-        """Its part of a snapshot."""
-        return Held(self.cpus, self.mem_bytes >> 10, self.gpus, self.time_ns, self.cpu_ns, self.mem_kib_ms)
+    def uses(self, resource: str, amount: int) -> None:
+        """It has used this much more of a resource."""
+        if amount:
+            self.used[resource] = self.used.get(resource, 0) + amount
 
 
 class Holdings(msgspec.Struct):
@@ -117,13 +137,12 @@ class Holdings(msgspec.Struct):
     node: NodeFacts
     t_ns: int = 0
     runs: dict[str, Run] = {}
-    idle_cpu_ns: int = 0
-    idle_mem_kib_ms: int = 0
-    idle_gpu_ns: dict[str, int] = {}
-    system_cpu_ns: int = 0
-    system_mem_kib_ms: int = 0
+    idle: Integrals = {}
+    system: Integrals = {}
     read_busy_ns: int | None = None
-    deficit_ns: int = 0
+    read_busy_by: Integrals = {}
+    read_gpu_ns: Integrals = {}
+    deficits: Integrals = {}
     """By how much the runs' CPU time is ahead of the node's; paid back before `system` is charged again."""
     usage_ns: int | None = None
     """When use was last read."""
@@ -133,51 +152,106 @@ class Holdings(msgspec.Struct):
         """The runs that hold something now."""
         return [run for run in self.runs.values() if run.state == "open"]
 
+    def resource(self, domain: Domain) -> str:
+        """The resource by which a domain is split."""
+        if domain.kind == "cpu":
+            return domain.name if domain.name in self.node.packages else "cpu"
+        if domain.kind == "gpu":
+            return f"gpu:{domain.name.partition(':')[2]}"
+        return "dram" if domain.kind == "dram" else "node"
+
+    def holds(self, run: Run, domain: Domain) -> bool:
+        """Whether a run has a part of a domain."""
+        if domain.kind != "gpu":
+            return True
+        return domain.name.partition(":")[2] in (_gpu_of(self.node, device) for device in run.gpus)
+
     def advance(self, t_ns: int) -> None:
         """Let time pass: every open run holds its share until `t_ns`, what none holds is idle."""
         dt = t_ns - self.t_ns
         if dt <= 0:
             return
         self.t_ns = t_ns
-        cpus, mem_kib, held_gpus = self.node.cpus, self.node.mem_bytes >> 10, set[str]()
-        for run in self.runs.values():
-            if run.state != "open":
-                continue
+        runs = self.open_runs()
+        for run in runs:
             run.time_ns += dt
-            cpus -= run.cpus
-            mem_kib -= run.mem_bytes >> 10
-            held_gpus.update(run.gpus)
-        if cpus > 0:
-            self.idle_cpu_ns += cpus * dt
-        if mem_kib > 0:
-            self.idle_mem_kib_ms += mem_kib * dt // MS
-        for gpu in self.node.gpus:
-            if gpu not in held_gpus:
-                self.idle_gpu_ns[gpu] = self.idle_gpu_ns.get(gpu, 0) + dt
+        gpu_parts = _gpu_parts(self.node, runs)
+        self._pass(dt, "cpu", self.node.cpus, {run.key: _cpus(run) for run in runs})
+        for package, capacity, parts in self._package_parts(runs):
+            self._pass(dt, package, capacity, parts)
+        self._pass(dt, "dram", self.node.mem_bytes >> 10, {run.key: run.mem_bytes >> 10 for run in runs})
+        for gpu, parts in gpu_parts.items():
+            self._pass(dt, f"gpu:{gpu}", MILLION, parts)
+        self._pass(dt, "node", MILLION, _dominant(self.node, runs, gpu_parts))
+
+    def _pass(self, dt: int, resource: str, capacity: int, parts: Mapping[str, int]) -> None:
+        """Let every part of a resource be held for a time."""
+        for key, part in parts.items():
+            if part:
+                held = self.runs[key].held
+                held[resource] = held.get(resource, 0) + part * dt
+        free = capacity - sum(parts.values())
+        if free > 0:
+            self.idle[resource] = self.idle.get(resource, 0) + free * dt
+
+    def _package_parts(self, runs: list[Run]) -> Iterator[tuple[str, int, dict[str, int]]]:
+        """Each package's size and what each run holds of it, in millionths of the scheduler's CPUs."""
+        packages = self.node.packages
+        whole = sum(packages.values())
+        for package, size in packages.items():
+            parts = {}
+            for run in runs:
+                allowed = run.cpus_by if run.cpus_by and sum(run.cpus_by.values()) else packages
+                parts[run.key] = _cpus(run) * MILLION * allowed.get(package, 0) // sum(allowed.values())
+            yield package, self.node.cpus * MILLION * size // whole, parts
 
     def use(self, usage: Usage) -> None:
         """Take in what was used until now, by each known run and outside all of them."""
         dt = self.t_ns - (self.usage_ns if self.usage_ns is not None else self.t_ns)
         self.usage_ns = self.t_ns
-        cpu_ns = mem_now = 0
+        grown: Integrals = {}
+        mem_now = 0
         for key, run in self.runs.items():
             job = usage.jobs.get(key)
-            cpu_ns += self._use_cpu(run, job)
+            if job is not None:
+                for resource, amount in self._use_cpu(run, job).items():
+                    grown[resource] = grown.get(resource, 0) + amount
+                self._use_gpus(run, job)
             mem_now += self._use_memory(run, job)
-        self._use_outside(usage, cpu_ns, mem_now, dt)
+        self._outside_cpu(usage, grown)
+        self._outside_gpus(usage)
+        if usage.used_mem_bytes is not None:
+            now = max(0, usage.used_mem_bytes - mem_now)
+            mean_kib = (self.system_mem_now or now) + now >> 11
+            self.system["dram"] = self.system.get("dram", 0) + mean_kib * dt
+            self.system_mem_now = now
 
-    def _use_cpu(self, run: Run, job: JobUsage | None) -> int:
-        if job is None:
-            return 0
+    def _use_cpu(self, run: Run, job: JobUsage) -> Integrals:
+        """CPU time since the last reading, `cpu` and by package."""
         if not job.gone:
             run.seen_ns = self.t_ns
         if run.cgroup_gone and job.cpu_ns < run.read_cpu_ns:
-            run.read_cpu_ns = 0  # it has a cgroup again, a new one
+            run.read_cpu_ns, run.read_cpu_by = 0, {}  # it has a cgroup again, a new one
         run.cgroup_gone = job.gone
-        grown = max(0, job.cpu_ns - run.read_cpu_ns)
+        grown = {"cpu": max(0, job.cpu_ns - run.read_cpu_ns)}
         run.read_cpu_ns = job.cpu_ns
-        run.cpu_ns += grown
+        packages = self.node.packages
+        if packages:
+            by = {name: max(0, now - run.read_cpu_by.get(name, 0)) for name, now in (job.cpu_by or {}).items()}
+            run.read_cpu_by = dict(job.cpu_by or {})
+            # Which package it ran on tells how to split what it used; how much it used is told by the sum.
+            where = by if any(by.values()) else run.cpus_by or packages
+            grown |= split(grown["cpu"], {name: where.get(name, 0) for name in packages})
+            grown.pop(IDLE, None)
+        for resource, amount in grown.items():
+            run.uses(resource, amount)
         return grown
+
+    def _use_gpus(self, run: Run, job: JobUsage) -> None:
+        for device, busy_ns in job.gpu_ns.items():
+            grown = max(0, busy_ns - run.read_gpu_ns.get(device, 0))
+            run.read_gpu_ns[device] = busy_ns
+            run.uses(f"gpu:{_gpu_of(self.node, device)}", grown * _part_of(self.node, device))
 
     def _use_memory(self, run: Run, job: JobUsage | None) -> int:
         """A gauge: the mean of both ends, over the time held since the last reading."""
@@ -185,32 +259,100 @@ class Holdings(msgspec.Struct):
         now = (job.mem_bytes or 0) if job and not job.gone else 0
         # Memory that is gone was held to the end of the run, not freed half-way.
         mean = run.mem_now if now == 0 else (run.mem_now + now) // 2
-        run.mem_kib_ms += (mean >> 10) * held_ns // MS
+        run.uses("dram", (mean >> 10) * held_ns)
         run.mem_now = now
         return now
 
-    def _use_outside(self, usage: Usage, cpu_ns: int, mem_now: int, dt: int) -> None:
-        if usage.busy_cpu_ns is not None:
-            if self.read_busy_ns is not None:
-                outside = max(0, usage.busy_cpu_ns - self.read_busy_ns) - cpu_ns + self.deficit_ns
-                # The kernel counts the node in ticks and cgroups in nanoseconds: a clamp per reading would
-                # charge the difference of the clocks to `system` again and again.
-                self.deficit_ns = max(DEFICIT_NS, min(0, outside))
-                self.system_cpu_ns += max(0, outside)
-            self.read_busy_ns = usage.busy_cpu_ns
-        if usage.used_mem_bytes is not None:
-            now = max(0, usage.used_mem_bytes - mem_now)
-            self.system_mem_kib_ms += ((self.system_mem_now or now) + now >> 11) * dt // MS
-            self.system_mem_now = now
+    def _outside_cpu(self, usage: Usage, grown: Integrals) -> None:
+        """What the node's busy time has beyond the runs' own."""
+        if usage.busy_cpu_ns is None:
+            return
+        before, self.read_busy_ns = self.read_busy_ns, usage.busy_cpu_ns
+        by, self.read_busy_by = self.read_busy_by, dict(usage.busy_by or {})
+        if before is None:
+            return
+        busy = max(0, usage.busy_cpu_ns - before)
+        self._charge_system("cpu", busy - grown.get("cpu", 0))
+        packages = self.node.packages
+        if packages:
+            rise = {name: max(0, self.read_busy_by.get(name, 0) - by.get(name, 0)) for name in packages if by}
+            shares = split(busy, rise if any(rise.values()) else packages)
+            for package in packages:
+                self._charge_system(package, shares.get(package, 0) - grown.get(package, 0))
+
+    def _charge_system(self, resource: str, outside_ns: int) -> None:
+        # The kernel counts the node in ticks and cgroups in nanoseconds: a clamp per reading would charge the
+        # difference of the clocks to `system` again and again.
+        outside_ns += self.deficits.get(resource, 0)
+        self.deficits[resource] = max(DEFICIT_NS, min(0, outside_ns))
+        if outside_ns > 0:
+            self.system[resource] = self.system.get(resource, 0) + outside_ns
+
+    def _outside_gpus(self, usage: Usage) -> None:
+        for device, busy_ns in usage.gpu_ns.items():
+            grown = max(0, busy_ns - self.read_gpu_ns.get(device, 0))
+            self.read_gpu_ns[device] = busy_ns
+            resource = f"gpu:{_gpu_of(self.node, device)}"
+            self.system[resource] = self.system.get(resource, 0) + grown * _part_of(self.node, device)
 
     def snapshot(self) -> Snapshot:
         """All integrals now."""
-        return Snapshot(
-            self.t_ns,
-            {key: run.held() for key, run in self.runs.items()},
-            self.idle_cpu_ns,
-            self.idle_mem_kib_ms,
-            dict(self.idle_gpu_ns),
-            self.system_cpu_ns,
-            self.system_mem_kib_ms,
+        runs = {key: Held(run.time_ns, dict(run.held), dict(run.used)) for key, run in self.runs.items()}
+        return Snapshot(self.t_ns, runs, dict(self.idle), dict(self.system))
+
+
+def _cpus(run: Run) -> int:
+    """A suspended job keeps its memory and GPUs; its cores are anybody's."""
+    return 0 if run.suspended else run.cpus
+
+
+def _gpu_of(node: NodeFacts, device: str) -> str:
+    part = node.slices.get(device)
+    return part.gpu if part else device
+
+
+def _part_of(node: NodeFacts, device: str) -> int:
+    part = node.slices.get(device)
+    return MILLION * part.parts // part.of if part else MILLION
+
+
+def _gpu_parts(node: NodeFacts, runs: list[Run]) -> dict[str, dict[str, int]]:
+    """What each run holds of each GPU, in millionths: slices and MPS percentages as they are, others what is left."""
+    fixed: dict[str, dict[str, int]] = {gpu: {} for gpu in node.gpus}
+    open_: dict[str, dict[str, int]] = {gpu: {} for gpu in node.gpus}
+    for run in runs:
+        for device in run.gpus:
+            gpu = _gpu_of(node, device)
+            if gpu not in fixed:
+                continue
+            if device in node.slices:
+                fixed[gpu][run.key] = fixed[gpu].get(run.key, 0) + _part_of(node, device)
+            elif run.gpu_percent is not None:
+                fixed[gpu][run.key] = run.gpu_percent * MILLION // 100
+            else:
+                open_[gpu][run.key] = run.shards or 1
+    return {gpu: _shared(fixed[gpu], open_[gpu]) for gpu in node.gpus}
+
+
+def _shared(fixed: dict[str, int], open_: dict[str, int]) -> dict[str, int]:
+    left = MILLION - sum(fixed.values())
+    if left < 0 or (left == 0 and open_):
+        # Over-committed: by what each has, all to 1.
+        return split(MILLION, fixed | dict.fromkeys(open_, MILLION))
+    if not open_:
+        return fixed
+    shares = split(left, open_)
+    return {key: fixed.get(key, 0) + shares.get(key, 0) for key in {**fixed, **shares}}
+
+
+def _dominant(node: NodeFacts, runs: list[Run], gpu_parts: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Each run's largest share of any resource, in millionths of the node; all to 1 where they are more."""
+    shares = {}
+    for run in runs:
+        gpus = sum(parts.get(run.key, 0) for parts in gpu_parts.values())
+        shares[run.key] = max(
+            _cpus(run) * MILLION // node.cpus if node.cpus else 0,
+            run.mem_bytes * MILLION // node.mem_bytes if node.mem_bytes else 0,
+            gpus // len(gpu_parts) if gpu_parts else 0,
         )
+    return split(MILLION, shares) if sum(shares.values()) > MILLION else shares

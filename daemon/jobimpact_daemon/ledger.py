@@ -15,7 +15,7 @@ import msgspec
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 from jobimpact.core.nodefile import open_for_writing
-from jobimpact.core.records import IDLE, SYSTEM, Domain, NodeFacts
+from jobimpact.core.records import IDLE, SYSTEM, Domain, NodeFacts, SourceHealth
 from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Account, Bookkeeper, State
 from jobimpact_daemon.holdings import Holdings, Run
@@ -24,9 +24,10 @@ __all__ = ["Ledger"]
 
 log = logging.getLogger(__name__)
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 JOB_POINT_S = 60.0
 POWER_POINT_S = 10.0
+HEALTH_POINT_S = 60.0
 SERIES_DAYS = 90
 DAY_S = 86400
 STEP_S = 3600.0
@@ -64,7 +65,7 @@ class Ledger:
         self._keep = keep
         self._db = open_for_writing(path)
         self._job_points: dict[str, float] = {}
-        self._power_point = 0.0
+        self._power_point = self._health_point = 0.0
         self._pruned = (0.0, -DAY_S * NS)
         self.trouble: str | None = None
         """Why the last commit failed; None: it did not."""
@@ -94,8 +95,8 @@ class Ledger:
         if row[0] > STATE_VERSION:
             raise SchemaTooNewError(f"{self.path}: state version {row[0]}, this release knows {STATE_VERSION}")
         try:
-            saved = msgspec.json.decode(row[1], type=_Saved)
-        except msgspec.DecodeError as error:
+            saved = _of_version_1(row[1]) if row[0] == 1 else msgspec.json.decode(row[1], type=_Saved)
+        except (msgspec.MsgspecError, KeyError) as error:
             raise StoreError(f"{self.path}: its state cannot be read: {error}") from error
         return saved.state, set(saved.marks), True
 
@@ -113,7 +114,7 @@ class Ledger:
         """Whether a run of this key is in the file already."""
         return self._db.execute("SELECT 1 FROM run WHERE run = ?", (run,)).fetchone() is not None
 
-    def commit(self, books: Bookkeeper, marks: Iterable[str] = ()) -> bool:
+    def commit(self, books: Bookkeeper, marks: Iterable[str] = (), health: Iterable[SourceHealth] = ()) -> bool:
         """Write everything since the last commit, and the names of the marks that it takes in.
 
         Returns:
@@ -123,6 +124,7 @@ class Ledger:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._write(books, list(marks), wall_s)
+            self._write_health(list(health), books.state.holdings.t_ns, wall_s)
             self._db.execute("COMMIT")
         except (sqlite3.Error, OverflowError) as error:
             self._roll_back()
@@ -186,6 +188,20 @@ class Ledger:
                 ],
             )
 
+    def _write_health(self, health: list[SourceHealth], t_ns: int, wall_s: float) -> None:
+        """How the sources stand now, and once a minute a point of it."""
+        rows = [
+            (
+                *(one.source, wall_s, one.reads, one.failures, one.took_ns, one.busy_ns),
+                *(None if one.good_ns is None else (t_ns - one.good_ns) / NS, one.problem),
+            )
+            for one in health
+        ]
+        self._db.executemany("INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        if rows and abs(wall_s - self._health_point) >= HEALTH_POINT_S:
+            self._health_point = wall_s
+            self._db.executemany("INSERT OR REPLACE INTO source_health VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
     def _is_due(self, run: Run, wall_s: float) -> bool:
         return run.state != "open" or abs(wall_s - self._job_points.get(run.key, 0.0)) >= JOB_POINT_S
 
@@ -235,6 +251,7 @@ class Ledger:
             for statement in (
                 "DELETE FROM job_energy WHERE wall_s < :series",
                 "DELETE FROM node_power WHERE wall_s < :series",
+                "DELETE FROM source_health WHERE wall_s < :series",
                 "DELETE FROM finding WHERE wall_s < :series OR id <= (SELECT max(id) FROM finding) - :findings",
                 f"""INSERT INTO ledger SELECT domain, :past, sum(uj), sum(known_ns) FROM ledger
                 WHERE holder IN {old} GROUP BY domain ON CONFLICT (holder, domain) DO UPDATE
@@ -247,6 +264,15 @@ class Ledger:
         except sqlite3.Error as error:
             self._roll_back()
             log.warning("%s: could not prune: %s", self.path, error)
+
+
+def _of_version_1(data: bytes) -> _Saved:
+    """What 0.1's first state becomes: its integrals were others, so what its counters held is begun anew."""
+    found = msgspec.json.decode(data)
+    for book in found["state"]["domains"].values():
+        for name in ("base", "before", "suspect", "late"):
+            book.pop(name, None)
+    return msgspec.convert(found, _Saved)
 
 
 def _identity(domain: Domain) -> tuple[str, str, str, str]:

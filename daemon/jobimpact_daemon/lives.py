@@ -28,7 +28,7 @@ def find(holdings: Holdings, job: str, *, gone: bool = False) -> Run | None:
 
     A cgroup that is gone is the last one that was seen: a requeued run may be open before it has a cgroup.
     """
-    known = [run for run in holdings.runs.values() if run.job == job]
+    known = [run for run in holdings.runs.values() if job in (run.job, run.sluid)]
     if gone:
         known = [run for run in known if run.seen_ns is not None] or known
     return max(known, key=lambda run: (run.state == "open", run.restart), default=None)
@@ -40,12 +40,13 @@ def start(holdings: Holdings, mark: Mark, wall_s: float, taken: Taken) -> Run | 
     Returns:
         The run; None if the mark says nothing new.
     """
-    known = find(holdings, mark.job)
+    known = find(holdings, mark.job) or (find(holdings, mark.sluid) if mark.sluid else None)
     if known and known.start_ns == mark.t_ns:
         return None
     if known and known.state == "open":
         if not known.marked:
-            known.marked, known.said = True, mark.restart
+            # Its cgroup may have been named by Slurm's own id of the incarnation.
+            known.job, known.marked, known.said = mark.job, True, mark.restart
             if "no start mark" in known.flags:
                 known.flags.remove("no start mark")
             _allocate(holdings, known, mark)
@@ -116,6 +117,8 @@ def refine(holdings: Holdings, run: Run, use: JobUsage) -> None:
         run.uid = use.uid
     if use.shared:
         run.flag("last cpu time shared with others that ended")
+    if use.cpus_by is not None:
+        run.cpus_by = use.cpus_by
     limit = use.mem_limit_bytes
     if limit and limit < holdings.node.mem_bytes and "memory share from cpus" in run.flags:
         run.mem_bytes = limit
@@ -176,7 +179,8 @@ def _open(holdings: Holdings, job: str, restart: int, t_ns: int, wall_s: float, 
 
 def _allocate(holdings: Holdings, run: Run, mark: Mark) -> None:
     node = holdings.node
-    run.gpus = mark.gpus
+    run.gpus, run.gpu_percent, run.shards = mark.gpus, mark.gpu_percent, mark.shards
+    run.sluid = mark.sluid
     if mark.cpus is not None:
         run.flags = [flag for flag in run.flags if flag not in GUESSES]
         run.cpus = min(mark.cpus, node.cpus) if node.cpus else mark.cpus

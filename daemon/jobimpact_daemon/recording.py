@@ -1,8 +1,8 @@
 """The recording: JSON Lines of what was read and marked, written by a daemon and read by `replay`.
 
 One object a line, `t` in seconds of boot time and `wall` in seconds since the epoch. `read` holds readings by
-source and domain (`uj` cumulative; `absent` or `failed` with the reason), `usage` cumulative
-CPU seconds and memory now, `mark` one mark. The first line says what the node is.
+source and domain (`uj` cumulative; `w` power now, `t` its own time if that is another; `absent` or `failed` with the
+reason), `usage` cumulative CPU seconds and memory now, `mark` one mark. The first line says what the node is.
 """
 
 from __future__ import annotations
@@ -23,18 +23,28 @@ from jobimpact.core.records import (
     Domain,
     DomainKind,
     Failed,
+    Gauge,
     JobUsage,
     Mark,
+    Method,
     NodeFacts,
     Reading,
+    Slice,
     Usage,
 )
 from jobimpact.core.units import NS, ns
 from jobimpact_daemon.bookkeeper import Observation
 
-__all__ = ["Line", "Recorder", "domain_of", "read_recording"]
+__all__ = ["Line", "Recorder", "book_name", "booked", "read_recording"]
 
-_KINDS: dict[str, DomainKind] = {"package": "cpu", "dram": "dram", "gpu": "gpu", "cpu": "cpu"}
+_KINDS: dict[str, DomainKind] = {
+    "package": "cpu",
+    "cpu": "cpu",
+    "dram": "dram",
+    "gpu": "gpu",
+    "module": "gpu",
+    "node": "node",
+}
 
 
 _Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -54,15 +64,19 @@ class Line(msgspec.Struct, frozen=True):
     mark: Mark | None = None
 
 
-class _RawReading(msgspec.Struct, forbid_unknown_fields=True):
+class _RawReading(msgspec.Struct):
     uj: _Count | None = None
     max_uj: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)] | None = None
     epoch: str | None = None
     max_w: _Watts | None = None
     absent: str | None = None
     failed: str | None = None
-    w: float | None = None
+    w: _Watts | None = None
+    t: _Seconds | None = None
     idle_w: _Watts | None = None
+    method: Method | None = None
+    latency_s: _Seconds | None = None
+    excludes: tuple[DomainKind, ...] = ()
 
 
 class _RawJob(msgspec.Struct):
@@ -70,12 +84,18 @@ class _RawJob(msgspec.Struct):
     mem_bytes: _Count | None = None
     mem_limit_bytes: _Count | None = None
     gone: bool = False
+    cpu_s_by: dict[str, _Seconds] | None = None
+    cpus_by: dict[str, _Count] | None = None
+    suspended: bool = False
+    gpu_s: dict[str, _Seconds] = {}
 
 
 class _RawUsage(msgspec.Struct):
     jobs: dict[str, _RawJob] = {}
     busy_cpu_s: _Seconds | None = None
     used_mem_bytes: _Count | None = None
+    busy_cpu_s_by: dict[str, _Seconds] | None = None
+    gpu_s: dict[str, _Seconds] = {}
 
 
 class _RawMark(msgspec.Struct):
@@ -86,12 +106,17 @@ class _RawMark(msgspec.Struct):
     cpus: _Count | None = None
     mem_bytes: _Count | None = None
     gpus: tuple[str, ...] = ()
+    gpu_percent: Annotated[int, Meta(ge=1, le=100)] | None = None
+    shards: _Count | None = None
+    sluid: str | None = None
 
 
 class _RawNode(msgspec.Struct):
     cpus: _Count
     mem_bytes: _Count
     gpus: tuple[str, ...] = ()
+    packages: dict[str, _Count] = {}
+    slices: dict[str, Slice] = {}
 
 
 class _RawLine(msgspec.Struct):
@@ -104,12 +129,23 @@ class _RawLine(msgspec.Struct):
     mark: _RawMark | None = None
 
 
-def domain_of(source: str, name: str, idle_w: float | None = None) -> Domain | None:
+def _domain_of(source: str, name: str, raw: _RawReading) -> Domain | None:
     """What a domain's name says that it is; None: no domain that this release can attribute."""
     kind = _KINDS.get(name.partition(":")[0].partition("-")[0])
     if kind is None:
         return None
-    return Domain(name, kind, source, "modelled" if source == "model" else "counter", idle_w)
+    guessed: Method = "modelled" if source == "model" else "counter" if raw.w is None else "gauge"
+    return booked(Domain(name, kind, source, raw.method or guessed, raw.idle_w, raw.latency_s, raw.excludes))
+
+
+def booked(domain: Domain) -> Domain:
+    """A node's meters have books of their own, by source."""
+    return msgspec.structs.replace(domain, name=book_name(domain.source, domain.name))
+
+
+def book_name(source: str, name: str) -> str:
+    """The book of a source's domain."""
+    return f"node:{source}" if name == "node" else name
 
 
 def read_recording(path: Path) -> Iterator[Line]:
@@ -135,16 +171,16 @@ def _parse(text: bytes, where: str) -> Line:
     for job in [*(raw.usage.jobs if raw.usage else ()), *([raw.mark.job] if raw.mark else ())]:
         if job in ("", IDLE, SYSTEM):
             raise RecordingError(f"{where}: {job!r} is not a job's id")
-    node = NodeFacts(raw.node.cpus, raw.node.mem_bytes, raw.node.gpus) if raw.node else None
+    node = NodeFacts(**msgspec.structs.asdict(raw.node)) if raw.node else None
     t_ns = ns(raw.t)
     readings: dict[str, Reading] = {}
     domains: list[Domain] = []
     for source, found in (raw.read or {}).items():
         for name, one in found.items():
-            domain = domain_of(source, name, one.idle_w)
+            domain = _domain_of(source, name, one)
             if domain is not None:
                 domains.append(domain)
-                readings[name] = _reading(one, f"{where}: read.{source}.{name}")
+                readings[domain.name] = _reading(one, f"{where}: read.{source}.{name}")
     seen = None
     if raw.read is not None or raw.usage is not None:
         seen = Observation(t_ns, raw.wall, readings, _usage(raw.usage))
@@ -159,18 +195,32 @@ def _reading(raw: _RawReading, where: str) -> Reading:
     if raw.absent is not None:
         return Absent(raw.absent)
     if raw.w is not None:
-        return Absent("a gauge of power: this release meters by counters only")
-    raise RecordingError(f"{where}: one of uj, absent, failed")
+        return Gauge(raw.w, None if raw.t is None else ns(raw.t))
+    raise RecordingError(f"{where}: one of uj, w, absent, failed")
 
 
 def _usage(raw: _RawUsage | None) -> Usage | None:
     if raw is None:
         return None
     jobs = {
-        job: JobUsage(ns(use.cpu_s), use.mem_bytes, use.mem_limit_bytes, gone=use.gone)
+        job: JobUsage(
+            ns(use.cpu_s),
+            use.mem_bytes,
+            use.mem_limit_bytes,
+            gone=use.gone,
+            cpu_by=_all_ns(use.cpu_s_by),
+            cpus_by=use.cpus_by,
+            suspended=use.suspended,
+            gpu_ns=_all_ns(use.gpu_s) or {},
+        )
         for job, use in raw.jobs.items()
     }
-    return Usage(jobs, None if raw.busy_cpu_s is None else ns(raw.busy_cpu_s), raw.used_mem_bytes)
+    busy_ns = None if raw.busy_cpu_s is None else ns(raw.busy_cpu_s)
+    return Usage(jobs, busy_ns, raw.used_mem_bytes, _all_ns(raw.busy_cpu_s_by), _all_ns(raw.gpu_s) or {})
+
+
+def _all_ns(found: dict[str, float] | None) -> dict[str, int] | None:
+    return None if found is None else {name: ns(one) for name, one in found.items()}
 
 
 def _mark(raw: _RawMark | None, t_ns: int) -> Mark | None:
@@ -185,6 +235,9 @@ def _mark(raw: _RawMark | None, t_ns: int) -> Mark | None:
         cpus=raw.cpus,
         mem_bytes=raw.mem_bytes,
         gpus=raw.gpus,
+        gpu_percent=raw.gpu_percent,
+        shards=raw.shards,
+        sluid=raw.sluid,
     )
 
 
@@ -200,7 +253,8 @@ class Recorder:
 
     def node(self, t_ns: int, wall_s: float, boot: str, node: NodeFacts) -> None:
         """What the node is; again after each discovery."""
-        self._line(t_ns, wall_s, boot=boot, node=msgspec.to_builtins(node))
+        whole = {name: value for name, value in msgspec.to_builtins(node).items() if value != {}}
+        self._line(t_ns, wall_s, boot=boot, node=whole)
 
     def mark(self, mark: Mark, seen: Observation) -> None:
         """One mark, at its own time."""
@@ -211,6 +265,7 @@ class Recorder:
             "restart": mark.restart or None,
         }
         fields |= {"cpus": mark.cpus, "mem_bytes": mark.mem_bytes, "gpus": mark.gpus or None}
+        fields |= {"gpu_percent": mark.gpu_percent, "shards": mark.shards, "sluid": mark.sluid}
         wall_s = seen.wall_s - (seen.t_ns - mark.t_ns) / NS
         self._line(mark.t_ns, wall_s, mark={key: value for key, value in fields.items() if value is not None})
 
@@ -220,11 +275,13 @@ class Recorder:
         for name, reading in seen.readings.items():
             domain = domains.get(name)
             if domain is not None:
-                read.setdefault(domain.source, {})[name] = _written(reading, domain.idle_w)
+                own = name.partition(":")[0] if domain.kind == "node" else name
+                read.setdefault(domain.source, {})[own] = _written(reading, domain)
         use = seen.usage
         usage: dict[str, Any] | None = None
         if use is not None:
             usage = {"busy_cpu_s": _s(use.busy_cpu_ns), "used_mem_bytes": use.used_mem_bytes}
+            usage |= _given(busy_cpu_s_by=_all_s(use.busy_by), gpu_s=_all_s(use.gpu_ns))
             usage["jobs"] = {job: _written_job(one) for job, one in use.jobs.items()}
         self._line(seen.t_ns, seen.wall_s, read=read, **({"usage": usage} if usage else {}))
 
@@ -238,15 +295,31 @@ def _s(duration_ns: int | None) -> float | None:
     return None if duration_ns is None else duration_ns / NS
 
 
-def _written(reading: Reading, idle_w: float | None) -> dict[str, Any]:
-    found = {key: value for key, value in msgspec.to_builtins(reading).items() if value is not None}
+def _all_s(found: dict[str, int] | None) -> dict[str, float] | None:
+    return None if found is None else {name: one / NS for name, one in found.items()}
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """What there is something to say of."""
+    return {key: value for key, value in fields.items() if value not in (None, {}, (), False)}
+
+
+def _written(reading: Reading, domain: Domain) -> dict[str, Any]:
     if isinstance(reading, Absent):
         return {"absent": reading.reason}
     if isinstance(reading, Failed):
         return {"failed": reading.error}
-    return found if idle_w is None else found | {"idle_w": idle_w}
+    found = {key: value for key, value in msgspec.to_builtins(reading).items() if value is not None}
+    if isinstance(reading, Gauge):
+        found = {"w": reading.w} | ({} if reading.t_ns is None else {"t": reading.t_ns / NS})
+    usual = "gauge" if isinstance(reading, Gauge) else "counter"
+    odd = domain.method if domain.method != usual and domain.source != "model" else None
+    more = _given(method=odd, latency_s=domain.latency_s, excludes=domain.excludes)
+    return found | more | ({} if domain.idle_w is None else {"idle_w": domain.idle_w})
 
 
 def _written_job(use: JobUsage) -> dict[str, Any]:
     fields = {"cpu_s": use.cpu_ns / NS, "mem_bytes": use.mem_bytes, "mem_limit_bytes": use.mem_limit_bytes}
-    return {key: value for key, value in fields.items() if value is not None} | ({"gone": True} if use.gone else {})
+    found = {key: value for key, value in fields.items() if value is not None}
+    more = {"cpu_s_by": _all_s(use.cpu_by), "cpus_by": use.cpus_by, "gpu_s": _all_s(use.gpu_ns)}
+    return found | _given(**more, gone=use.gone, suspended=use.suspended)

@@ -21,7 +21,7 @@ from jobimpact_daemon.holdings import Holdings
 from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.recording import Line, read_recording
 
-__all__ = ["replay"]
+__all__ = ["make_books", "replay"]
 
 
 def replay(config: Config, path: Path) -> dict[str, Any]:
@@ -40,16 +40,23 @@ def replay(config: Config, path: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="jobimpact-replay-") as folder:
         ledger = Ledger(node_file(Path(folder), config.node.name), config.node.name, config.cluster, keep=True)
         facts = NodeFacts(config.node.cpus or 0, config.node.mem_bytes or 0, config.node.gpus)
-        books = Bookkeeper(State(Holdings(facts)), idle_watts(config), ledger.taken)
+        books = make_books(config, State(Holdings(facts)), ledger)
         _Player(books, ledger).play(path)
         ledger.close()
         with sqlite3.connect(ledger.path) as db:
             return _told(db, books.state)
 
 
-def idle_watts(config: Config) -> dict[str, float]:
-    """The configured idle powers by domain, in watts."""
-    return dict(config.node.sources.rapl.idle_w) if config.node.sources.rapl else {}
+def make_books(config: Config, state: State, ledger: Ledger) -> Bookkeeper:
+    """The bookkeeper that a configuration asks for."""
+    node = config.node
+    return Bookkeeper(
+        state,
+        {**(node.sources.rapl.idle_w if node.sources.rapl else {}), **node.idle_w},
+        ledger.taken,
+        policy=node.policy,
+        max_gap_ns=round(node.max_gap_s * NS),
+    )
 
 
 class _Player:
@@ -111,10 +118,15 @@ def _told(db: sqlite3.Connection, state: State) -> dict[str, Any]:
             continue
         energy[holder] = energy.get(holder, 0) + uj
         coverage.setdefault(holder, {})[domain] = known_ns / seconds[holder] if seconds[holder] else 0.0
-    domains = {name: _domain(state, name) | {"holders": holders.get(name, {})} for name in sorted(state.domains)}
+    domains = {
+        name: _domain(state, name) | {"holders": holders.get(name, {})}
+        for name, book in sorted(state.domains.items())
+        if book.domain.kind != "node"
+    }
     return {
         "schema": 1,
-        "domains": domains,
+        "domains": domains | _node(state, domains),
+        "meters": {name[5:]: _domain(state, name) for name in sorted(state.domains) if name.startswith("node:")},
         "jobs": {
             run: {
                 "uj": energy.get(run),
@@ -146,8 +158,26 @@ def _domain(state: State, name: str) -> dict[str, Any]:
     } | ({"reason": book.reason} if book.reason else {})
 
 
+def _node(state: State, domains: dict[str, Any]) -> dict[str, Any]:
+    """The node as a whole, where it has a meter: its parts and the rest, and by how much they miss the meter."""
+    rest = domains.get("rest")
+    if rest is None:
+        return {}
+    holders: dict[str, int] = {}
+    for domain in domains.values():
+        for holder, uj in domain["holders"].items():
+            holders[holder] = holders.get(holder, 0) + uj
+    whole = {"measured_uj": sum(holders.values()), "unknown_s": rest["unknown_s"], "method": rest["method"]}
+    return {"node": whole | {"deficit_uj": state.rest.deficit_uj, "holders": dict(sorted(holders.items()))}}
+
+
 def _held(state: State, gpus: str, known: dict[str, float]) -> dict[str, float]:
     """Coverage of every domain of which the run held a part: 0 where nothing is known."""
     uuids = json.loads(gpus)
-    parts = {name for name, book in state.domains.items() if book.domain.kind != "gpu" or name[4:] in uuids}
+    uuids += [state.holdings.node.slices[one].gpu for one in uuids if one in state.holdings.node.slices]
+    parts = {
+        name
+        for name, book in state.domains.items()
+        if book.domain.kind != "node" and (book.domain.kind != "gpu" or name.partition(":")[2] in uuids)
+    }
     return {name: known.get(name, 0.0) for name in sorted(parts)}

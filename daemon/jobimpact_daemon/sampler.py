@@ -15,16 +15,19 @@ from inotify_simple import INotify
 
 from jobimpact.core.clock import Clock
 from jobimpact.core.errors import StoreError
-from jobimpact.core.records import Mark, NodeFacts, Reading, Usage
+from jobimpact.core.records import Domain, Mark, NodeFacts, Reading, Usage
 from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Bookkeeper, Finding, Observation
+from jobimpact_daemon.health import Health
+from jobimpact_daemon.jobs.gpu_use import GpuUse, shared_gpus
 from jobimpact_daemon.jobs.gpus import name_devices, named
 from jobimpact_daemon.jobs.marks import MarkFolder
 from jobimpact_daemon.jobs.usage import UsageReader
 from jobimpact_daemon.ledger import Ledger
-from jobimpact_daemon.recording import Recorder
-from jobimpact_daemon.sources.base import Source
-from jobimpact_daemon.sources.nvml import Nvml
+from jobimpact_daemon.notify import Notifier
+from jobimpact_daemon.recording import Recorder, book_name, booked
+from jobimpact_daemon.sources.base import GpuSource, Source
+from jobimpact_daemon.sources.choice import choose
 
 __all__ = ["Sampler"]
 
@@ -51,6 +54,7 @@ class Sampler:
         books: the bookkeeper.
         ledger: its file.
         facts: the node's size as configured or found; GPUs are added as they are discovered.
+        notifier: tells systemd that the loop goes round.
         recorder: writes a recording as well, if given.
     """
 
@@ -67,6 +71,7 @@ class Sampler:
         ledger: Ledger,
         facts: NodeFacts,
         boot: str,
+        notifier: Notifier,
         recorder: Recorder | None = None,
     ) -> None:
         self._clock = clock
@@ -79,8 +84,13 @@ class Sampler:
         self._ledger = ledger
         self._facts = facts
         self._boot = boot
+        self._notifier = notifier
         self._recorder = recorder
         self._recorded: NodeFacts | None = None
+        self._found: dict[str, list[Domain]] = {}
+        self._kept: dict[str, set[str]] = {}
+        self._health = {source.name: Health(source.name) for source in sources}
+        self._gpu_use = GpuUse(usage.job_of)
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
         self._read_ns = self._committed_ns = -COMMIT_NS
@@ -110,6 +120,7 @@ class Sampler:
                 self._drain()
             if self.observe():
                 edge_ns = self._read_ns
+        self._notifier.stopping()
         self._commit(final=True)
 
     def _let_others_come(self) -> None:
@@ -129,22 +140,58 @@ class Sampler:
             Whether a job has started since the last time.
         """
         started = self._usage.take_births()
-        if self._clock.boot_ns() >= self._discover_ns:
+        discovered = self._clock.boot_ns() >= self._discover_ns
+        if discovered:
             self._discover()
         found = self._of_this_boot(self._marks.waiting())
-        marks = [named(mark, self._books.state.minors) for _, mark in found]
-        readings: dict[str, Reading] = {}
         self._read_ns, wall_s = self._clock.boot_ns(), self._clock.wall_s()
-        for source in self._sources:
-            readings |= source.read()
+        read = {source.name: self._read(source) for source in self._sources}
+        if discovered:
+            self._choose(read, wall_s)
+        marks = [named(mark, self._books.state.minors) for _, mark in found]
+        readings = {
+            book_name(source, name): one
+            for source, ones in read.items()
+            for name, one in ones.items()
+            if name in self._kept[source]
+        }
         seen = Observation(self._read_ns, wall_s, readings, self._read_usage(marks))
         self._record(seen, marks)
         self._books.observe(seen, marks)
         self._marks.take([name for name, _ in found])
         self._report_rejected(wall_s)
+        self._watch_shared_gpus()
         if found or self._read_ns - self._committed_ns >= COMMIT_NS:
             self._commit()
+        self._notifier.alive(self._read_ns, self._status())
         return started or any(mark.event == "start" for mark in marks)
+
+    def _read(self, source: Source) -> dict[str, Reading]:
+        start_ns = self._clock.boot_ns()
+        found = source.read()
+        now_ns = self._clock.boot_ns()
+        took_ns = getattr(source, "took_ns", now_ns - start_ns)
+        self._health[source.name].add(found, took_ns, now_ns, source.problem)
+        return found
+
+    def _status(self) -> str:
+        bad = [f"{name}: {one.now.problem}" for name, one in self._health.items() if self._is_bad(one)]
+        if self._ledger.trouble:
+            bad.append(f"books in memory only: {self._ledger.trouble}")
+        runs = len(self._books.state.holdings.open_runs())
+        return "; ".join([f"{runs} jobs", *bad]).replace("\n", " ")
+
+    def _is_bad(self, health: Health) -> bool:
+        """It has read something once, and does not now."""
+        return health.now.good_ns is not None and health.now.good_ns < self._read_ns and bool(health.now.problem)
+
+    def _watch_shared_gpus(self) -> None:
+        state = self._books.state
+        slices = {device: part.gpu for device, part in state.holdings.node.slices.items()}
+        shared = shared_gpus(state.holdings.open_runs(), slices)
+        for source in self._sources:
+            if isinstance(source, GpuSource):
+                source.watch(shared)
 
     def _of_this_boot(self, found: list[tuple[str, Mark]]) -> list[tuple[str, Mark]]:
         """A mark of a boot that nobody remembers has an uptime that means nothing now."""
@@ -162,26 +209,46 @@ class Sampler:
         cores |= {mark.job: mark.cpus for mark in marks if mark.cpus and mark.event == "start"}
         sessions = {run.job: run.sid for run in runs if run.sid}
         sessions |= {mark.job: mark.sid for mark in marks if mark.sid and mark.event == "start"}
-        return self._usage.read(self._read_ns, cores, {mark.job for mark in marks if mark.event == "end"}, sessions)
+        ended = {mark.job for mark in marks if mark.event == "end"}
+        usage = self._usage.read(self._read_ns, cores, ended, sessions)
+        for source in self._sources:
+            if isinstance(source, GpuSource):
+                self._gpu_use.add(source.use())
+        told = self._gpu_use.told(usage)
+        self._gpu_use.forget({run.job for run in runs} | {mark.job for mark in marks} | usage.jobs.keys())
+        return told
 
     def _discover(self) -> None:
-        books, now_ns = self._books, self._clock.boot_ns()
-        books.state.wall_s = self._clock.wall_s()
+        now_ns = self._clock.boot_ns()
         self._discover_ns = now_ns + DISCOVER_NS
         for source in self._sources:
-            found = source.discover()
-            if not found:
+            self._found[source.name] = source.discover()
+            if not self._found[source.name]:
                 self._discover_ns = now_ns + DISCOVER_SOON_NS
-            for domain in found:
-                books.declare(domain)
-            if isinstance(source, Nvml) and source.minors:
-                books.state.minors = source.minors
-        name_devices(books.state.holdings.open_runs(), books.state.minors)
-        uuids = {name[4:] for name, book in books.state.domains.items() if book.domain.kind == "gpu"}
-        facts = msgspec.structs.replace(self._facts, gpus=tuple(sorted(uuids | set(self._facts.gpus))))
+
+    def _choose(self, read: dict[str, dict[str, Reading]], wall_s: float) -> None:
+        """Declare what is booked of what was found, and what the node is made of."""
+        books, state = self._books, self._books.state
+        state.wall_s = wall_s
+        choice = choose(self._found, read)
+        minors: dict[str, str] = {}
+        facts = self._facts
+        for source in self._sources:
+            kept = [one for one in self._found[source.name] if source.name in choice.get(one.kind, {source.name})]
+            self._kept[source.name] = {domain.name for domain in kept}
+            for domain in kept:
+                books.declare(booked(domain))
+            if isinstance(source, GpuSource):
+                minors |= source.minors
+                facts = msgspec.structs.replace(facts, slices={**facts.slices, **source.slices})
+        books.retire(choice)
+        state.minors = minors or state.minors
+        name_devices(state.holdings.open_runs(), state.minors)
+        uuids = {one.domain.name.partition(":")[2] for one in state.domains.values() if one.domain.kind == "gpu"}
+        facts = msgspec.structs.replace(facts, gpus=tuple(sorted(uuids | set(facts.gpus))))
         if self._recorder and facts != self._recorded:
             self._recorded = facts
-            self._recorder.node(now_ns, books.state.wall_s, self._boot, facts)
+            self._recorder.node(self._read_ns, wall_s, self._boot, facts)
         books.resize(facts)
 
     def _record(self, seen: Observation, marks: list[Mark]) -> None:
@@ -197,7 +264,8 @@ class Sampler:
 
     def _commit(self, *, final: bool = False) -> None:
         self._committed_ns = self._read_ns
-        if self._ledger.commit(self._books, self._marks.taken):
+        health = [one.now for one in self._health.values()]
+        if self._ledger.commit(self._books, self._marks.taken, health):
             self._marks.delete_taken()
         elif final:
             raise StoreError(f"{self._ledger.path}: {self._ledger.trouble}: the last minutes are lost")

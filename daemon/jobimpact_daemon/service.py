@@ -6,6 +6,8 @@ import fcntl
 import logging
 import os
 import signal
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -24,39 +26,71 @@ from jobimpact_daemon.jobs.marks import MarkFolder
 from jobimpact_daemon.jobs.node import NETWORK, NodeProc, file_system
 from jobimpact_daemon.jobs.usage import UsageReader
 from jobimpact_daemon.ledger import Ledger
+from jobimpact_daemon.notify import Notifier
 from jobimpact_daemon.recording import Recorder
-from jobimpact_daemon.replay import idle_watts
+from jobimpact_daemon.replay import make_books
 from jobimpact_daemon.sampler import Sampler
-from jobimpact_daemon.sources.base import Source
+from jobimpact_daemon.sources.base import Meter, Source
 from jobimpact_daemon.sources.model import Model
-from jobimpact_daemon.sources.nvml import Nvml
+from jobimpact_daemon.sources.poller import Poller
 from jobimpact_daemon.sources.rapl import Rapl
 
 __all__ = ["make_sources", "node_facts", "run"]
 
 log = logging.getLogger(__name__)
 
+HWMON_DEADLINE_S = 2.0
+
 
 def make_sources(config: Config, clock: Clock) -> list[Source]:
-    """The sources that are switched on; the model only where no meter knows the CPUs: both would count them twice."""
-    on = config.node.sources
+    """The sources that are switched on.
+
+    What a node does not have is not imported: NVML's, HTTP's and AMD's libraries each cost megabytes.
+    """
+    on, name = config.node.sources, config.node.name
+    polled = partial(_polled, clock, config.node.max_gap_s)
     found: list[Source] = []
-    metered = False
     if on.rapl is not None:
-        rapl = Rapl(Path(on.rapl.root), on.rapl.max_w)
-        metered = any(domain.kind == "cpu" for domain in rapl.discover()) and _readable(rapl)
-        found.append(rapl)
+        found.append(Rapl(Path(on.rapl.root), on.rapl.max_w))
     if on.nvml is not None:
+        from jobimpact_daemon.sources.nvml import Nvml
+
         found.append(Nvml(on.nvml.deadline_s))
-    if on.model is not None and not metered:
-        proc_root = Path(config.node.proc_root)
-        cpus = node_facts(config, NodeProc(proc_root)).cpus
-        found.append(Model(clock, proc_root, cpus, on.model.tdp_w, on.model.idle_w))
+    if on.amdsmi is not None and find_spec("amdsmi") is not None:
+        from jobimpact_daemon.sources.amdsmi import Amdsmi
+
+        found.append(Amdsmi(on.amdsmi.deadline_s))
+    if on.hwmon is not None:
+        from jobimpact_daemon.sources.hwmon import Hwmon
+
+        found.append(polled(Hwmon(Path(on.hwmon.root)), on.hwmon.period_s, HWMON_DEADLINE_S, integrate=True))
+    if on.pmcounters is not None:
+        from jobimpact_daemon.sources.pmcounters import PmCounters
+
+        found.append(PmCounters(Path(on.pmcounters.root)))
+    if on.wattmeter is not None:
+        from jobimpact_daemon.sources.wattmeter import Wattmeter
+
+        meter = Wattmeter(on.wattmeter, name, clock, max_gap_s=config.node.max_gap_s)
+        found.append(polled(meter, on.wattmeter.period_s, on.wattmeter.deadline_s))
+    if on.redfish is not None:
+        from jobimpact_daemon.sources.redfish import Redfish
+
+        found.append(polled(Redfish(on.redfish, name), on.redfish.period_s, on.redfish.deadline_s))
+    if on.ipmi is not None:
+        from jobimpact_daemon.sources.ipmi import Ipmi
+
+        found.append(polled(Ipmi(on.ipmi, name), on.ipmi.period_s, on.ipmi.deadline_s))
+    if on.model is not None:
+        cpus = node_facts(config, NodeProc(Path(config.node.proc_root))).cpus
+        found.append(Model(clock, Path(config.node.proc_root), cpus, on.model.tdp_w, on.model.idle_w))
     return found
 
 
-def _readable(rapl: Rapl) -> bool:
-    return any(hasattr(reading, "uj") for name, reading in rapl.read().items() if name.startswith("package"))
+def _polled(
+    clock: Clock, max_gap_s: float, meter: Meter, period_s: float, deadline_s: float, *, integrate: bool = False
+) -> Poller:
+    return Poller(meter, clock, period_s=period_s, deadline_s=deadline_s, integrate=integrate, max_gap_s=max_gap_s)
 
 
 def node_facts(config: Config, proc: NodeProc) -> NodeFacts:
@@ -80,7 +114,7 @@ def run(config: Config, record: TextIO | None = None) -> None:
     facts = node_facts(config, proc)
     ledger = Ledger(path, config.node.name, config.cluster)
     state, taken, resumed = ledger.load(facts)
-    books = Bookkeeper(state, idle_watts(config), ledger.taken)
+    books = make_books(config, state, ledger)
     books.accounts = ledger.accounts(state)
     inotify = INotify()
     marks = MarkFolder(Path(config.node.marks), inotify)
@@ -99,6 +133,7 @@ def run(config: Config, record: TextIO | None = None) -> None:
         ledger=ledger,
         facts=facts,
         boot=boot,
+        notifier=Notifier(),
         recorder=Recorder(record) if record else None,
     )
     _stop_by_signal(sampler)

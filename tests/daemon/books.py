@@ -38,7 +38,7 @@ class Played:
     def check_balance(self) -> None:
         """Law 1 and 2, for every domain and run."""
         for name, domain in self.told["domains"].items():
-            assert all(uj >= 0 for uj in domain["holders"].values())
+            assert all(uj >= 0 for uj in domain["holders"].values()), name
             assert sum(domain["holders"].values()) == (domain["measured_uj"] or 0), name
         for job in self.told["jobs"].values():
             assert all(0 <= share <= 1 for share in job["coverage"].values())

@@ -1,14 +1,14 @@
-"""Shares sum to the whole, and the default policy gives each part to whom it belongs."""
+"""Shares sum to the whole by every policy, and each policy gives each part to whom it belongs."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobimpact.core.records import IDLE, SYSTEM, NodeFacts
-from jobimpact.core.units import NS
-from jobimpact_daemon.attribution import split, split_domain, weights
-from jobimpact_daemon.holdings import Holdings, Run
+from jobimpact.core.records import IDLE, SYSTEM, DomainKind
+from jobimpact_daemon.attribution import POLICIES, split
 
 many = st.dictionaries(st.text("abc#1", min_size=1, max_size=3), st.integers(0, 1 << 70), max_size=8)
 energies = st.integers(0, 1 << 62)
@@ -38,34 +38,50 @@ def test_the_order_of_holders_changes_nothing(total: int, shares: dict[str, int]
     assert split(total, dict(reversed(shares.items()))) == split(total, shares)
 
 
-@given(total=energies, idle=energies, held=many, used=many)
-def test_a_domain_is_split_without_remainder(
-    total: int, idle: int, held: dict[str, int], used: dict[str, int]
+@given(
+    policy=st.sampled_from(sorted(POLICIES)),
+    kind=st.sampled_from(get_args(DomainKind)),
+    total=energies,
+    idle=st.none() | energies,
+    held=many,
+    used=many,
+)
+def test_every_policy_gives_everything_to_somebody(
+    policy: str, kind: DomainKind, total: int, idle: int | None, held: dict[str, int], used: dict[str, int]
 ) -> None:
-    """Law 1: the idle part and the part above it together are the whole."""
-    assert sum(split_domain(total, idle, held, used).values()) == total
+    """Law 1: for any inputs and any policy the shares are the whole, and none is negative."""
+    shares = POLICIES[policy](kind, total, idle, held, used)
+    assert sum(shares.values()) == total
+    assert all(share >= 0 for share in shares.values())
 
 
 def test_the_idle_part_goes_by_cores_and_the_rest_by_use() -> None:
     """400 J with 100 J of idle: 4 and 12 of 16 cores share the 100, 3 and 1 CPU seconds the 300."""
-    shares = split_domain(400, 100, {"a": 4, IDLE: 12}, {"a": 3, SYSTEM: 1})
+    shares = POLICIES["default"]("cpu", 400, 100, {"a": 4, IDLE: 12}, {"a": 3, SYSTEM: 1})
     assert shares == {"a": 25 + 225, IDLE: 75, SYSTEM: 75}
 
 
 def test_less_than_the_idle_power_goes_by_cores_alone() -> None:
     """A package that draws less than its idle power has no part above it."""
-    assert split_domain(80, 100, {"a": 1, IDLE: 1}, {"a": 3}) == {"a": 40, IDLE: 40}
+    assert POLICIES["default"]("cpu", 80, 100, {"a": 1, IDLE: 1}, {"a": 3}) == {"a": 40, IDLE: 40}
 
 
-def test_a_gpu_goes_whole_to_its_holder_for_as_long_as_it_is_held() -> None:
-    """A GPU held for 3 of 4 seconds gives a quarter of its energy to idle."""
-    books = Holdings(NodeFacts(16, 1 << 30, ("g",)))
-    before = books.snapshot()
-    books.advance(NS)
-    books.runs["7"] = Run("7", "7", 0, NS, 0.0, gpus=("g",))
-    books.advance(4 * NS)
-    held, used = weights("gpu", "g", before, books.snapshot())
-    assert (held, used) == ({"7": 3 * NS, IDLE: NS}, {})
+def test_what_is_not_known_of_the_idle_power() -> None:
+    """A CPU of unknown idle power goes by use; the rest of a node is fans and losses, and goes by what is held."""
+    assert POLICIES["default"]("cpu", 80, None, {"a": 1, IDLE: 1}, {"a": 3}) == {"a": 80}
+    assert POLICIES["default"]("rest", 80, None, {"a": 1, IDLE: 1}, {"a": 3}) == {"a": 40, IDLE: 40}
+
+
+def test_by_cpu_time_the_idle_power_is_the_busy_jobs_too() -> None:
+    """What CEEMS and Coca4ai do: all 400 J by CPU time, whatever the idle part and the cores."""
+    assert POLICIES["cpu_time"]("cpu", 400, 100, {"a": 4, IDLE: 12}, {"a": 3, "b": 1}) == {"a": 300, "b": 100}
+    assert POLICIES["cpu_time"]("gpu", 400, None, {"a": 1}, {}) == {"a": 400}
+
+
+def test_exclusive_nodes_are_their_jobs() -> None:
+    """A job that has the node has all of it; a node without a job is idle."""
+    assert POLICIES["exclusive"]("cpu", 400, 100, {"a": 4, IDLE: 12}, {SYSTEM: 3}) == {"a": 400}
+    assert POLICIES["exclusive"]("cpu", 400, 100, {IDLE: 16}, {SYSTEM: 3}) == {IDLE: 400}
 
 
 def test_a_domain_with_nobody_is_idle() -> None:

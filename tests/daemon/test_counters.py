@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from jobimpact.core.records import Counter
 from jobimpact.core.units import NS
-from jobimpact_daemon.counters import Baseline, compare
+from jobimpact_daemon.bookkeeper import STUCK_NS
+from jobimpact_daemon.counters import CEILING_W, Baseline, Step, compare
 
 MAX_UJ = 262_143_328_850
 MAX_W = 375.0
@@ -29,7 +30,8 @@ def walk(
         step = compare(base, now, t_ns)
         verdicts.add(step.verdict)
         measured += step.uj or 0
-        base = Baseline(now.uj, t_ns)
+        if step.verdict != "still" or t_ns - base.t_ns >= STUCK_NS:
+            base = Baseline(now.uj, t_ns)
     return measured, true, verdicts
 
 
@@ -38,7 +40,7 @@ def test_a_wrap_is_invisible_for_any_number_of_ticks(start: int, steps: list[tup
     """Law 3: what is measured over any ticks is what was used, wherever the counter stood."""
     measured, true, verdicts = walk(start, steps, MAX_UJ, MAX_W)
     assert measured == true
-    assert verdicts <= {"counted", "wrapped"}
+    assert verdicts <= {"still", "counted", "wrapped"}
 
 
 @given(steps=powers, data=st.data())
@@ -63,6 +65,7 @@ def test_any_range_at_all_never_invents_energy(steps: list[tuple[int, int]], max
         true, t_ns = true + used, t_ns + dt_ns
         step = compare(base, Counter((start + true) % max_uj, max_uj, None, MAX_W), t_ns)
         assert step.uj in (used, None)
+        assert step.verdict != "still" or used == 0
         base = Baseline((start + true) % max_uj, t_ns)
 
 
@@ -121,10 +124,23 @@ def test_an_impossible_rise_is_a_jump() -> None:
 
 @pytest.mark.parametrize("max_uj", [None, MAX_UJ])
 def test_a_sensor_that_stood_still_catches_up(max_uj: int | None) -> None:
-    """After ten still seconds at 300 W the counter shows 3 kJ at once, and they are counted."""
-    still = Baseline(1_000, 9 * NS, moved_ns=0)
-    step = compare(still, Counter(3_000_001_000, max_uj, None, MAX_W), 10 * NS)
+    """After nine still seconds at 300 W the counter shows 3 kJ at once, and they are counted."""
+    base = Baseline(1_000, 0)
+    for second in range(1, 10):
+        assert compare(base, Counter(1_000, max_uj, None, MAX_W), second * NS) == Step("still", None)
+    step = compare(base, Counter(3_000_001_000, max_uj, None, MAX_W), 10 * NS)
     assert (step.verdict, step.uj) == ("counted", 3_000_000_000)
+
+
+def test_a_rise_is_no_energy_that_nothing_can_draw() -> None:
+    """A source that does not tell its limit still cannot be a power station."""
+    assert compare(Baseline(0, 0), Counter(10**12), NS, CEILING_W["gpu"]) == Step("jump", None)
+    assert compare(Baseline(0, 0), Counter(700 * 10**6), NS, CEILING_W["gpu"]) == Step("counted", 700 * 10**6)
+
+
+def test_standing_still_where_the_whole_range_may_have_passed_is_not_known() -> None:
+    """The same value after time for a whole round may be none or one of them."""
+    assert compare(Baseline(5, 0), Counter(5, 10**9, None, 100.0), 20 * NS) == Step("ambiguous", None)
 
 
 def test_a_gap_that_may_hold_two_wraps_is_unknown() -> None:

@@ -114,7 +114,7 @@ def test_a_number_too_large_for_the_file_is_trouble_and_no_crash(tmp_path: Path)
     """What SQLite cannot hold is said, and the daemon goes on."""
     ledger, books = opened(tmp_path / "n1.sqlite")
     observe(books, 1, 0)
-    observe(books, 2, 1 << 63)
+    books.state.domains["package-0"].measured_uj = 1 << 63
     assert not ledger.commit(books)
     assert ledger.trouble is not None
 

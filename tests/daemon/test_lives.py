@@ -90,10 +90,10 @@ def test_a_start_mark_gives_a_discovered_job_what_it_holds() -> None:
 def test_a_cgroup_that_outlives_its_run_is_charged_only_what_it_uses_then() -> None:
     """Processes that cannot be killed may stay for minutes: the hours before were charged to the run already."""
     lines = [node(), start(0, "1", cpus=1), tick(0, use(0, j1=0), package_0=0)]
-    lines += [tick(100, use(100, j1=100), package_0=0), end(100, "1"), tick(101, use(101, j1=100), package_0=0)]
-    lines += [tick(t, use(t, j1=100), package_0=0) for t in (150, 200, 250)]
-    played = play([*lines, tick(260, use(260, j1=101), package_0=100)])
-    assert played.holders("package-0") == {"1#1": 10_000_000, "system": 90_000_000}
+    lines += [tick(100, use(100, j1=100), package_0=1), end(100, "1"), tick(101, use(101, j1=100), package_0=2)]
+    lines += [tick(t, use(t, j1=100), package_0=t / 50) for t in (150, 200, 250)]
+    played = play([*lines, tick(260, use(260, j1=101), package_0=105)])
+    assert played.holders("package-0") == {"1": 1_000_000, "1#1": 10_000_000, "system": 94_000_000}
 
 
 def test_the_last_cpu_time_of_a_dead_cgroup_is_not_the_requeued_runs() -> None:

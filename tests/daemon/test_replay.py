@@ -74,7 +74,7 @@ def test_dram_goes_by_memory_held_and_above_idle_by_memory_used() -> None:
     def usage() -> Json:
         return {"used_mem_bytes": GIB, "jobs": {"1": {"cpu_s": 0, "mem_bytes": mem}}}
 
-    lines = [node(), start(0, "1", cpus=1, mem_bytes=GIB), tick(1, usage(), dram_0=0), tick(2, usage(), dram_0=0)]
+    lines = [node(), start(0, "1", cpus=1, mem_bytes=GIB), line(1, usage=usage()), tick(2, usage(), dram_0=0)]
     found = told([*lines, tick(12, usage(), dram_0=300)], dram_0=10)
     assert holders(found, "dram-0") == {"1": 25 * J + 150 * J, "idle": 75 * J, "system": 50 * J}
 

@@ -1,4 +1,4 @@
-"""The node's SQLite file: its tables, which the daemon writes and accounting reads, version 1.
+"""The node's SQLite file: its tables, which the daemon writes and accounting reads, version 2.
 
 One file per node, `<node>.sqlite`, in WAL mode. Energies are integer microjoules, durations integer nanoseconds,
 stamps seconds since the epoch (UTC). Counters of energy are cumulative, so a reader needs only first and last.
@@ -13,7 +13,7 @@ from jobimpact.core.errors import SchemaTooNewError, StoreError
 
 __all__ = ["SCHEMA", "node_file", "open_for_reading", "open_for_writing"]
 
-SCHEMA = 1
+SCHEMA = 2
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -58,6 +58,21 @@ CREATE TABLE finding (
 );
 """
 
+_HEALTH = """
+-- How each source of power readings does: since the daemon started, and how old its last good reading is.
+CREATE TABLE source (
+  name TEXT PRIMARY KEY, wall_s REAL NOT NULL, reads INTEGER NOT NULL, failures INTEGER NOT NULL,
+  took_ns INTEGER NOT NULL, busy_ns INTEGER NOT NULL, age_s REAL, problem TEXT
+) WITHOUT ROWID;
+-- The same over time, once a minute.
+CREATE TABLE source_health (
+  name TEXT NOT NULL, wall_s REAL NOT NULL, reads INTEGER NOT NULL, failures INTEGER NOT NULL,
+  took_ns INTEGER NOT NULL, busy_ns INTEGER NOT NULL, age_s REAL, problem TEXT, PRIMARY KEY (name, wall_s)
+) WITHOUT ROWID;
+"""
+_STEPS = {0: _TABLES + _HEALTH, 1: _HEALTH}
+"""What makes a file of the present schema out of one of an earlier."""
+
 
 def node_file(folder: Path, node: str) -> Path:
     """Where a node's file lies in the store's folder."""
@@ -77,8 +92,11 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         _check_version(db, path)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        if _version(db) == 0:
-            db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA}; COMMIT;")
+        found = _version(db)
+        if found < SCHEMA:
+            if found:
+                _back_up(db, path.with_name(f"{path.name}.schema{found}"))
+            db.executescript(f"BEGIN IMMEDIATE; {_STEPS[found]} PRAGMA user_version={SCHEMA}; COMMIT;")
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {error}") from error
     return db
@@ -100,6 +118,13 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}") from error
     return db
+
+
+def _back_up(db: sqlite3.Connection, aside: Path) -> None:
+    """The file as the last release left it, for going back."""
+    with sqlite3.connect(aside) as copy:
+        db.backup(copy)
+    copy.close()
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from jobimpact.core.records import Domain, Reading
+from jobimpact.core.records import Domain, Reading, Slice
 
-__all__ = ["Meter", "Source"]
+__all__ = ["GpuSource", "Meter", "Source"]
 
 
 class Source(Protocol):
     """One way to read power on a node, as the clock loop sees it: it never raises and never blocks for long."""
 
     name: str
-    problem: str | None
-    """In plain words, why it finds nothing or not everything; None: all is well."""
+
+    @property
+    def problem(self) -> str | None:
+        """In plain words, why it finds nothing or not everything; None: all is well."""
 
     def discover(self) -> list[Domain]:
         """Look for domains; called again from time to time, so that hardware may come later."""
@@ -30,12 +32,33 @@ class Source(Protocol):
         """Let go of files and libraries."""
 
 
+@runtime_checkable
+class GpuSource(Protocol):
+    """A source that knows GPUs as devices."""
+
+    @property
+    def minors(self) -> dict[str, str]:
+        """Device minor number → UUID."""
+
+    @property
+    def slices(self) -> dict[str, Slice]:
+        """MIG devices, by UUID."""
+
+    def watch(self, gpus: set[str]) -> None:
+        """From now on gather the use of these GPUs, by UUID: they are shared."""
+
+    def use(self) -> dict[str, dict[int, int]]:
+        """Busy time of each process since it was first seen, in ns: GPU or MIG device → process id → busy time."""
+
+
 class Meter(Protocol):
     """One slow way to read power: a `Poller` asks it on a thread of its own, where it may block."""
 
     name: str
-    problem: str | None
-    """As a source's."""
+
+    @property
+    def problem(self) -> str | None:
+        """As a source's."""
 
     def discover(self) -> list[Domain]:
         """Look for domains. Called before each poll while there are none, and from time to time."""
