@@ -32,6 +32,13 @@ def text(fields: dict[str, object]) -> bytes:
     mem_bytes=numbers,
     gpus=st.lists(st.integers(0, 9999), max_size=8),
     sid=numbers,
+    devices=st.lists(
+        st.from_regex(r"(GPU|MIG)-[a-f0-9/-]{1,40}", fullmatch=True) | st.from_regex(r"[0-9]{1,4}", fullmatch=True),
+        max_size=8,
+    ),
+    gpu_percent=st.none() | st.integers(1, 100),
+    shards=st.none() | st.integers(1, 64),
+    sluid=st.none() | st.from_regex(r"s[0-9A-Z]{13}", fullmatch=True),
 )
 def test_what_a_hook_writes_is_read_back(
     event: str,
@@ -43,6 +50,10 @@ def test_what_a_hook_writes_is_read_back(
     mem_bytes: int | None,
     gpus: list[int],
     sid: int | None,
+    devices: list[str],
+    gpu_percent: int | None,
+    shards: int | None,
+    sluid: str | None,
 ) -> None:
     """Every field comes back as it was written; unknown keys are left to newer releases."""
     fields: dict[str, object] = {
@@ -53,6 +64,7 @@ def test_what_a_hook_writes_is_read_back(
         "uptime": f"{cs // 100}.{cs % 100:02}",
     }
     fields |= {"restart": restart, "uid": uid, "cpus": cpus, "mem_bytes": mem_bytes, "sid": sid, "exit_code": 0}
+    fields |= {"gpu_devices": ",".join(devices) or None, "gpu_percent": gpu_percent, "shards": shards, "sluid": sluid}
     fields |= {"gpus": ",".join(map(str, gpus)) or None, "end": 1}
     mark = parse_mark(text(fields))
     assert mark == Mark(
@@ -64,7 +76,10 @@ def test_what_a_hook_writes_is_read_back(
         uid=uid,
         cpus=cpus,
         mem_bytes=mem_bytes,
-        gpus=tuple(map(str, gpus)),
+        gpus=tuple(devices or map(str, gpus)),
+        gpu_percent=gpu_percent,
+        shards=shards,
+        sluid=sluid,
         sid=sid,
     )
 
@@ -85,7 +100,22 @@ names = st.sampled_from(
 
 @given(
     st.dictionaries(
-        st.sampled_from([*WHOLE, "gpus", "cpus", "cpus_per_node", "nodelist", "node", "uid", "restart", "sid"]),
+        st.sampled_from(
+            [
+                *WHOLE,
+                "gpus",
+                "cpus",
+                "cpus_per_node",
+                "nodelist",
+                "node",
+                "uid",
+                "restart",
+                "sid",
+                "gpu_devices",
+                "shards",
+                "sluid",
+            ]
+        ),
         st.text(st.sampled_from("0123456789-,.[]()x#@n\x0b\x1c"), max_size=12) | names,
     )
 )
@@ -116,6 +146,10 @@ def test_a_truncated_mark_is_refused(size: int) -> None:
         ({"end": "0"}, "truncated"),
         ({"uid": "1" * 19}, "uid"), ({"restart": "-1"}, "restart"), ({"gpus": "a"}, "gpus"),
         ({"gpus": "0-9999"}, "gpus"),
+        ({"gpu_devices": "GPU-a,,GPU-b"}, "gpu_devices"), ({"gpu_devices": "GPU-a b"}, "gpu_devices"),
+        ({"gpu_devices": "GPU-"}, "gpu_devices"), ({"gpu_devices": "../x"}, "gpu_devices"),
+        ({"gpu_percent": "0"}, "gpu_percent"), ({"gpu_percent": "101"}, "gpu_percent"),
+        ({"shards": "x"}, "shards"), ({"sluid": "s/../x"}, "sluid"), ({"sluid": ""}, "sluid"),
         ({"boot": "a b"}, "boot"), ({"cpus_per_node": "4;5"}, "cpus_per_node"),
     ],
 )  # fmt: skip
@@ -135,6 +169,13 @@ def test_a_mark_has_each_key_once_and_an_end() -> None:
 def test_ranges_of_gpus_are_expanded() -> None:
     """Slurm writes 0-2,7."""
     assert parse_mark(text({**WHOLE, "gpus": "0-2,7"})).gpus == ("0", "1", "2", "7")
+
+
+def test_uuids_go_before_numbers() -> None:
+    """Slurm's number of a MIG device is no minor number: it would name another GPU."""
+    both = {**WHOLE, "gpus": "0-1", "gpu_devices": "MIG-1c,0"}
+    assert parse_mark(text(both)).gpus == ("MIG-1c", "0")
+    assert parse_mark(text({**both, "gpu_devices": ""})).gpus == ("0", "1")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from tests.hooks.slurm_hooks import BATCH, EPILOG, PROLOG, Env, Shell, ended, find_shells, finish, start
 
+from jobimpact.core.marks import parse_mark
+
 BOOT = "5d1c8a3e-6f0b-4c8e-9a57-0e6d2f1b7c44"
 NAME = re.compile(r"\d+\.\d\d\.(\d+)\.(start|end)\.(\d+)")
 
@@ -126,6 +128,62 @@ def test_epilog_of_a_gpu_job(shell: Shell, marks: Path, settings: dict[str, str]
     pid = run(shell, EPILOG, ended(env, "256") | settings)
     assert only_mark(marks).name == f"113.82.123.end.{pid}"
     assert only_mark(marks).read_text() == f"v=1\nevent=end\njob=123\n{body}exit_code=256\nend=1\n"
+
+
+MIG = "MIG-6e6a1c3b-2f6d-5b41-9d0a-0c5d1f6b7e44"
+GPU = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+
+
+@pytest.mark.parametrize(
+    ("devices", "told"),
+    [
+        (MIG, True),
+        (GPU, True),
+        (f"{MIG},{GPU}", True),
+        (f"0,{MIG},12", True),
+        ("MIG-GPU-8932f937-d72c-4106-c12f-20bd9faed9f6/7/0", True),
+        ("0,1", False),
+        ("", False),
+        ("NoDevFiles", False),
+        (f"{GPU},", False),
+        (f",{GPU}", False),
+        (f"{GPU},,{MIG}", False),
+        (f"{GPU},x", False),
+        (f"{GPU},12345", False),
+        (f"x{GPU}", False),
+        ("GPU-", False),
+        (f"{GPU},MIG-", False),
+        (f"{GPU} {MIG}", False),
+        (f"{GPU};{MIG}", False),
+        ("GPU-$(/bin/touch CANARY)", False),
+        ("GPU-1,`/bin/touch CANARY`", False),
+        ("GPU-*", False),
+        ("GPU-1\n2", False),
+        (",".join([GPU] * 99), True),
+        (",".join([GPU] * 999), False),
+    ],
+)
+def test_devices_by_uuid(
+    shell: Shell, tmp_path: Path, marks: Path, settings: dict[str, str], devices: str, told: bool
+) -> None:
+    """GPUs and MIG devices that slurmd names by UUID are told as they came; numbers alone are what `gpus` has."""
+    env = {"CUDA_VISIBLE_DEVICES": devices.replace("CANARY", str(tmp_path / "canary")), "SLURM_JOB_GPUS": "0"}
+    run(shell, PROLOG, BATCH | env | settings)
+    found = keys(only_mark(marks))
+    assert found.get("gpu_devices") == (devices if told else None)
+    assert found["gpus"] == "0"
+    assert parse_mark(only_mark(marks).read_bytes()).gpus == (tuple(devices.split(",")) if told else ("0",))
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("percent", "told"),
+    [("1", 1), ("50", 50), ("100", 100), *((odd, None) for odd in ("0", "101", "", "-1", "50%", "1e1", " 5", "050"))],
+)
+def test_share_by_mps(shell: Shell, marks: Path, settings: dict[str, str], percent: str, told: int | None) -> None:
+    """A job's part of its GPU by MPS, from 1 to 100 per cent."""
+    run(shell, PROLOG, BATCH | {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": percent} | settings)
+    assert parse_mark(only_mark(marks).read_bytes()).gpu_percent == told
 
 
 def test_het_component_has_its_own_id(shell: Shell, marks: Path, settings: dict[str, str]) -> None:
@@ -264,6 +322,7 @@ ALLOWED = {
     "SLURM_JOB_NODELIST": ("nodelist", r"[\]\[A-Za-z0-9_.,-]"),
     "SLURM_JOB_EXIT_CODE": ("exit_code", r"[0-9]"),
 }
+GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
@@ -272,6 +331,8 @@ def test_every_byte(shell: Shell, marks: Path, settings: dict[str, str], locale:
     for code in range(1, 256):
         byte = bytes([code])
         poisoned: dict[str, str | bytes] = dict.fromkeys(ALLOWED, b"1" + byte + b"1")
+        poisoned |= {"CUDA_VISIBLE_DEVICES": b"GPU-1" + byte + b"1"}
+        poisoned |= {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": b"1" + byte}
         run(shell, EPILOG, {**ended(BATCH), "LC_ALL": locale, **settings, **poisoned})
         mark = only_mark(marks)
         found = keys(mark)
@@ -279,6 +340,9 @@ def test_every_byte(shell: Shell, marks: Path, settings: dict[str, str], locale:
         for key, pattern in ALLOWED.values():
             whole = re.fullmatch(pattern.encode(), byte) is not None
             assert found.get(key) == (f"1{chr(code)}1" if whole else None), (key, byte)
+        device = re.fullmatch(rb"[A-Za-z0-9,/-]", byte) is not None
+        assert found.get("gpu_devices") == (f"GPU-1{chr(code)}1" if device else None), byte
+        assert found.get("gpu_percent") == (f"1{chr(code)}" if byte.isdigit() else None), byte
 
 
 @pytest.mark.parametrize(
@@ -314,7 +378,7 @@ def test_hostile_values(shell: Shell, tmp_path: Path, marks: Path, settings: dic
     canary = tmp_path / "canary"
     value = hostile.replace("CANARY", str(canary))
     before = set(tmp_path.rglob("*"))
-    run(shell, EPILOG, ended(BATCH) | settings | dict.fromkeys(ALLOWED, value))
+    run(shell, EPILOG, ended(BATCH) | settings | dict.fromkeys([*ALLOWED, *GPU_VARIABLES], value))
     assert keys(only_mark(marks)).keys() == {"v", "event", "job", "boot", "uptime", "scheduler", "end"}
     only_mark(marks).unlink()
     run(shell, PROLOG, BATCH | settings | {"SLURM_JOB_ID": value})

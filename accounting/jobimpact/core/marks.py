@@ -25,6 +25,9 @@ _UPTIME = re.compile(r"(\d{1,12})(?:\.(\d{1,9}))?\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}\Z", re.ASCII)
 _JOB = re.compile(r"[A-Za-z0-9_.+-]{1,64}\Z", re.ASCII)
 _MINORS = re.compile(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*\Z", re.ASCII)
+_DEVICE = re.compile(r"(?:GPU|MIG)-[A-Za-z0-9/-]+\Z", re.ASCII)
+_MINOR = re.compile(r"\d{1,4}\Z", re.ASCII)
+_SLUID = re.compile(r"[A-Za-z0-9]{1,64}\Z", re.ASCII)
 _NODES = re.compile(r"[A-Za-z0-9_.,\[\]-]{1,65536}\Z", re.ASCII)
 _RANGE = re.compile(r"(\d{1,9})-(\d{1,9})")
 _CPUS = re.compile(r"(\d{1,6})(?:\(x(\d{1,6})\))?\Z", re.ASCII)
@@ -37,7 +40,7 @@ def parse_mark(data: bytes) -> Mark:
         data: the file's bytes.
 
     Returns:
-        The mark; `gpus` are device minor numbers.
+        The mark; `gpus` are device minor numbers, or where `gpu_devices` tells them, UUIDs of GPUs and MIG devices.
 
     Raises:
         MarkError: truncated, of another version, or with a value that no hook writes.
@@ -62,7 +65,10 @@ def parse_mark(data: bytes) -> Mark:
         uid=_number(fields, "uid"),
         cpus=_number(fields, "cpus") or cpus_on_node(fields),
         mem_bytes=_number(fields, "mem_bytes"),
-        gpus=_minors(fields),
+        gpus=_devices(fields) or _minors(fields),
+        gpu_percent=_percent(fields),
+        shards=_number(fields, "shards") or None,
+        sluid=_sluid(fields),
         sid=_number(fields, "sid"),
     )
 
@@ -104,6 +110,34 @@ def _name(fields: dict[str, str], key: str) -> str | None:
     if text is not None and not _NAME.match(text):
         raise MarkError(f"{key} {text!r:.80} is not a name")
     return text
+
+
+def _percent(fields: dict[str, str]) -> int | None:
+    percent = _number(fields, "gpu_percent")
+    if percent is not None and not 1 <= percent <= 100:
+        raise MarkError(f"gpu_percent {percent} is not in 1..100")
+    return percent
+
+
+def _sluid(fields: dict[str, str]) -> str | None:
+    text = fields.get("sluid")
+    if text is not None and not _SLUID.match(text):
+        raise MarkError(f"sluid {text!r:.80} is not Slurm's id of an incarnation")
+    return text
+
+
+def _devices(fields: dict[str, str]) -> tuple[str, ...]:
+    """UUIDs, and minor numbers between them on a node that has MIG devices beside whole GPUs.
+
+    They go before `gpus`: that is Slurm's index, which for a MIG device is no minor number at all.
+    """
+    text = fields.get("gpu_devices")
+    if not text:
+        return ()
+    found = tuple(text.split(","))
+    if not all(_DEVICE.match(one) or _MINOR.match(one) for one in found):
+        raise MarkError(f"gpu_devices {text!r:.80} are not UUIDs of GPUs or MIG devices")
+    return found
 
 
 def _minors(fields: dict[str, str]) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ LIMIT_LOOKS = 10
 CPUSET_EVERY = 10
 """A cpuset is read at a job's first readings, and then every so many: it hardly ever changes."""
 STILL_EVERY = 32
-"""Jobs whose CPU time stands still are looked at for suspension at the 1st, 2nd, 4th, ... and every so many readings."""
+"""Jobs whose CPU time stands still are looked at for suspension at reading 1, 2, 4, ... of that, and every so many."""
 STEPD_NS = 20_000_000
 """What the scheduler's own process may use in a suspended job between two readings, in ns."""
 

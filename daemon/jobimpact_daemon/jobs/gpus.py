@@ -1,4 +1,4 @@
-"""Which device a job holds: from the driver's minor numbers, never from the job's own environment."""
+"""Which device a job holds: by UUID, or by the driver's minor numbers; never from the job's own environment."""
 
 from __future__ import annotations
 
