@@ -426,8 +426,8 @@ class Bookkeeper:
         book.stuck = True
 
     def _load(self, book: DomainBook, now: Snapshot) -> int:
-        """What a gauge should follow, cumulative: what the other meters measure, else the CPU time in use."""
-        others = (one for one in self.state.domains.values() if one is not book and one.domain.method == "counter")
+        """What a gauge should follow, cumulative: what the other parts' counters measure, else the CPU time in use."""
+        others = [one for one in self._parts() if one is not book and one.domain.method == "counter"]
         return sum(one.measured_uj for one in others) or _busy(now)
 
     def _post(self, book: DomainBook, uj: int, before: Snapshot, now: Snapshot) -> None:
@@ -522,8 +522,9 @@ class Bookkeeper:
             self._settle_rest()
             self._stop_rest(now)
         if rest.is_due and rest.last is not None:
-            parts = [book for book in self.state.domains.values() if book.domain.kind in ("cpu", "dram", "gpu")]
-            waits = [book for book in parts if book.before is not None and book.before < rest.last.t_ns - BEHIND_NS]
+            waits = [
+                book for book in self._parts() if book.before is not None and book.before < rest.last.t_ns - BEHIND_NS
+            ]
             if not waits or rest.age_ns > max(MAX_WAIT_NS, 2 * rest.window_ns):
                 self._settle_rest()
 
@@ -533,7 +534,7 @@ class Bookkeeper:
         current = self.state.domains.get(rest.meter or "")
         if fit is None or (current is not None and rest.start is not None and current.domain.name != CALIBRATED):
             return
-        parts = [book for book in self.state.domains.values() if book.domain.kind in ("cpu", "dram", "gpu")]
+        parts = self._parts()
         if not parts or any(book.before != now.t_ns for book in parts):
             return
         self.declare(Domain(CALIBRATED, "node", "calibration", "modelled"))
@@ -588,6 +589,10 @@ class Bookkeeper:
         rest = self.state.rest
         text = f"the parts measure {rest.deficit_uj / 1e6:.0f} J more than {rest.meter}: does it see all of them?"
         self._find("negative rest", REST, text)
+
+    def _parts(self) -> list[DomainBook]:
+        """The domains of the node's parts."""
+        return [book for book in self.state.domains.values() if book.domain.kind in ("cpu", "dram", "gpu")]
 
     # -- housekeeping --------------------------------------------------------------------------------------------
 

@@ -30,8 +30,8 @@ DEFAULT_MAX_W = 1000.0
 SLACK_NS = NS // 4
 """Sensors refresh late by up to a quarter of a second: a short interval may hold a longer one's energy."""
 
-CEILING_W: dict[DomainKind, float] = {"cpu": 1000.0, "dram": 300.0, "gpu": 2000.0, "rest": 20_000.0, "node": 20_000.0}
-"""More than any domain of a kind draws: a faster rise is no energy, whatever the source does not say of its limit."""
+CEILING_W: dict[DomainKind, float] = {"cpu": 5e3, "dram": 5e3, "gpu": 1e4, "rest": 1e5, "node": 1e5}
+"""More than anything of a kind draws: a faster rise is no energy, where the source does not say what its limit is."""
 
 Verdict = Literal["first", "still", "counted", "wrapped", "held", "healed", "reset", "jump", "ambiguous"]
 

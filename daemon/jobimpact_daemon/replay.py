@@ -14,7 +14,7 @@ from typing import Any
 from jobimpact.core.config import Config
 from jobimpact.core.errors import RecordingError
 from jobimpact.core.nodefile import node_file
-from jobimpact.core.records import IDLE, SYSTEM, Mark, NodeFacts
+from jobimpact.core.records import IDLE, SYSTEM, Absent, Failed, Mark, NodeFacts
 from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Bookkeeper, Observation, State
 from jobimpact_daemon.holdings import Holdings
@@ -98,7 +98,10 @@ class _Player:
         if line.node is not None:
             books.resize(line.node)
         for domain in line.domains:
-            books.declare(domain)
+            # A reading that failed says nothing of what kind of meter it is.
+            failed = line.seen is not None and isinstance(line.seen.readings[domain.name], (Absent, Failed))
+            if not (failed and domain.name in books.state.domains):
+                books.declare(domain)
         if line.mark is not None:
             self._marks.append(line.mark)
         if line.seen is not None:
