@@ -119,7 +119,7 @@ class NodeProc:
         for cpu in _cpus_in(base):
             topology = base / f"cpu{cpu}" / "topology"
             package = _number_in(topology / "physical_package_id")
-            if package is None:
+            if package is None or package < 0:
                 continue
             name = f"package-{package}"
             if metered := dies.get(name):
