@@ -187,9 +187,9 @@ def _beside(chip: _Chip, file: str) -> Path:
 
 
 def _latency_s(path: Path) -> float:
-    """A sensor's own interval, in milliseconds in the file."""
+    """A sensor's own interval, in milliseconds in the file; at least the time from one poll to the next."""
     text = text_of(path)
-    return int(text) / 1000 if text.isdecimal() and int(text) else LATENCY_S
+    return max(int(text) / 1000 if text.isdecimal() else 0.0, LATENCY_S)
 
 
 # -- ACPI ----------------------------------------------------------------------------------------------------------

@@ -65,11 +65,13 @@ def watts(root: Path) -> dict[str, float]:
 
 def test_grace_is_its_sockets_and_nothing_twice(root: Path) -> None:
     """The module has the GPU in it, the CPU rail and SysIO are inside the Grace socket: one domain for each socket."""
+    averages = {"hwmon2/device/power1_average_interval": 250, "hwmon7/power1_average_interval": 50}
     write_tree(root, GRACE_HOPPER | acpi(7, "Grace Power Socket 1", 90, below="") | acpi(9, "CPU Power Socket 1", 60))
+    write_tree(root, averages)
     source = Hwmon(root)
     assert source.discover() == [
-        Domain("package-0", "cpu", "hwmon", "gauge", latency_s=0.05),
-        Domain("package-1", "cpu", "hwmon", "gauge", latency_s=0.05),
+        Domain("package-0", "cpu", "hwmon", "gauge", latency_s=0.25),
+        Domain("package-1", "cpu", "hwmon", "gauge", latency_s=0.1),
     ]
     assert source.poll() == {"package-0": Gauge(180.5), "package-1": Gauge(90.0)}
     assert source.problem is None

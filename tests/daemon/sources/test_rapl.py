@@ -121,7 +121,7 @@ def _max_w(tree: PowercapTree, name: str, configured: dict[str, float] | None = 
 
 
 def test_a_counter_that_only_root_may_read_is_absent_and_says_so(tree: PowercapTree) -> None:
-    """0400 since 2020: not a failure to retry, and the reason is in plain words; it goes on being read once it may."""
+    """0400 since 2020: not a failure to retry, and the reason is in plain words."""
     source = Rapl(tree.root)
     source.discover()
     source.close()
@@ -288,7 +288,7 @@ DIES = {"0": "package-0-die-0", "1": "package-0-die-1", "2": "package-1-die-0", 
 
 def test_mirrored_dies_are_counted_once_through_every_wrap(tmp_path: Path) -> None:
     """Two sockets of two dies, one counter behind each socket: two domains, and the node is told why."""
-    near = WRAP_UJ - 150_000_000
+    near = WRAP_UJ - 150_008_000  # at the third reading one has wrapped, and the other not yet
     root = _zones(tmp_path, DIES, {"0": near, "1": near, "2": 7, "3": 7})
     source = Rapl(root)
     assert _names(source) == ["package-0-die-0", "package-1-die-0"]
@@ -363,13 +363,13 @@ watts = st.floats(min_value=5, max_value=400)
 @given(
     start=st.integers(0, WRAP_UJ - 1),
     powers=st.lists(watts, min_size=1, max_size=40),
-    took_us=st.lists(st.integers(0, 400), min_size=1),
+    took_us=st.lists(st.sampled_from([5, 400, 20_000]), min_size=1),
     dies=st.integers(2, 8),
 )
 def test_one_register_is_one_domain_whatever_its_power(
     start: int, powers: list[float], took_us: list[int], dies: int
 ) -> None:
-    """Law: dies that read one register a little later each are never counted beside it."""
+    """Law: dies that read one register a little later each, or much later if the daemon had to wait, stay so."""
     mirrors = Mirrors()
     names = [f"package-0-die-{number}" for number in range(dies)]
     for number, name in enumerate(names):
