@@ -169,6 +169,10 @@ class Ledger:
             "INSERT INTO finding (wall_s, kind, subject, text) VALUES (?, ?, ?, ?)",
             [(one.wall_s, one.kind, one.subject, one.text) for one in books.findings],
         )
+        rest = state.rest
+        if rest.meter is not None:
+            whole = (rest.meter, rest.meter_uj, rest.parts_uj, rest.deficit_uj)
+            db.execute("INSERT OR REPLACE INTO whole VALUES (1, ?, ?, ?, ?)", whole)
         self._write_points(books, runs, wall_s)
 
     def _write_points(self, books: Bookkeeper, runs: list[Run], wall_s: float) -> None:

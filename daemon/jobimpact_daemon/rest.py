@@ -57,7 +57,8 @@ class Rest(msgspec.Struct):
     """By how much the parts have measured more than the meter, not paid back yet; not negative."""
     short_windows: int = 0
     meter_uj: int = 0
-    """What the meter measured in settled windows."""
+    """What the meter, and below what its parts measured in settled windows: rest = meter - parts + deficit."""
+    parts_uj: int = 0
 
     def begin(self, meter: str, window_ns: int, t_ns: int, meter_uj: int) -> None:
         """Begin a window at a meter's reading."""
@@ -92,8 +93,10 @@ class Rest(msgspec.Struct):
         if start is None or last is None:
             return None
         metered_uj = last.meter_uj - start.meter_uj
-        rest_uj = metered_uj - sum(last.parts.values()) - self.deficit_uj
+        parts_uj = sum(last.parts.values())
+        rest_uj = metered_uj - parts_uj - self.deficit_uj
         self.meter_uj += metered_uj
+        self.parts_uj += parts_uj
         self.deficit_uj = max(0, -rest_uj)
         short = self.deficit_uj > max(FEW_UJ, metered_uj * SHORT_PER_MILLE // 1000)
         self.short_windows = self.short_windows + 1 if short else 0

@@ -76,10 +76,10 @@ def test_parts_and_rest_are_the_meter_for_any_lag_and_gap(
     assert settled >= 0
     assert state.deficit_uj >= 0
     if silent < 15 and "node" in played.told["domains"]:
-        # Without a gap that is too long there is one window after the other, from the meter's first reading to its last.
+        # Without a gap that is too long one window follows the other, from the meter's first reading to its last.
         last = max(second for second in range(0, t, every) if not 100 <= second < 100 + silent)
         parts_uj = sum(gpu[second // 10] for second in range(last)) * J
-        assert settled - state.deficit_uj == state.meter_uj - parts_uj
+        assert (state.parts_uj, settled - state.deficit_uj) == (parts_uj, state.meter_uj - parts_uj)
 
 
 def test_a_meter_that_sees_less_than_its_parts_is_told_of() -> None:

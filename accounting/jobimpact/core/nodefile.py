@@ -58,7 +58,14 @@ CREATE TABLE finding (
 );
 """
 
-_HEALTH = """
+_WHOLE = """
+-- The node's own meter against its parts, over the windows that are settled: rest = meter - parts + deficit, where
+-- rest is measured_uj of the domain `rest`, and the deficit is what the parts have measured more, to be paid back.
+CREATE TABLE whole (
+  id INTEGER PRIMARY KEY CHECK (id = 1), meter TEXT, meter_uj INTEGER NOT NULL, parts_uj INTEGER NOT NULL,
+  deficit_uj INTEGER NOT NULL
+);
+
 -- How each source of power readings does: since the daemon started, and how old its last good reading is.
 CREATE TABLE source (
   name TEXT PRIMARY KEY, wall_s REAL NOT NULL, reads INTEGER NOT NULL, failures INTEGER NOT NULL,
@@ -70,7 +77,7 @@ CREATE TABLE source_health (
   took_ns INTEGER NOT NULL, busy_ns INTEGER NOT NULL, age_s REAL, problem TEXT, PRIMARY KEY (name, wall_s)
 ) WITHOUT ROWID;
 """
-_STEPS = {0: _TABLES + _HEALTH, 1: _HEALTH}
+_STEPS = {0: _TABLES + _WHOLE, 1: _WHOLE}
 """What makes a file of the present schema out of one of an earlier."""
 
 
