@@ -69,7 +69,7 @@ class UsageReader:
         self._watched: set[Path] = set()
         self._births = False
         self._sluids: dict[str, str] = {}
-        self._dead: dict[tuple[str, str], JobUsage] = {}
+        self._dead: dict[str, JobUsage] = {}
         self._outside: dict[str | None, _Outside] = {}
         self._sessions: dict[int, str] = {}
         self._pids: dict[tuple[int, int], str] = {}
@@ -137,8 +137,8 @@ class UsageReader:
         """
         self._sluids |= sluids or {}
         self._find_places(t_ns)
-        found = {path: self._read_place(place, cores, ended) for path, place in self._places.items()}
-        jobs = self._join(found) if len(found) > 1 else next(iter(found.values()), {})
+        found = [self._read_place(place, cores, ended) for place in self._places.values()]
+        jobs = self._join(found) if len(found) > 1 else dict(*found)
         if self._sluids:
             alive = {job for place in self._places.values() for job in place.groups} | (sluids or {}).keys()
             self._sluids = {sluid: job for sluid, job in self._sluids.items() if sluid in alive}
@@ -174,26 +174,25 @@ class UsageReader:
             self._watch(folder, place)
         return place.read(cores, ended, self._memory, self._sluids)
 
-    def _join(self, found: Mapping[str, Mapping[str, JobUsage]]) -> dict[str, JobUsage]:
+    def _join(self, found: Iterable[Mapping[str, JobUsage]]) -> dict[str, JobUsage]:
         """A job that runs on several slurmd of this machine is one: what its dead parts have used stays in it."""
-        jobs: dict[str, dict[str, JobUsage]] = {}
-        for path, uses in found.items():
+        jobs: dict[str, list[JobUsage]] = {}
+        for uses in found:
             for job, use in uses.items():
-                jobs.setdefault(job, {})[path] = use
-        self._dead = {of: use for of, use in self._dead.items() if of[0] in jobs}
+                jobs.setdefault(job, []).append(use)
+        self._dead = {job: use for job, use in self._dead.items() if job in jobs}
         return {job: self._whole(job, parts) for job, parts in jobs.items()}
 
-    def _whole(self, job: str, parts: dict[str, JobUsage]) -> JobUsage:
-        if len(parts) > 1:
-            # A place that the job has never been in has nothing of it, and does not say that it is gone.
-            parts = {path: use for path, use in parts.items() if use.cpu_ns or not use.gone} or parts
-        dead = {path: use for (of, path), use in self._dead.items() if of == job and path not in parts}
-        alive = any(not use.gone for use in parts.values())
-        for path, use in (parts | dead).items():
-            self._dead.pop((job, path), None)
-            if alive and use.gone:
-                self._dead[job, path] = use
-        return _sum([*parts.values(), *dead.values()]) if len(parts) + len(dead) > 1 else next(iter(parts.values()))
+    def _whole(self, job: str, parts: list[JobUsage]) -> JobUsage:
+        dead = self._dead.pop(job, None)
+        if len(parts) == 1 and dead is None:
+            return parts[0]
+        living = [part for part in parts if not part.gone]
+        # A place that the job has never been in has nothing of it.
+        gone = [part for part in parts if part.gone and part.cpu_ns] + ([dead] if dead else [])
+        if living and gone:
+            self._dead[job] = _sum(gone)
+        return _sum(living + gone or parts)
 
     def _find_places(self, t_ns: int) -> None:
         """Slurm makes its folder with its first job, and each slurmd and scheduler has its own."""
