@@ -6,16 +6,25 @@ once, is modelled by it: plug = slope x parts + offset.
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+import yaml
+from msgspec import Meta, Struct, structs
 
-from jobimpact.core.config import convert_yaml
+from jobimpact.core.config import convert_yaml, read_yaml
+from jobimpact.core.errors import ConfigError
 
-__all__ = ["KEY", "NodeCalibration", "load_calibration"]
+__all__ = ["KEY", "NodeCalibration", "load_calibration", "put_calibration"]
 
 KEY = "calibration"
+COMMENT = "# Written by `jobimpactd calibrate`: watts at the plug = slope x watts of the parts + offset_w."
+DIGITS = {"slope": 4, "r2": 5}
+"""Of the rest, tenths: more than a meter knows."""
 
 Watts = Annotated[float, Meta(ge=0, le=1e6)]
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -65,3 +74,112 @@ def load_calibration(path: Path, node: str) -> NodeCalibration | None:
     if not path.exists():
         return None
     return (convert_yaml(path, _File).calibration or {}).get(node)
+
+
+def put_calibration(path: Path, node: str, found: NodeCalibration) -> None:
+    """Put a node's calibration into the inventory, which keeps its mode and owner, and every other byte.
+
+    Args:
+        path: the inventory (nodes.yaml).
+        node: whose entry is added or replaced.
+        found: what to write; rounded to what means something.
+
+    Raises:
+        ConfigError: the file cannot be read or written, or is laid out so that only a person can add to it.
+    """
+    before = read_yaml(path)
+    if not isinstance(before, dict):
+        raise ConfigError(f"{path}: not a mapping of keys")
+    convert_yaml(path, _File)
+    entry = _fields(found)
+    wanted = before | {KEY: (before.get(KEY) or {}) | {node: entry}}
+    try:
+        # Line ends stay as they are.
+        with path.open(encoding="utf-8", newline="") as file:
+            text = file.read()
+        new = _edited(text, node, entry, wanted[KEY])
+        if yaml.safe_load(new) != wanted:
+            raise ConfigError(f"{path}: {KEY}: cannot be put into this file without changing more: add it by hand")
+        if new != text:
+            _replace(path.resolve(), new)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {KEY}: cannot be put into this file: add it by hand ({error})") from error
+
+
+def _fields(found: NodeCalibration) -> dict[str, Any]:
+    given = {name: value for name, value in structs.asdict(found).items() if value != ()}
+    return {name: _rounded(name, value) for name, value in given.items()}
+
+
+def _rounded(name: str, value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, DIGITS.get(name, 1)) + 0.0
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _edited(text: str, node: str, entry: dict[str, Any], block: dict[str, Any]) -> str:
+    """The file's text with this entry; `block` is the whole of what is to stand under the key."""
+    end = "\r\n" if "\r\n" in text else "\n"
+    root = yaml.compose(text, yaml.SafeLoader)
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    block_at = next(((key, value) for key, value in pairs if key.value == KEY), None)
+    if block_at is None:
+        gap = "" if not text or text.endswith("\n") else end
+        lines = [COMMENT, f"{KEY}:", *(_line(name, one) for name, one in block.items())]
+        return text + gap + (end if text else "") + end.join(lines) + end
+    key, value = block_at
+    if not isinstance(value, yaml.MappingNode) or value.flow_style or not value.value:
+        # Empty, or on one line: written anew.
+        lines = [f"{KEY}:", *(_line(name, one) for name, one in block.items())]
+        return text[: key.start_mark.index] + end.join(lines) + text[value.end_mark.index :]
+    indent = " " * value.value[0][0].start_mark.column
+    for name, one in value.value:
+        if name.value == node:
+            return text[: name.start_mark.index] + _line(node, entry, "") + text[_stop(one) :]
+    stop = _stop(value.value[-1][1])
+    stop = text.find("\n", stop) if "\n" in text[stop:] else len(text)
+    stop -= 1 if text[stop - 1 : stop] == "\r" else 0
+    return text[:stop] + end + _line(node, entry, indent) + text[stop:]
+
+
+def _stop(node: yaml.Node) -> int:
+    """Where a value's text ends: a block mapping's own mark is behind the comments that follow it."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _stop(last[1] if isinstance(last, tuple) else last)
+    return int(node.end_mark.index)
+
+
+def _line(node: str, entry: dict[str, Any], indent: str = "  ") -> str:
+    fields = ", ".join(f"{name}: {_scalar(value)}" for name, value in entry.items())
+    return f"{indent}{_scalar(node)}: {{{fields}}}"
+
+
+def _scalar(value: Any) -> str:
+    """A value in YAML; quoted where YAML would take a text for something else."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_scalar, value))}]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", value) and yaml.safe_load(value) == value
+    return value if plain else json.dumps(value)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write it beside, then rename: whoever reads meanwhile has the old one or the new one, whole."""
+    was = path.stat()
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            os.fchmod(handle, was.st_mode & 0o7777)
+            if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(handle, was.st_uid, was.st_gid)
+            file.write(text)
+            file.flush()
+            os.fsync(handle)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
