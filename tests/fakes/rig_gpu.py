@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 from tests.fakes.curve import NS_PER_MS, Counter, Curve, Sensor, reset
 
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
+POWER = "nvmlDeviceGetPowerUsage"
+FIELDS = "nvmlDeviceGetFieldValues"
+UTILISATION = "nvmlDeviceGetProcessUtilization"
+PROCESSES = "nvmlDeviceGetComputeRunningProcesses"
 ALL = "*"
+FOREVER = 1 << 62
+PASCAL, VOLTA, AMPERE, HOPPER, BLACKWELL = 4, 5, 7, 9, 10
 
 
 class Code(IntEnum):
@@ -70,9 +76,62 @@ class Reload:
         return f"reload {self.code:d} {self.from_ns} {self.to_ns} 0"
 
 
+class Meter(IntFlag):
+    """What a device can tell of its power; power fields by scope."""
+
+    ENERGY = 1
+    USAGE = 2
+    INSTANT = 4
+    AVERAGE = 8
+    MODULE_INSTANT = 16
+    MODULE_AVERAGE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Mig:
+    """A MIG device, there in [from_ns, to_ns): a compute instance `ci` of `slices` in a GPU instance `gi`."""
+
+    uuid: str
+    gi: int
+    slices: int
+    ci: int = 0
+    gi_slices: int = 0
+    mem_mb: int = 4864
+    from_ns: int = 0
+    to_ns: int = FOREVER
+
+    def text(self) -> str:
+        words = [self.uuid, self.gi, self.ci, self.slices, self.gi_slices or self.slices, self.mem_mb]
+        return f"instance {' '.join(map(str, [*words, self.from_ns, self.to_ns]))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process (its pid as the node's own namespace has it) on the GPU, or on instance `gi`, `ci` of it.
+
+    In [from_ns, to_ns) it is listed, and keeps the multiprocessors busy for `sm` percent of the time.
+    """
+
+    pid: int
+    sm: int = 100
+    from_ns: int = 0
+    to_ns: int = FOREVER
+    gi: int = -1
+    ci: int = -1
+    graphics: bool = False
+
+    def text(self) -> str:
+        words = [self.pid, self.gi, self.ci, self.from_ns, self.to_ns, self.sm, int(self.graphics)]
+        return f"process {' '.join(map(str, words))}"
+
+
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One device; `counter` is in millijoules (see `gpu`). `mig` None: MIG mode is not supported."""
+    """One device; `counter` is in millijoules (see `gpu`). `mig` None: MIG mode is not supported.
+
+    `slices` are all that MIG may share out; `average_ms` is what nvmlDeviceGetPowerUsage averages over; `module_mw`
+    is what the rest of a superchip draws, beside this GPU's curve.
+    """
 
     uuid: str
     counter: Counter
@@ -84,6 +143,13 @@ class Gpu:
     used_bytes: int = 0
     mig: bool | None = None
     trouble: tuple[Fault | Delay, ...] = field(default=())
+    meters: Meter = Meter.ENERGY | Meter.USAGE | Meter.INSTANT | Meter.AVERAGE
+    arch: int = AMPERE
+    average_ms: int = 0
+    module_mw: int = 0
+    slices: int = 7
+    instances: tuple[Mig, ...] = ()
+    processes: tuple[Process, ...] = ()
 
     def after(self, reloads: Sequence[Reload]) -> Gpu:
         """This GPU with the counter resets of the driver's reloads."""
@@ -94,7 +160,10 @@ class Gpu:
         mig = -1 if self.mig is None else int(self.mig)
         words = [self.uuid, self.name.replace(" ", "~"), self.minor, pci, self.limit_mw]
         words += [self.mem_bytes, self.used_bytes, mig, self.counter.text()]
-        return "\n".join([f"device {' '.join(map(str, words))}", *(one.text() for one in self.trouble)])
+        more = [int(self.meters), self.arch, self.average_ms * NS_PER_MS, self.module_mw, self.slices]
+        parts = (*self.instances, *self.processes, *self.trouble)
+        lines = [f"device {' '.join(map(str, words))}", f"meters {' '.join(map(str, more))}"]
+        return "\n".join([*lines, *(one.text() for one in parts)])
 
 
 def gpu(
