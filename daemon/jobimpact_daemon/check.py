@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jobimpact.core.clock import SystemClock
 from jobimpact.core.config import Config
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file, open_for_reading
-from jobimpact.core.records import Absent, Counter, Failed
+from jobimpact.core.records import Absent, Counter, Domain, Failed, Gauge, Reading
 from jobimpact_daemon.check_slurm import Said, check_slurm
 from jobimpact_daemon.jobs.cgroups import layouts
 from jobimpact_daemon.jobs.node import NETWORK, NodeProc, file_system
+from jobimpact_daemon.replay import idle_watts
 from jobimpact_daemon.service import make_sources, node_facts
 from jobimpact_daemon.sources.base import Source
+from jobimpact_daemon.sources.choice import choose
+from jobimpact_daemon.sources.poller import Poller
 
 __all__ = ["check"]
+
+BMC_DEVICES = ("/dev/ipmi0", "/dev/ipmi/0", "/dev/ipmidev/0")
+OLD_S = 60.0
+"""A source whose last value is older than this has something to mend."""
 
 
 def check(config: Config, path: Path) -> list[Said]:
@@ -36,25 +45,32 @@ def check(config: Config, path: Path) -> list[Said]:
     said = [Said("ok", f"node {config.node.name} of cluster {config.cluster}: {size} (configuration: {path})")]
     sources = make_sources(config, SystemClock())
     for source in sources:
-        said += _check_source(source, config)
+        source.discover()
+    readings = {source.name: _first_readings(source) for source in sources}
+    found = {source.name: source.discover() for source in sources}
+    for source in sources:
+        said += _check_source(source, found[source.name], readings[source.name], config)
         source.close()
-    said += _check_coverage(sources, config)
-    said += [_check_marks(Path(config.node.marks)), *_check_store(config), _check_cgroups(config)]
+    said += _check_choice(found, readings)
+    said += _check_coverage([domain for ones in found.values() for domain in ones], config)
+    said += [_check_marks(Path(config.node.marks)), *_check_store(config), *_check_cgroups(config)]
     if config.scheduler.slurm is not None:
         said += check_slurm(config.node.name, facts)
     return said
 
 
-def _check_source(source: Source, config: Config) -> list[Said]:
-    domains = source.discover()
-    readings = source.read()
+def _check_source(source: Source, domains: list[Domain], readings: dict[str, Reading], config: Config) -> list[Said]:
     said = []
     for domain in domains:
         reading = readings.get(domain.name)
         name = f"{source.name}: {domain.name}"
         if isinstance(reading, Counter):
-            idle = _idle(domain.name, domain.kind, config)
+            idle = _idle(domain, config)
             said.append(Said("ok", f"{name}: {domain.method}, {reading.uj / 1e6:.1f} J{idle}"))
+        elif isinstance(reading, Gauge):
+            said.append(Said("ok", f"{name}: {domain.method}, {reading.w:.1f} W{_idle(domain, config)}"))
+        elif reading is None:
+            said.append(Said("note", f"{name}: {domain.method}, no reading yet"))
         elif isinstance(reading, Absent):
             said.append(Said("MEND", f"{name}: absent: {reading.reason}"))
         elif isinstance(reading, Failed):
@@ -65,27 +81,57 @@ def _check_source(source: Source, config: Config) -> list[Said]:
     return said
 
 
-def _idle(name: str, kind: str, config: Config) -> str:
-    rapl = config.node.sources.rapl
-    if kind == "gpu" or rapl is None or not name.startswith(("package", "dram")):
+def _idle(domain: Domain, config: Config) -> str:
+    if domain.kind not in ("cpu", "dram") or domain.method == "modelled":
         return ""
-    watts = rapl.idle_w.get(name)
-    return (
-        f", idle {watts:g} W" if watts is not None else f" (idle power not known: set node.sources.rapl.idle_w.{name})"
-    )
+    watts = idle_watts(config).get(domain.name)
+    return f", idle {watts:g} W" if watts is not None else " (idle power: learned while the node is empty)"
 
 
-def _check_coverage(sources: list[Source], config: Config) -> list[Said]:
+def _check_coverage(domains: list[Domain], config: Config) -> list[Said]:
     """What nothing measures here, and configured domains that are not here."""
-    domains = [domain for source in sources for domain in source.discover()]
     kinds = {domain.kind for domain in domains}
-    names = {"cpu": "CPU packages", "dram": "DRAM", "gpu": "GPUs"}
-    said = [Said("note", f"not measured here: {names[kind]}") for kind in ("cpu", "dram", "gpu") if kind not in kinds]
+    names = {"cpu": "CPU packages", "dram": "DRAM", "gpu": "GPUs", "node": "the whole node (BMC or wattmeter)"}
+    said = [Said("note", f"not measured here: {text}") for kind, text in names.items() if kind not in kinds]
+    if "node" not in kinds and any(Path(device).exists() for device in BMC_DEVICES):
+        said.append(Said("note", "this node has a BMC: `ipmi: {}` in node.sources measures the whole of it"))
+    known = {domain.name for domain in domains} | {"rest"}
+    given = {"node.idle_w": config.node.idle_w}
     rapl = config.node.sources.rapl
-    known = {domain.name for domain in domains}
-    for key in ("idle_w", "max_w") if rapl else ():
-        strangers = sorted(getattr(rapl, key).keys() - known)
-        said += [Said("MEND", f"node.sources.rapl.{key}: {name} is no domain of this node") for name in strangers]
+    if rapl:
+        given |= {"node.sources.rapl.idle_w": rapl.idle_w, "node.sources.rapl.max_w": rapl.max_w}
+    for key, values in given.items():
+        said += [Said("MEND", f"{key}: {name} is no domain of this node") for name in sorted(values.keys() - known)]
+    return said
+
+
+def _check_choice(found: dict[str, list[Domain]], readings: dict[str, dict[str, Reading]]) -> list[Said]:
+    """Which source is booked where several know the same part."""
+    said = []
+    for kind, sources in choose(found, readings).items():
+        others = [
+            name for name, ones in found.items() if any(one.kind == kind for one in ones) and name not in sources
+        ]
+        if others:
+            text = f"{kind}: booked from {'+'.join(sorted(sources))}, not also from {', '.join(sorted(others))}"
+            said.append(Said("note", text))
+    return said
+
+
+def _check_health(db: sqlite3.Connection) -> list[Said]:
+    """How the daemon's sources do."""
+    said = []
+    rows = db.execute("SELECT name, wall_s, reads, failures, busy_ns, age_s, problem FROM source ORDER BY name")
+    for name, wall_s, reads, failures, busy_ns, age_s, problem in rows:
+        if not reads:
+            continue
+        each_ms = busy_ns / reads / 1e6
+        when = datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        text = f"daemon, {when}: {name}: {failures} of {reads} readings failed, {each_ms:.2f} ms each"
+        old = age_s is None or age_s > OLD_S
+        if old:
+            text += ", never a value" if age_s is None else f", last value {age_s:.0f} s before"
+        said.append(Said("MEND" if old and problem else "ok", text + (f": {problem}" if old and problem else "")))
     return said
 
 
@@ -127,12 +173,22 @@ def _check_store(config: Config) -> list[Said]:
         Said("note", f"last finding: {subject}: {kind}: {text}")
         for kind, subject, text in db.execute("SELECT kind, subject, text FROM finding ORDER BY id DESC LIMIT 3")
     ]
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'source'").fetchone():
+        said += _check_health(db)
     db.close()
     return said
 
 
-def _check_cgroups(config: Config) -> Said:
-    found = layouts(Path(config.node.cgroup_root), config.node.name)
+def _check_cgroups(config: Config) -> list[Said]:
+    found = layouts(Path(config.node.cgroup_root), config.node.name, config.node.slurmd)
     if found:
-        return Said("ok", f"cgroups: Slurm's jobs at {found[0].cpu} (v{found[0].version})")
-    return Said("note", f"cgroups: none of Slurm's below {config.node.cgroup_root} yet (made with its first job)")
+        names = {"slurm": "Slurm", "oar": "OAR"}
+        return [Said("ok", f"cgroups: {names[one.scheduler]}'s jobs at {one.cpu} (v{one.version})") for one in found]
+    return [Said("note", f"cgroups: no jobs' below {config.node.cgroup_root} yet (made with the first job)")]
+
+
+def _first_readings(source: Source) -> dict[str, Reading]:
+    """What it reads now; a slow meter is waited for."""
+    if isinstance(source, Poller):
+        source.wait()
+    return source.read()

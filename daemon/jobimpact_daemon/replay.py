@@ -21,7 +21,7 @@ from jobimpact_daemon.holdings import Holdings
 from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.recording import Line, read_recording
 
-__all__ = ["make_books", "replay"]
+__all__ = ["idle_watts", "make_books", "replay"]
 
 
 def replay(config: Config, path: Path) -> dict[str, Any]:
@@ -47,12 +47,17 @@ def replay(config: Config, path: Path) -> dict[str, Any]:
             return _told(db, books.state)
 
 
+def idle_watts(config: Config) -> dict[str, float]:
+    """The configured idle powers by domain, in watts."""
+    return {**(config.node.sources.rapl.idle_w if config.node.sources.rapl else {}), **config.node.idle_w}
+
+
 def make_books(config: Config, state: State, ledger: Ledger) -> Bookkeeper:
     """The bookkeeper that a configuration asks for."""
     node = config.node
     return Bookkeeper(
         state,
-        {**(node.sources.rapl.idle_w if node.sources.rapl else {}), **node.idle_w},
+        idle_watts(config),
         ledger.taken,
         policy=node.policy,
         max_gap_ns=round(node.max_gap_s * NS),
@@ -82,12 +87,7 @@ class _Player:
     def _line(self, line: Line, path: Path) -> None:
         books = self._books
         if line.boot is not None and line.boot != books.state.boot:
-            if books.state.boot:
-                if self._marks:
-                    books.observe(Observation(self._t_ns, books.state.wall_s, {}), self._marks)
-                    self._marks = []
-                books.reboot(line.boot)
-            books.state.boot, self._t_ns = line.boot, 0
+            self._boot(line.boot)
         books.state.wall_s = line.wall_s
         if line.seen is not None:
             if line.t_ns < self._t_ns:
@@ -108,6 +108,15 @@ class _Player:
             books.observe(line.seen, self._marks)
             self._marks = []
             self._ledger.commit(books)
+
+    def _boot(self, boot: str) -> None:
+        books = self._books
+        if books.state.boot:
+            if self._marks:
+                books.observe(Observation(self._t_ns, books.state.wall_s, {}), self._marks)
+                self._marks = []
+            books.reboot(boot)
+        books.state.boot, self._t_ns = boot, 0
 
 
 def _told(db: sqlite3.Connection, state: State) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from inotify_simple import INotify
@@ -53,7 +53,8 @@ class Sampler:
         inotify: what wakes the loop.
         books: the bookkeeper.
         ledger: its file.
-        facts: the node's size as configured or found; GPUs are added as they are discovered.
+        facts: the node's size as configured or found; GPUs and packages are added as they are discovered.
+        topology: which logical CPUs each of the metered packages has.
         notifier: tells systemd that the loop goes round.
         recorder: writes a recording as well, if given.
     """
@@ -70,6 +71,7 @@ class Sampler:
         books: Bookkeeper,
         ledger: Ledger,
         facts: NodeFacts,
+        topology: Callable[[Iterable[str]], Mapping[str, Sequence[int]]],
         boot: str,
         notifier: Notifier,
         recorder: Recorder | None = None,
@@ -83,11 +85,13 @@ class Sampler:
         self._books = books
         self._ledger = ledger
         self._facts = facts
+        self._topology = topology
         self._boot = boot
         self._notifier = notifier
         self._recorder = recorder
         self._recorded: NodeFacts | None = None
         self._found: dict[str, list[Domain]] = {}
+        self._known: dict[str, set[str]] = {source.name: set() for source in sources}
         self._kept: dict[str, set[str]] = {}
         self._health = {source.name: Health(source.name) for source in sources}
         self._gpu_use = GpuUse(usage.job_of)
@@ -148,6 +152,8 @@ class Sampler:
         read = {source.name: self._read(source) for source in self._sources}
         if discovered:
             self._choose(read, wall_s)
+        elif any(ones.keys() - self._known[source] for source, ones in read.items()):
+            self._discover_ns = 0  # a domain that nobody knew of: at the next reading
         marks = [named(mark, self._books.state.minors) for _, mark in found]
         readings = {
             book_name(source, name): one
@@ -210,7 +216,10 @@ class Sampler:
         sessions = {run.job: run.sid for run in runs if run.sid}
         sessions |= {mark.job: mark.sid for mark in marks if mark.sid and mark.event == "start"}
         ended = {mark.job for mark in marks if mark.event == "end"}
-        usage = self._usage.read(self._read_ns, cores, ended, sessions)
+        sluids = {mark.sluid: mark.job for mark in marks if mark.sluid} | {
+            run.sluid: run.job for run in runs if run.sluid
+        }
+        usage = self._usage.read(self._read_ns, cores, ended, sessions, sluids)
         for source in self._sources:
             if isinstance(source, GpuSource):
                 self._gpu_use.add(source.use())
@@ -235,12 +244,16 @@ class Sampler:
         facts = self._facts
         for source in self._sources:
             kept = [one for one in self._found[source.name] if source.name in choice.get(one.kind, {source.name})]
+            self._known[source.name] = {domain.name for domain in self._found[source.name]}
             self._kept[source.name] = {domain.name for domain in kept}
             for domain in kept:
                 books.declare(booked(domain))
+                if domain.name.startswith("gpu:accel"):
+                    minors[domain.name.removeprefix("gpu:accel")] = domain.name.removeprefix("gpu:")
             if isinstance(source, GpuSource):
                 minors |= source.minors
                 facts = msgspec.structs.replace(facts, slices={**facts.slices, **source.slices})
+        facts = msgspec.structs.replace(facts, packages=self._packages())
         books.retire(choice)
         state.minors = minors or state.minors
         name_devices(state.holdings.open_runs(), state.minors)
@@ -250,6 +263,16 @@ class Sampler:
             self._recorded = facts
             self._recorder.node(self._read_ns, wall_s, self._boot, facts)
         books.resize(facts)
+
+    def _packages(self) -> dict[str, int]:
+        """The CPUs of each package, where there are several and all that are metered are known."""
+        cpus = [domain for ones in self._found.values() for domain in ones if domain.kind == "cpu"]
+        metered = {domain.name for domain in cpus if domain.name in self._kept[domain.source]} - {"cpu"}
+        packages = self._topology(metered)
+        if len(packages) < 2 or not metered <= packages.keys():
+            packages = {}
+        self._usage.set_packages(packages)
+        return {name: len(found) for name, found in packages.items()}
 
     def _record(self, seen: Observation, marks: list[Mark]) -> None:
         if self._recorder:

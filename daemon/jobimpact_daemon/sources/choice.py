@@ -37,6 +37,8 @@ def choose(found: Mapping[str, list[Domain]], readings: Mapping[str, Mapping[str
     """
     chosen: Choice = {}
     for kind, trusted in TRUST.items():
+        if kind == "dram" and "hwmon" in chosen.get("cpu", frozenset()):
+            continue  # a Grace socket's meter has its memory in it
         there = [source for source in trusted if any(domain.kind == kind for domain in found.get(source, []))]
         able = [source for source in there if _can_read(found[source], readings.get(source, {}), kind)] or there
         drivers = [source for source in able if source in DRIVERS] if kind == "gpu" else []
