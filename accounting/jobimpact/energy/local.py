@@ -15,7 +15,7 @@ from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file, open_for_reading
 from jobimpact.core.records import IDLE, SYSTEM, DomainKind, JobEnergy, JobRecord, RunEnergy
 
-__all__ = ["DomainBooks", "LocalEnergy"]
+__all__ = ["DomainBooks", "LocalEnergy", "MeterBooks"]
 
 T = TypeVar("T")
 
@@ -27,10 +27,12 @@ _RUNS = """
 SELECT run, job, restart, start_s, end_s, elapsed_ns, state, cpus, mem_bytes, gpus, flags, uid
 FROM run WHERE job = ? ORDER BY start_s
 """
-# A domain of which the ledger says nothing for this run is one that could not be read: unknown, and listed.
+# A domain of which the ledger says nothing for this run is one that could not be read: unknown, and listed. The meters
+# of the whole node have no part of their own in a job: their energy is that of the parts and the rest.
 _DOMAINS = """
-SELECT d.name, d.kind, d.method, coalesce(l.uj, 0), coalesce(l.known_ns, 0), d.reason
-FROM domain d LEFT JOIN ledger l ON l.domain = d.name AND l.holder = ? ORDER BY d.kind, d.name
+SELECT d.name, d.kind, d.method, coalesce(l.uj, 0), coalesce(l.known_ns, 0), d.reason, d.source,
+  (SELECT min(wall_s) FROM node_power p WHERE p.domain = d.name)
+FROM domain d LEFT JOIN ledger l ON l.domain = d.name AND l.holder = ? WHERE d.kind != 'node' ORDER BY d.kind, d.name
 """
 _BOOKS = """
 SELECT d.name, d.kind, d.method, d.measured_uj,
@@ -38,7 +40,16 @@ SELECT d.name, d.kind, d.method, d.measured_uj,
   coalesce(sum(CASE WHEN l.holder = ? THEN l.uj END), 0),
   coalesce(sum(CASE WHEN l.holder = ? THEN l.uj END), 0),
   d.unknown_ns / 1e9, d.known_ns / 1e9, d.reason
-FROM domain d LEFT JOIN ledger l ON l.domain = d.name GROUP BY d.name ORDER BY d.kind, d.name
+FROM domain d LEFT JOIN ledger l ON l.domain = d.name WHERE d.kind != 'node'
+GROUP BY d.name ORDER BY d.kind, d.name
+"""
+_METERS = """
+SELECT name, method, measured_uj, unknown_ns / 1e9, known_ns / 1e9, reason
+FROM domain WHERE kind = 'node' ORDER BY name
+"""
+_WHOLE = """
+SELECT w.meter, w.meter_uj, w.parts_uj, coalesce(d.measured_uj, 0), w.deficit_uj
+FROM whole w LEFT JOIN domain d ON d.name = 'rest'
 """
 
 
@@ -67,6 +78,50 @@ class DomainBooks(msgspec.Struct, frozen=True, array_like=True):
     def difference_uj(self) -> int:
         """What the books are out by: 0, or something is wrong."""
         return self.measured_uj - self.jobs_uj - self.idle_uj - self.system_uj
+
+
+class Settled(msgspec.Struct, frozen=True, array_like=True):
+    """A node's meter against its parts, over the windows that are settled, in microjoules."""
+
+    meter: str | None
+    """The domain that the next window is of; windows of before may have been another meter's."""
+    meter_uj: int
+    parts_uj: int
+    rest_uj: int
+    deficit_uj: int
+    """What the parts have measured more than the meter, and which later windows pay back."""
+
+    @property
+    def difference_uj(self) -> int:
+        """By how much meter = parts + rest - deficit is out: 0, or something is wrong."""
+        return self.meter_uj - self.parts_uj - self.rest_uj + self.deficit_uj
+
+
+class MeterBooks(msgspec.Struct, frozen=True):
+    """One meter of a whole node, in microjoules."""
+
+    node: str
+    meter: str
+    method: str
+    measured_uj: int
+    unknown_s: float
+    known_s: float
+    reason: str | None
+    """Why it is not read now, where it is not."""
+    settled: Settled | None = None
+    """What the rest of the node was found from; only of the meter that is in use."""
+    alone: bool = True
+    """The node has no other: all windows were this one's."""
+
+    @property
+    def known(self) -> bool:
+        """Anything was ever measured by it."""
+        return self.known_s > 0 or self.measured_uj > 0
+
+    @property
+    def open_uj(self) -> int | None:
+        """What it has measured outside settled windows; None: not known."""
+        return self.measured_uj - self.settled.meter_uj if self.settled and self.alone else None
 
 
 class LocalEnergy:
@@ -141,6 +196,14 @@ class LocalEnergy:
         """
         return self._ask_all(_books)
 
+    def meters(self) -> tuple[list[MeterBooks], list[str]]:
+        """Every meter of a whole node, and why a node's file could not be asked.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
+        return self._ask_all(_meters)
+
     def _ask_all(self, question: Callable[[str, sqlite3.Connection], list[T]]) -> tuple[list[T], list[str]]:
         """Every node's answer, and why a node's file could not be asked."""
         found: list[T] = []
@@ -193,6 +256,24 @@ def _books(node: str, db: sqlite3.Connection) -> list[DomainBooks]:
     return [msgspec.convert((node, *row), DomainBooks) for row in rows]
 
 
+def _meters(node: str, db: sqlite3.Connection) -> list[MeterBooks]:
+    rows = db.execute(_METERS).fetchall()
+    settled = _settled(db)
+    found = []
+    for name, method, measured_uj, unknown_s, known_s, reason in rows:
+        mine = settled if settled and settled.meter == name else None
+        found.append(MeterBooks(node, name, method, measured_uj, unknown_s, known_s, reason, mine, len(rows) == 1))
+    return found
+
+
+def _settled(db: sqlite3.Connection) -> Settled | None:
+    # A file of an earlier schema has no such table, and no such meter.
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'whole'").fetchone():
+        return None
+    row = db.execute(_WHOLE).fetchone()
+    return None if row is None else msgspec.convert(row, Settled)
+
+
 def _runs(node: str, db: sqlite3.Connection, raw_id: str) -> list[RunEnergy]:
     return [_run(node, db, row) for row in db.execute(_RUNS, (raw_id,)).fetchall()]
 
@@ -202,14 +283,32 @@ def _run(node: str, db: sqlite3.Connection, row: tuple[object, ...]) -> RunEnerg
     fields = dict(zip(names, row[1:9], strict=True))
     gpus, flags = (msgspec.json.decode(str(text)) for text in row[9:11])
     held = {f"gpu:{gpu}" for gpu in gpus}
+    found = db.execute(_DOMAINS, (row[0],)).fetchall()
+    sources = {(kind, source) for _, kind, _, _, known_ns, _, source, _ in found if known_ns}
     domains = []
-    for name, kind, method, uj, known_ns, reason in db.execute(_DOMAINS, (row[0],)):
-        if kind != "gpu" or known_ns or name in held:
-            domains.append(
-                {"domain": name, "kind": kind, "method": method, "uj": uj, "known_ns": known_ns, "reason": reason}
-            )
+    for name, kind, method, uj, known_ns, reason, source, first_s in found:
+        if not known_ns and (
+            (kind == "gpu" and name not in held)
+            or _is_replaced(kind, source, reason, sources)
+            or _is_newer(first_s, fields["end_s"])
+        ):
+            continue
+        domains.append(
+            {"domain": name, "kind": kind, "method": method, "uj": uj, "known_ns": known_ns, "reason": reason}
+        )
     more = {"node": node, "gpus": gpus, "flags": flags, "domains": domains, "uid": row[11]}
     return msgspec.convert(fields | more, RunEnergy)
+
+
+def _is_replaced(kind: str, source: str, reason: str | None, known: set[tuple[str, str]]) -> bool:
+    """Another source has measured this part, which that of the domain cannot read any more."""
+    absent = reason is not None and reason.startswith("absent")
+    return absent and any(other_kind == kind and other != source for other_kind, other in known)
+
+
+def _is_newer(first_s: float | None, end_s: object) -> bool:
+    """The meter came when the run was over: it was none of its parts."""
+    return first_s is not None and isinstance(end_s, float) and first_s > end_s
 
 
 def _best_run(node: str, db: sqlite3.Connection, record: JobRecord, rivals: Sequence[JobRecord]) -> RunEnergy | None:

@@ -1,12 +1,11 @@
 """From what the nodes' books say of a job to what a report prints: joules, methods and coverage. Pure.
 
 Coverage is the part of the domain-seconds of a job for which its energy is known: a GPU that was metered for
-half of the run, or one of two GPUs that was not metered at all, is 0.5.
+half of the run, or one of two GPUs that was not metered at all, is 0.5. The rest of a node counts only where the node
+has a meter of its own: elsewhere the sum is that of the parts, which is told in words.
 """
 
 from __future__ import annotations
-
-from typing import get_args
 
 import msgspec
 
@@ -15,11 +14,17 @@ from jobimpact.core.units import NS, joules, kwh
 
 __all__ = ["EnergySummary", "KindEnergy", "NodeDomain", "NodeEnergy", "summarise"]
 
-KINDS: tuple[DomainKind, ...] = get_args(DomainKind)
+KINDS: tuple[DomainKind, ...] = ("cpu", "dram", "gpu", "rest")
+"""What a job has a part of. `node`, the meter of the whole, is none: its energy is that of the parts and the rest."""
+_MIG = "MIG-"
 EDGE_NS = 5 * NS
 """How far hooks and the scheduler's whole seconds may part without anything being missed."""
 NEVER_READ = "never read in this run"
-_METER = {"cpu": "CPU", "dram": "DRAM", "gpu": "GPU"}
+NOT_SETTLED = "not settled in this run"
+"""The rest is known window by window: the first has not ended yet, or the node's meter was silent."""
+_METER = {"cpu": "CPU", "dram": "DRAM", "gpu": "GPU", "rest": "node"}
+REST = "rest of the node (fans, board, losses)"
+_NAME = _METER | {"rest": REST}
 
 
 class KindEnergy(msgspec.Struct, frozen=True):
@@ -84,7 +89,7 @@ def summarise(record: JobRecord, energy: JobEnergy) -> EnergySummary:
     known = [tally for tally in tallies.values() if tally.known_ns]
     total_j = joules(sum(tally.uj for tally in known)) if known else None
     # A kind that no node of the job has a meter for (DRAM on many machines) is told in words, not as a gap.
-    expected = [tally for tally in tallies.values() if tally.metered or tally.kind != "dram"]
+    expected = [tally for tally in tallies.values() if tally.metered or tally.kind not in ("dram", "rest")]
     expected_ns = sum(tally.expected_ns for tally in expected)
     return EnergySummary(
         total_j=total_j,
@@ -92,7 +97,7 @@ def summarise(record: JobRecord, energy: JobEnergy) -> EnergySummary:
         coverage=_ratio(sum(tally.known_ns for tally in expected), expected_ns),
         domains=domains,
         nodes=_nodes(energy),
-        flags=_flags(record, energy, domains, total_j),
+        flags=_flags(record, energy, tallies, domains, total_j),
         reason=None if known else _why_nothing(record, energy, domains),
     )
 
@@ -104,6 +109,8 @@ class _Tally:
         self.kind = kind
         self.uj = self.known_ns = self.expected_ns = self.held = 0
         self.metered = False
+        self.unmetered: list[str] = []
+        """Nodes that have no meter of this kind, or not as many as they need."""
         self.methods: set[str] = set()
         self.reasons: dict[str, None] = {}
         for run in energy.runs:
@@ -111,8 +118,8 @@ class _Tally:
         self._miss(record, energy)
 
     def _add(self, run: RunEnergy, lasted_ns: int) -> None:
-        mine = [one for one in run.domains if one.kind == self.kind]
-        held = max(len(mine), len(run.gpus)) if self.kind == "gpu" else max(len(mine), 1)
+        mine = [one for one in run.domains if one.kind == self.kind and not _is_no_meter(one)]
+        held = self._held(run, mine)
         self.held += held
         self.expected_ns += held * lasted_ns
         self.metered = self.metered or bool(mine)
@@ -122,9 +129,20 @@ class _Tally:
                 self.known_ns += min(one.known_ns, lasted_ns)
                 self.methods.add(one.method)
             else:
-                self.reasons[f"{one.domain} of {run.node}: {one.reason or NEVER_READ}"] = None
-        if held > len(mine):
-            self.reasons[f"no {_METER[self.kind]} meter on {run.node}"] = None
+                self.reasons[f"{one.domain} of {run.node}: {_why_unknown(one)}"] = None
+        if held > len(mine) or not (held or self.kind == "gpu"):
+            self.unmetered.append(run.node)
+
+    def _held(self, run: RunEnergy, mine: list[DomainEnergy]) -> int:
+        """How many domains the run has a part of, metered or not."""
+        if self.kind == "rest":
+            return len(mine)
+        if self.kind != "gpu":
+            return max(len(mine), 1)
+        whole = {gpu for gpu in run.gpus if not gpu.startswith(_MIG)}
+        others = sum(one.domain.partition(":")[2] not in whole for one in mine)
+        # Of slices nobody here knows whose they are: at least one GPU's.
+        return len(whole) + max(others, 1 if len(whole) < len(set(run.gpus)) else 0)
 
     def _miss(self, record: JobRecord, energy: JobEnergy) -> None:
         """Count a node without a run as if it held what the others do on average."""
@@ -138,17 +156,28 @@ class _Tally:
 
     def _guess(self, record: JobRecord) -> float:
         if self.kind != "gpu":
-            return 1.0
+            return 0.0 if self.kind == "rest" else 1.0
         return 1.0 if record.gpus is None else record.gpus / max(len(record.nodes), 1)
 
     def energy(self) -> KindEnergy:
         """The sum, or why there is none."""
         if self.kind == "gpu" and not self.held:
             return KindEnergy(0.0, "none held", 1.0)
+        no_meter = [f"no {_METER[self.kind]} meter on {', '.join(self.unmetered)}"] if self.unmetered else []
+        reason = "; ".join([*self.reasons, *no_meter])
         if not self.known_ns:
-            return KindEnergy(None, None, 0.0, "; ".join(self.reasons) or NEVER_READ)
+            return KindEnergy(None, None, 0.0, reason or NEVER_READ)
         coverage = _ratio(self.known_ns, self.expected_ns)
-        return KindEnergy(joules(self.uj), "+".join(sorted(self.methods)), coverage, "; ".join(self.reasons) or None)
+        return KindEnergy(joules(self.uj), "+".join(sorted(self.methods)), coverage, reason or None)
+
+
+def _is_no_meter(one: DomainEnergy) -> bool:
+    """The node's meter has been taken away: what is left of it has no part in this run."""
+    return one.kind == "rest" and not one.known_ns and (one.reason or "").startswith("absent")
+
+
+def _why_unknown(one: DomainEnergy) -> str:
+    return one.reason or (NOT_SETTLED if one.kind == "rest" else NEVER_READ)
 
 
 def _lasted_ns(run: RunEnergy, record: JobRecord) -> int:
@@ -178,12 +207,16 @@ def _nodes(energy: JobEnergy) -> dict[str, NodeEnergy]:
 def _domain(one: DomainEnergy) -> NodeDomain:
     known_s = one.known_ns / NS
     if not one.known_ns:
-        return NodeDomain(one.kind, None, one.method, known_s, one.reason or NEVER_READ)
+        return NodeDomain(one.kind, None, one.method, known_s, _why_unknown(one))
     return NodeDomain(one.kind, joules(one.uj), one.method, known_s)
 
 
 def _flags(
-    record: JobRecord, energy: JobEnergy, domains: dict[DomainKind, KindEnergy], total_j: float | None
+    record: JobRecord,
+    energy: JobEnergy,
+    tallies: dict[DomainKind, _Tally],
+    domains: dict[DomainKind, KindEnergy],
+    total_j: float | None,
 ) -> tuple[str, ...]:
     flags = [f"{run.node}: {flag}" for run in energy.runs for flag in run.flags]
     flags += [
@@ -193,7 +226,9 @@ def _flags(
     ]
     flags += [f"{run.node}: its run is still open" for run in energy.runs if run.state == "open"]
     if total_j is not None:
-        flags += [f"{_METER[k]} not in the total: {one.reason}" for k, one in domains.items() if one.energy_j is None]
+        flags += [f"{_NAME[k]} not in the total: {one.reason}" for k, one in domains.items() if one.energy_j is None]
+        bare = tallies["rest"].unmetered if domains["rest"].energy_j is not None else []
+        flags += [f"{REST} not measured on {', '.join(bare)}: there the sum is that of its parts"] if bare else []
     return tuple(dict.fromkeys(flags))
 
 
