@@ -275,6 +275,52 @@ def test_a_reboot_is_no_power(tmp_path: Path) -> None:
     assert 70 <= found.fit.windows <= 79
 
 
+def test_a_file_goes_on_through_a_reboot(tmp_path: Path) -> None:
+    """Two minutes of reboot: boot time starts anew, and the meter's own file does not."""
+    rig = Rig(seconds=900)
+    lines = rig.lines(None)
+    kept = [one for one in lines if not 400 <= one["t"] - 100 < 520]
+    later = next(number for number, one in enumerate(kept) if one["t"] == 620)
+    for one in kept[later:]:
+        one["t"] -= 600
+    kept[later]["boot"] = "b2"
+    found = fitted(tmp_path, kept, csv=filed(tmp_path, rig))
+    assert found.fit.slope == pytest.approx(1.12, abs=0.02)
+    assert found.fit.lag_s == pytest.approx(0.5, abs=0.5)
+    assert found.warnings == ()
+
+
+def test_a_blip_of_a_counter_costs_nothing(tmp_path: Path) -> None:
+    """Once a little lower than before, then on as if nothing had been: no window is lost."""
+    lines = Rig().lines("uj")
+    lines[333]["read"]["rapl"]["package-0"]["uj"] -= 400_000_000
+    found = fitted(tmp_path, lines)
+    assert (found.odd, found.fit.skipped) == ({}, {})
+    assert found.fit.slope == pytest.approx(1.12, abs=0.002)
+
+
+def test_a_counter_that_moves_seldom_is_not_a_pulse(tmp_path: Path) -> None:
+    """Read each second and renewed every seventh: its rise is of all the time since it last moved."""
+    rig = Rig(seconds=1200)
+    lines = rig.lines("uj")
+    for one in (one for one in lines if "read" in one):
+        one["read"]["wattmeter"]["node"]["uj"] = rig.meter_uj((one["t"] - 100) // 7 * 7)
+    found = fitted(tmp_path, lines)
+    assert found.window_s == 28
+    assert found.fit.r2 > 0.99
+    assert found.fit.slope == pytest.approx(1.12, abs=0.03)
+
+
+def test_a_gauge_with_a_time_of_its_own_is_taken_at_that(tmp_path: Path) -> None:
+    """Told eight seconds late with the time of its measurement: there is no lag."""
+    rig = Rig()
+    lines = rig.lines("w")
+    for one in (one for one in lines if one["t"] >= 108 and "read" in one):
+        one["read"]["wattmeter"]["node"] |= {"w": rig.meter_w(one["t"] - 108), "t": one["t"] - 8}
+    lines = [one for one in lines if "read" not in one or one["t"] >= 108]
+    assert fitted(tmp_path, lines).fit.lag_s == pytest.approx(0.5, abs=0.2)
+
+
 def test_time_that_falls_is_refused(tmp_path: Path) -> None:
     """Two recordings in one file: said with the file's name."""
     lines = Rig().lines("uj")
@@ -345,6 +391,8 @@ def test_a_curve_is_told_from_a_line(tmp_path: Path) -> None:
     """Fans that come on under load: a line is fitted, with a warning; noise alone gives none."""
     straight = fitted(tmp_path, Rig(noise_w=5, seconds=1500).lines("w"))
     assert straight.fit.bent is None
+    two = Rig(noise_w=8, seconds=1500, load=lambda dice: dice.choice([60, 480]) + dice.uniform(0, 4))
+    assert fitted(tmp_path, two.lines("w")).fit.bent is None
     rig = Rig(seconds=1500)
     lines = rig.lines("w")
     for one in lines:
@@ -434,8 +482,10 @@ def test_everything_else_in_the_inventory_stays(tmp_path: Path, calibration: Cal
     before = (INVENTORY.replace("\t\n", "\n") + last).replace("\n", end)
     path = inventory(tmp_path, before)
     write_calibration(path, "node001", calibration)
+    write_calibration(path, "node002", calibration)
     after = path.read_bytes().decode()
     assert after.startswith(before)
+    assert "\r\r" not in after
     assert path.stat().st_mode & 0o7777 == 0o640
     assert "\n" not in after.replace("\r\n", "") if end == "\r\n" else "\r" not in after
     found = load_calibration(path, "node001")

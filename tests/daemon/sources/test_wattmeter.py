@@ -196,6 +196,7 @@ def test_half_of_a_node_is_not_the_node() -> None:
     for second in range(5, 50):
         both(second, "a")
     assert outlets.silent == ["b"]
+    assert outlets.since_ns == (T0 + 49) * NS
     both(50, "a", "b")
     both(51, "a", "b")
     assert outlets.silent == []
@@ -408,11 +409,12 @@ def test_rotation_loses_nothing(tmp_path: Path, clock: Clock, header: str) -> No
     meter.poll()
     append(path, rows(0, 1))
     first = counter(node(meter))
-    append(path, rows(2, 3) + f"{T0 + 4},100")
+    assert first.uj == 100_000_000
+    append(path, rows(2, 3) + f"{T0 + 4},500")
     path.rename(tmp_path / "power.csv.1")
     path.write_text(header + rows(5, 6))
     second = counter(node(meter))
-    assert second.uj - first.uj == 500_000_000
+    assert second.uj - first.uj == 900_000_000
     assert second.epoch == first.epoch
     assert meter.problem is None
 
@@ -426,9 +428,9 @@ def test_truncation_is_told_from_growth(tmp_path: Path, clock: Clock, more: tupl
     meter.poll()
     append(path, rows(0, 1, 2))
     first = counter(node(meter))
-    path.write_text("time,watts\n" + rows(3, 4, *more))
+    path.write_text("time,watts\n" + rows(3, 4, *more, w=300))
     second = counter(node(meter))
-    assert second.uj - first.uj == (2 + len(more)) * 100_000_000
+    assert second.uj - first.uj == 200_000_000 + (1 + len(more)) * 300_000_000
     assert meter.problem is None
 
 
@@ -541,6 +543,7 @@ def test_a_line_without_an_end_is_not_kept_for_ever(tmp_path: Path, clock: Clock
     meter.poll()
     append(path, "x" * 3_000_000)
     meter.poll()
+    assert meter.problem is not None
     append(path, "\n" + rows(0, 1))
     assert counter(node(meter)).uj == 100_000_000
 
