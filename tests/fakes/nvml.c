@@ -17,10 +17,9 @@
  * samples from then to its last busy one.
  */
 #define _GNU_SOURCE
-#include "curve.h"
+#include "trouble.h"
 
 #define API __attribute__((visibility("default")))
-#define CALLS_MAX 16
 #define INSTANCE_0 0x1000 /* a MIG device's place in a handle: this, 64 for each GPU, its own number */
 #define SAMPLE_NS (100 * NS_PER_MS)
 #define SAMPLES_KEPT 100
@@ -37,8 +36,6 @@ enum meter { HAS_ENERGY = 1, HAS_USAGE = 2, HAS_INSTANT = 4, HAS_AVERAGE = 8, HA
 
 struct instance { char uuid[WORD]; int64_t gi, ci, ci_slices, gi_slices, mem_mb, from_ns, to_ns; };
 struct process { int64_t pid, gi, ci, from_ns, to_ns, sm, graphics; };
-struct window { char kind; int64_t amount, from_ns, to_ns; int count; char calls[CALLS_MAX][64]; };
-struct windows { int count; struct window *list; };
 struct device {
     char uuid[WORD], name[WORD], pci[WORD];
     int64_t minor, limit_mw, mem_bytes, used_bytes, mig;
@@ -79,21 +76,6 @@ static unsigned session;
 static int64_t session_ns;
 
 /* ---- the script ---- */
-
-static void add_window(struct windows *w, char kind, struct script *s)
-{
-    w->list = realloc(w->list, (size_t)(w->count + 1) * sizeof *w->list);
-    struct window *new = &w->list[w->count++];
-    *new = (struct window){.kind = kind};
-    new->amount = next_number(s);
-    new->from_ns = next_number(s);
-    new->to_ns = next_number(s);
-    new->count = next_count(s);
-    if (new->count > CALLS_MAX)
-        s->bad = 1;
-    for (int i = 0; i < new->count && !s->bad; i++)
-        snprintf(new->calls[i], sizeof new->calls[i], "%.63s", next_word(s));
-}
 
 static void add_device(struct library *l, struct script *s)
 {
@@ -192,39 +174,6 @@ static struct library *read_library(void)
 }
 
 /* ---- what a call meets ---- */
-
-static int names(const struct window *w, const char *call)
-{
-    for (int i = 0; i < w->count; i++)
-        if (!strcmp(w->calls[i], "*") || !strcmp(w->calls[i], call))
-            return 1;
-    return 0;
-}
-
-static void sleep_through(const struct windows *all, const char *call)
-{
-    int64_t now = boot_ns();
-    for (int i = 0; i < all->count; i++) {
-        const struct window *w = &all->list[i];
-        if (w->kind != 'd' || now < w->from_ns || now >= w->to_ns || !names(w, call))
-            continue;
-        struct timespec wait = {.tv_sec = w->amount / 1000, .tv_nsec = w->amount % 1000 * NS_PER_MS};
-        nanosleep(&wait, NULL);
-    }
-}
-
-static int error_now(const struct windows *all, const char *call, int64_t since_ns)
-{
-    int64_t now = boot_ns();
-    for (int i = 0; i < all->count; i++) {
-        const struct window *w = &all->list[i];
-        if (w->kind == 'r' && now >= w->from_ns && since_ns < w->to_ns)
-            return (int)w->amount;
-        if (w->kind == 'f' && now >= w->from_ns && now < w->to_ns && names(w, call))
-            return (int)w->amount;
-    }
-    return OK;
-}
 
 static int enter(const char *call, const struct device *d)
 {

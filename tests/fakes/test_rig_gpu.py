@@ -12,12 +12,25 @@ import pytest
 from tests.fakes.curve import NS_PER_MS, Curve, Sensor, boot_ns, reset, stuck
 from tests.fakes.rig import build
 from tests.fakes.rig_child import ask_child
-from tests.fakes.rig_gpu import ENERGY, Code, Delay, Fault, Gpu, Reload, gpu
+from tests.fakes.rig_gpu import (
+    ENERGY,
+    FOREVER,
+    HOPPER,
+    VOLTA,
+    Code,
+    Delay,
+    Fault,
+    Gpu,
+    Meter,
+    Mig,
+    Process,
+    Reload,
+    gpu,
+)
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
 S = 1_000_000_000
-FOREVER = 1 << 62
 PRELUDE = """
 import time, pynvml as n
 def now(): return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -175,6 +188,97 @@ out["late"] = code(n.nvmlDeviceGetTotalEnergyConsumption, h)
 """
     reload = Reload(gone, back, Code.GPU_IS_LOST)
     assert ask(tmp_path, program, gpu("GPU-a", Curve.flat(t0, 1)), reloads=[reload]) == {"late": Code.GPU_IS_LOST}
+
+
+def test_power_is_told_by_scope_and_window(tmp_path: Path) -> None:
+    """Instants follow the curve, averages its last second, a module adds its own; what is lacking is not supported."""
+    t0 = boot_ns()
+    curve = Curve(t0 - 10 * S, [(S // 10, 400_000_000), (S // 10, 200_000_000)])
+    every = Meter.INSTANT | Meter.AVERAGE | Meter.MODULE_INSTANT | Meter.USAGE
+    one = gpu("GPU-a", curve, 0, meters=every, arch=HOPPER, module_mw=50_000, average_ms=1000)
+    two = gpu("GPU-b", curve, 1, meters=Meter.ENERGY, arch=VOLTA)
+    program = """
+n.nvmlInit()
+ids = [(n.NVML_FI_DEV_POWER_INSTANT, 0), (n.NVML_FI_DEV_POWER_AVERAGE, 0), (n.NVML_FI_DEV_POWER_INSTANT, 1),
+    (n.NVML_FI_DEV_POWER_AVERAGE, 1), (n.NVML_FI_DEV_POWER_INSTANT, 2), n.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION]
+for i in range(2):
+    h = n.nvmlDeviceGetHandleByIndex(i)
+    got = n.nvmlDeviceGetFieldValues(h, ids)
+    out[str(i)] = [one.value.uiVal if one.nvmlReturn == 0 else -one.nvmlReturn for one in got[:5]]
+    out[f"energy {i}"] = got[5].nvmlReturn
+    out[f"usage {i}"] = code(n.nvmlDeviceGetPowerUsage, h)
+    out[f"arch {i}"] = n.nvmlDeviceGetArchitecture(h)
+out["usage"] = n.nvmlDeviceGetPowerUsage(n.nvmlDeviceGetHandleByIndex(0))
+"""
+    out = ask(tmp_path, program, one, two)
+    instant, average, module, *lacking = out["0"]
+    assert instant in (400_000, 200_000)
+    assert module in (450_000, 250_000)
+    assert (average, out["usage"]) == (300_000, 300_000)
+    assert lacking == [-Code.NOT_SUPPORTED] * 2
+    assert out["1"] == [-Code.NOT_SUPPORTED] * 5
+    assert (out["energy 0"], out["energy 1"]) == (Code.NOT_SUPPORTED, 0)
+    assert (out["usage 0"], out["usage 1"]) == (0, Code.NOT_SUPPORTED)
+    assert (out["arch 0"], out["arch 1"]) == (HOPPER, VOLTA)
+
+
+def test_mig_devices_have_handles_of_their_own(tmp_path: Path) -> None:
+    """By index and by UUID, with ids, slices, parent and processes; energy is told of the parent alone."""
+    devices = (Mig("MIG-1", 1, 3), Mig("MIG-2", 5, 2, ci=1, gi_slices=4), Mig("MIG-3", 6, 1, to_ns=1))
+    there = (Process(11, gi=1, ci=0), Process(12, gi=5, ci=1), Process(13, gi=5, ci=1, graphics=True))
+    one = gpu("GPU-a", Curve.flat(0, 0), mig=True, instances=devices, processes=there)
+    program = """
+n.nvmlInit()
+h = n.nvmlDeviceGetHandleByIndex(0)
+for index in range(n.nvmlDeviceGetMaxMigDeviceCount(h)):
+    found = code(n.nvmlDeviceGetMigDeviceHandleByIndex, h, index)
+    if found: out[str(index)] = found; continue
+    mig = n.nvmlDeviceGetMigDeviceHandleByIndex(h, index)
+    told = n.nvmlDeviceGetAttributes(mig)
+    parent = n.nvmlDeviceGetUUID(n.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(mig))
+    out[str(index)] = [n.nvmlDeviceGetUUID(mig),
+        n.nvmlDeviceGetGpuInstanceId(mig), n.nvmlDeviceGetComputeInstanceId(mig),
+        told.computeInstanceSliceCount, told.gpuInstanceSliceCount, parent,
+        [one.pid for one in n.nvmlDeviceGetComputeRunningProcesses(mig)],
+        [one.pid for one in n.nvmlDeviceGetGraphicsRunningProcesses(mig)],
+        code(n.nvmlDeviceGetTotalEnergyConsumption, mig)]
+out["parent"] = [[one.pid, one.gpuInstanceId, one.computeInstanceId]
+    for one in n.nvmlDeviceGetComputeRunningProcesses(h)]
+out["by uuid"] = n.nvmlDeviceGetGpuInstanceId(n.nvmlDeviceGetHandleByUUID("MIG-2"))
+out["gone"] = code(n.nvmlDeviceGetHandleByUUID, "MIG-3")
+out["utilisation"] = code(n.nvmlDeviceGetProcessUtilization, h, 0)
+out["not one"] = code(n.nvmlDeviceGetGpuInstanceId, h)
+"""
+    out = ask(tmp_path, program, one)
+    lacking = Code.NOT_SUPPORTED
+    assert out["0"] == ["MIG-1", 1, 0, 3, 3, "GPU-a", [11], [], lacking]
+    assert out["1"] == ["MIG-2", 5, 1, 2, 4, "GPU-a", [12], [13], lacking]
+    assert {out[str(index)] for index in range(2, 7)} == {Code.NOT_FOUND}
+    assert out["parent"] == [[11, 1, 0], [12, 5, 1]]
+    assert (out["by uuid"], out["gone"], out["utilisation"]) == (5, Code.NOT_FOUND, lacking)
+    assert out["not one"] == Code.INVALID_ARGUMENT
+
+
+def test_utilisation_is_told_since_a_time_in_microseconds(tmp_path: Path) -> None:
+    """One line for each process that was busy since; nothing new is NOT_FOUND; a time in seconds gets all of it."""
+    t0 = boot_ns()
+    ended = Process(12, 80, t0 - 5 * S, t0 - 2 * S)
+    one = gpu("GPU-a", Curve.flat(0, 0), processes=(Process(11, 40), ended))
+    program = """
+n.nvmlInit()
+h = n.nvmlDeviceGetHandleByIndex(0)
+wall = time.time_ns() // 1000
+def told(since):
+    return [[one.pid, one.smUtil, wall - one.timeStamp] for one in n.nvmlDeviceGetProcessUtilization(h, since)]
+out["all"], out["seconds"], out["recent"] = told(0), told(wall // 10**6), told(wall - 10**6)
+out["new"] = code(n.nvmlDeviceGetProcessUtilization, h, wall + 10**6)
+"""
+    out = ask(tmp_path, program, one)
+    assert [row[:2] for row in out["recent"]] == [[11, 40]]
+    assert 0 <= out["recent"][0][2] < 150_000
+    assert [row[0] for row in out["all"]] == [row[0] for row in out["seconds"]] == [11, 12]
+    assert out["all"][1][2] > 1_850_000
+    assert out["new"] == Code.NOT_FOUND
 
 
 def test_without_a_script_there_is_no_driver(tmp_path: Path) -> None:
