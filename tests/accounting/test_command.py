@@ -137,15 +137,21 @@ def test_a_job_that_is_over_has_no_time_up_to_which_it_is_known(world: World, ca
 @pytest.mark.parametrize(
     ("domains", "said"),
     [
-        ({"package-0": "counter", "dram-0": "counter"}, "Method: meters of CPU packages and memory; fans"),
-        ({"package-0": "modelled"}, "Method: CPU packages modelled from CPU use, not metered; fans"),
+        (
+            {"package-0": "counter", "dram-0": "counter"},
+            "Method: meters of CPU packages and memory; the sum is theirs",
+        ),
+        (
+            {"package-0": "modelled"},
+            "Method: CPU packages modelled from CPU use, not metered; the sum is theirs",
+        ),
         (
             {"package-0": "modelled", "gpu:a": "counter"},
-            "Method: meters of GPUs, CPU packages modelled from CPU use, not metered; fans",
+            "Method: meters of GPUs, CPU packages modelled from CPU use, not metered; the sum is theirs",
         ),
         (
             {"package-0": "modelled", "package-1": "counter"},
-            "Method: meters of CPU packages, CPU packages in part modelled from CPU use, not metered; fans",
+            "Method: meters of CPU packages, CPU packages in part modelled from CPU use, not metered; the sum is theirs",
         ),
     ],
 )
@@ -255,7 +261,7 @@ def test_an_array_s_sums_say_what_they_lack(world: World, capsys: Captured) -> N
     ask(world, "6")
     said = capsys.readouterr().out
     assert "The sum of energy lacks 1 of 2: not known.\n  The sum of GWP lacks 1 of 2: not known." in said
-    assert "Where less than 100 % is known, the rest is not in the sum." in said
+    assert "Where less than 100 % is known, the sum is of that part." in said
 
 
 def test_every_line_fits_80_columns(world: World, capsys: Captured) -> None:

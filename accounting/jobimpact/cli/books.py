@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jobimpact.core.config import config_path, load_config
-from jobimpact.energy.local import DomainBooks, LocalEnergy
+from jobimpact.energy.local import DomainBooks, LocalEnergy, MeterBooks
 
 __all__ = ["run"]
 
 SCHEMA = 1
 _SUMS = ("measured_uj", "jobs_uj", "idle_uj", "system_uj", "difference_uj")
+_SETTLED = ("meter_uj", "parts_uj", "rest_uj", "deficit_uj", "difference_uj")
+_HEAD = ("node", "domain", "measured J", "jobs J", "idle J", "system J", "difference J", "unknown s")
+_METER_HEAD = (
+    *("node", "meter", "measured J", "settled J", "parts J", "rest J", "deficit J", "difference J", "unknown s"),
+)
+_NOT_SETTLED = "its first window is not settled yet"
+_NOT_IN_USE = "the rest is taken from another meter"
+_SEVERAL = "its node's windows were settled with several meters"
 
 
 def run(config: str | None, *, as_json: bool) -> int:
@@ -27,14 +36,22 @@ def run(config: str | None, *, as_json: bool) -> int:
     site = load_config(config_path(config))
     with LocalEnergy(Path(site.store.local.path)) as energy:
         books, unread = energy.books()
-    print(_document(books, unread) if as_json else _table(books))
+        meters, unread_too = energy.meters()
+    unread = list(dict.fromkeys([*unread, *unread_too]))
+    balanced = not any(one.difference_uj for one in books) and not any(map(_difference, meters))
+    print(_document(books, meters, unread) if as_json else _text(books, meters, balanced=balanced))
     for why in unread:
         print(f"jobimpact: {why}", file=sys.stderr)
-    return 1 if unread or any(one.difference_uj for one in books) else 0
+    return 0 if balanced and not unread else 1
 
 
-def _document(books: list[DomainBooks], unread: list[str]) -> str:
-    return json.dumps({"schema": SCHEMA, "books": [_line(one) for one in books], "errors": unread}, indent=2)
+def _difference(one: MeterBooks) -> int:
+    return one.settled.difference_uj if one.settled else 0
+
+
+def _document(books: list[DomainBooks], meters: list[MeterBooks], unread: list[str]) -> str:
+    found = {"schema": SCHEMA, "books": [_line(one) for one in books], "meters": [_meter_line(one) for one in meters]}
+    return json.dumps(found | {"errors": unread}, indent=2)
 
 
 def _line(one: DomainBooks) -> dict[str, object]:
@@ -44,36 +61,74 @@ def _line(one: DomainBooks) -> dict[str, object]:
     return line if one.known else line | {"reason": _why(one)}
 
 
+def _meter_line(one: MeterBooks) -> dict[str, object]:
+    line: dict[str, object] = {"node": one.node, "meter": one.meter, "method": one.method}
+    line |= {"measured_uj": one.measured_uj if one.known else None}
+    line |= {"unknown_s": one.unknown_s, "known_s": one.known_s}
+    settled = {name: getattr(one.settled, name) for name in _SETTLED} if one.settled else None
+    line |= {"settled": settled, "open_uj": one.open_uj}
+    why = _why_open(one)
+    return line | ({"reason": why} if why else {})
+
+
 def _sums(one: DomainBooks) -> list[int]:
     return [getattr(one, name) for name in _SUMS]
 
 
 def _why(one: DomainBooks) -> str:
-    return one.reason or "nothing is known of it yet"
+    return one.reason or (_NOT_SETTLED if one.kind == "rest" else "nothing is known of it yet")
 
 
-def _table(books: list[DomainBooks]) -> str:
-    head = ("node", "domain", "measured J", "jobs J", "idle J", "system J", "difference J", "unknown s")
-    rows = [head, *(_row(one) for one in books), _total(books)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    left = {"node", "domain"}
-    columns = [
-        [cell.ljust(width) if head[at] in left else cell.rjust(width) for cell in (row[at] for row in rows)]
-        for at, width in enumerate(widths)
-    ]
-    lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+def _why_open(one: MeterBooks) -> str | None:
+    """Why a meter has no settled windows, or nobody can tell what is outside them."""
+    if not one.known:
+        return one.reason or "nothing is known of it yet"
+    if one.settled is None:
+        return _NOT_SETTLED if one.alone else _NOT_IN_USE
+    return None if one.alone else _SEVERAL
+
+
+def _text(books: list[DomainBooks], meters: list[MeterBooks], *, balanced: bool) -> str:
+    lines = _table([_HEAD, *map(_row, books), _total(books)])
     absent = [one for one in books if not one.known]
     if absent:
         lines += ["", f"Not in the totals: {len(absent)} of {len(books)} domains."]
         lines += [_plain(f"  {one.node} {one.domain}: {_why(one)}") for one in absent]
-    balanced = all(one.difference_uj == 0 for one in books)
+    if meters:
+        lines += ["", "Meters of whole nodes, over settled windows: settled = parts + rest - deficit"]
+        lines += _table([_METER_HEAD, *map(_meter_row, meters)])
+        lines += [_plain(f"  {line}") for one in meters for line in _explained(one)]
     verdict = "measured = jobs + idle + system" if balanced else "THE BOOKS DO NOT BALANCE: see the difference"
     return "\n".join([*lines, "", verdict])
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) if at < 2 else cell.rjust(width) for at, (cell, width) in cells).rstrip()
+        for cells in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
+    ]
 
 
 def _row(one: DomainBooks) -> tuple[str, ...]:
     cells = map(_joules, _sums(one)) if one.known else ["-"] * len(_SUMS)
     return (one.node, one.domain, *cells, f"{one.unknown_s:.1f}")
+
+
+def _meter_row(one: MeterBooks) -> tuple[str, ...]:
+    cells = [_joules(getattr(one.settled, name)) for name in _SETTLED] if one.settled else ["-"] * len(_SETTLED)
+    return (one.node, one.meter, _joules(one.measured_uj) if one.known else "-", *cells, f"{one.unknown_s:.1f}")
+
+
+def _explained(one: MeterBooks) -> Iterator[str]:
+    """What is outside the identity, and why."""
+    name = f"{one.node} {one.meter}"
+    if why := _why_open(one):
+        yield f"{name}: {why}"
+    if one.open_uj:
+        yield f"{name}: {_joules(one.open_uj)} J measured outside settled windows: in the open one, or while it had gaps"
+    if one.settled and one.settled.deficit_uj:
+        yield f"{name}: deficit: the parts have measured more than the meter; the next windows pay it back first"
 
 
 def _total(books: list[DomainBooks]) -> tuple[str, ...]:

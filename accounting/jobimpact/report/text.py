@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from jobimpact.report.notes import in_words
 from jobimpact.report.numbers import duration, energy, grams, kwh, memory, percent, rounded, span
 from jobimpact.results.record import JobResult
 
@@ -26,9 +27,15 @@ _FAILED = {
     "DEADLINE": "a run that missed its deadline",
     "BOOT_FAIL": "a run whose node did not boot",
 }
-_KINDS = {"cpu": "CPU", "dram": "memory", "gpu": "GPU"}
+_KINDS = {"cpu": "CPU", "dram": "memory", "gpu": "GPU", "rest": "rest"}
 _METERS = {"cpu": "CPU packages", "dram": "memory", "gpu": "GPUs"}
-_METHODS = {"counter": "energy counter", "modelled": "modelled, not measured"}
+_METHODS = {"counter": "energy counter", "gauge": "power, integrated", "modelled": "modelled, not measured"}
+_REST_METHODS = {
+    "counter": "node's energy counter less the parts",
+    "gauge": "node's power, integrated, less the parts",
+    "modelled": "by calibration, not measured",
+}
+_OUTSIDE = "fans, disks, network and power supplies"
 _INDICATORS = (
     ("gwp_kgco2e", "GWP (climate)", "CO2e", grams),
     ("adp_kgsbe", "ADP (minerals)", "Sb-e", grams),
@@ -81,7 +88,7 @@ def group_text(job: str, results: list[JobResult], *, colour: bool = False) -> s
         if count < len(results):
             lines.append(f"  The sum of {what} lacks {len(results) - count} of {len(results)}: not known.")
     if any(one.coverage < 1 for one in results if one.energy_j is not None):
-        lines.append("  Where less than 100 % is known, the rest is not in the sum.")
+        lines.append("  Where less than 100 % is known, the sum is of that part.")
     if known:
         lines.append(f"  Energy in all: {kwh(sum(known) / 3.6e6)}.")
     lines.append("  GWP (climate): use + embodied, in CO2e. One part in full: jobimpact ID.")
@@ -125,7 +132,7 @@ def _lead(one: JobResult) -> Iterator[str]:
         yield "  From the nodes' books; final after the next accounting."
     if one.energy_j is not None and one.coverage < 1:
         known = percent(one.coverage)
-        yield from _wrapped(f"Incomplete: energy is known for {known} of what it held; the rest is not in the sum.")
+        yield from _wrapped(f"Incomplete: energy is known for {known} of what it held; the sum is of that.")
 
 
 def _energy(one: JobResult) -> Iterator[str]:
@@ -139,9 +146,23 @@ def _energy(one: JobResult) -> Iterator[str]:
             continue
         if found["method"] == "none held":
             continue
-        method = " + ".join(_METHODS.get(part, part) for part in found["method"].split("+"))
-        known = "" if found["coverage"] >= 1 else f", known for {percent(found['coverage'])} of the run"
-        yield f"    {_KINDS[kind]:<8} {energy(found['energy_j']):>10}  {method}{known}"
+        words = _REST_METHODS if kind == "rest" else _METHODS
+        said = " + ".join(words.get(part, part) for part in found["method"].split("+"))
+        if kind == "rest":
+            metered, nodes = _with_rest(one), len(one.energy["nodes"])
+            said += f", on {len(metered)} of {nodes} nodes" if len(metered) < nodes else ""
+        said += "" if found["coverage"] >= 1 else f", known for {percent(found['coverage'])} of the run"
+        start = f"    {_KINDS[kind]:<8} {energy(found['energy_j']):>10}  "
+        yield from textwrap.wrap(said, WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+
+
+def _with_rest(one: JobResult) -> list[str]:
+    """The nodes on which the rest is known."""
+    return [
+        name
+        for name, node in one.energy["nodes"].items()
+        if any(domain["kind"] == "rest" and domain["energy_j"] is not None for domain in node["domains"].values())
+    ]
 
 
 def _impacts(one: JobResult) -> Iterator[str]:
@@ -167,7 +188,7 @@ def _impacts(one: JobResult) -> Iterator[str]:
 
 
 def _notes(one: JobResult) -> Iterator[str]:
-    for note in dict.fromkeys([*one.warnings, *one.energy["flags"]]):
+    for note in dict.fromkeys([*one.warnings, *in_words(one.energy["flags"], one.energy["nodes"])]):
         if " not in the total: " in note and len(note.partition(": ")[2]) <= REASON_WIDTH:
             continue  # the energy table has said so
         if one.end_s is None and note.endswith(": its run is still open"):
@@ -175,6 +196,9 @@ def _notes(one: JobResult) -> Iterator[str]:
         if one.start_s is None and note == "never started":
             continue
         yield from _wrapped(f"Note: {clean(note)}.")
+    rest = one.energy["domains"].get("rest")
+    if one.accounted_s is None and rest and rest["energy_j"] is not None and rest["coverage"] < 1:
+        yield from _wrapped("Note: the rest of the node comes minutes later: it is settled with the node's meter.")
     if one.accounted_s is not None:
         again = f", revision {one.revision}" if one.revision > 1 else ""
         yield f"  Accounted {_moment(one.accounted_s)} UTC{again}."
@@ -205,18 +229,39 @@ def method_text(one: JobResult) -> str:
 
 
 def _metering(one: JobResult) -> str:
-    methods = {kind: (found["method"] or "").split("+") for kind, found in one.energy["domains"].items()}
-    metered = [_METERS[kind] for kind, found in methods.items() if "counter" in found]
-    modelled = [
-        f"{_METERS[kind]}{' in part' if 'counter' in found else ''}"
-        for kind, found in methods.items()
-        if "modelled" in found
-    ]
-    said = [f"meters of {_listed(metered)}"] if metered else []
-    said += [f"{_listed(modelled)} modelled from CPU use, not metered"] if modelled else []
+    methods = {
+        kind: (found["method"] or "").split("+") for kind, found in one.energy["domains"].items() if kind in _METERS
+    }
+    said = []
+    for method, form in (
+        ("counter", "meters of {}"),
+        ("gauge", "power of {}, read at intervals and integrated"),
+        ("modelled", "{} modelled from CPU use, not metered"),
+    ):
+        kinds = [
+            f"{_METERS[kind]}{' in part' if found[0] != method else ''}"
+            for kind, found in methods.items()
+            if method in found
+        ]
+        said += [form.format(_listed(kinds))] if kinds else []
     if not said:
-        return "no energy is known"
-    return f"{', '.join(said)}; fans, disks, network and power supplies are not in it"
+        if not _with_rest(one):
+            return "no energy is known"
+        said = ["no part is metered on its own"]
+    return f"{', '.join(said)}; {_metering_of_rest(one)}"
+
+
+def _metering_of_rest(one: JobResult) -> str:
+    """Whether the sum is all that the nodes drew, or that of their parts."""
+    rest, nodes = one.energy["domains"].get("rest"), one.energy["nodes"]
+    metered = _with_rest(one)
+    if not rest or not metered:
+        return f"the sum is theirs: {_OUTSIDE} are not in it"
+    modelled = rest["method"] == "modelled"
+    how = "modelled from them, as calibrated once" if modelled else "what the node's own meter saw beyond them"
+    said = f"rest ({_OUTSIDE}): {how}"
+    bare = [clean(name) for name in nodes if name not in metered]
+    return f"{said}; not in the sum on {_some(tuple(bare))}" if bare else said
 
 
 def _listed(words: list[str]) -> str:
