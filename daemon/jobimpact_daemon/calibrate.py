@@ -28,6 +28,7 @@ __all__ = ["Calibration", "calibrate", "report_text", "write_calibration"]
 
 LAG_NS = 30 * NS
 WINDOW_NS = 10 * NS
+MAX_WINDOW_S = 86_400
 IN_A_WINDOW = 4
 """Readings, at least: the energy at a window's edges is interpolated between two."""
 POOR_R2 = 0.9
@@ -90,6 +91,8 @@ def calibrate(
         RecordingError: a bad line: names the file and the line.
         CalibrationError: why nothing can be fitted, and what to do.
     """
+    if window_s is not None and not 1 <= window_s <= MAX_WINDOW_S:
+        raise CalibrationError(f"a window of {window_s:g} s: 1 to {MAX_WINDOW_S}")
     recorded = Recorded(recording)
     truth = _recorded_meter(recorded, meter) if csv is None else _filed_meter(csv, recorded.offset_s)
     seen = truth.excludes if excludes is None else tuple(excludes)

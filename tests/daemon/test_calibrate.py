@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -362,6 +363,9 @@ def test_a_recording_without_what_is_needed_is_refused(tmp_path: Path) -> None:
         fitted(tmp_path, lines[:1])
     with pytest.raises(CalibrationError, match="windows of 1 s are too short"):
         fitted(tmp_path, lines, window_s=1)
+    for window_s in (-5, 0, 1e-9, math.nan, math.inf):
+        with pytest.raises(CalibrationError, match="a window of"):
+            fitted(tmp_path, lines, window_s=window_s)
 
 
 def test_a_file_of_another_day_is_refused(tmp_path: Path) -> None:
