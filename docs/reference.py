@@ -33,7 +33,7 @@ CONFIG = {
     " not named here is learned while the node is empty; until then all of it goes by use.",
     "node.max_gap_s": "A gauge's gap (BMC, wattmeter) longer than this many seconds is missing, not"
     " interpolated. Counters have no such limit.",
-    "node.slurmd": "Names of further slurmd on this machine, where it runs several. One daemon keeps the books of all.",
+    "node.slurmd": "Names of further slurmd on this machine, where it runs several. One daemon keeps all their books.",
     "node.cpus": "CPUs of the node as the scheduler counts them. Default: logical CPUs as the kernel counts them."
     " Set it where Slurm counts cores and the kernel counts threads.",
     "node.mem_bytes": "Memory of the node. Default: as the kernel tells.",
@@ -98,6 +98,18 @@ CONFIG = {
 INVENTORY = {
     "version": "Named in every result. Default: a hash of the file.",
     "pue": "What the building draws for each kWh of a node. Without it 1 is assumed, and every report says so.",
+    "calibration.<node>.slope": "Watts at the plug for one more watt of the parts. This block is written by"
+    " `jobimpactd calibrate --write`; the daemon models the rest of a node without a meter by it.",
+    "calibration.<node>.offset_w": "Watts at the plug beyond that.",
+    "calibration.<node>.residual_w": "Standard deviation of a window's mean power from the fit.",
+    "calibration.<node>.r2": "Of the fit.",
+    "calibration.<node>.windows": "How many windows were fitted.",
+    "calibration.<node>.from_w": "The least that the parts drew while it was fitted.",
+    "calibration.<node>.to_w": "The most.",
+    "calibration.<node>.meter": "What was taken as the truth.",
+    "calibration.<node>.lag_s": "By how much the meter lagged; taken out.",
+    "calibration.<node>.date": "When it was fitted, UTC.",
+    "calibration.<node>.excludes": "Parts that the meter does not see.",
     "types.<type>.nodes": "Node names, or a host list: `node[01-04]`. A node is of one type.",
     "types.<type>.cpu.model": "As `/proc/cpuinfo` or the vendor spells it.",
     "types.<type>.cpu.count": "CPUs (sockets) of a node.",
@@ -167,7 +179,7 @@ def keys(found: inspect.Type, path: str = "") -> Iterator[tuple[str, inspect.Fie
         if isinstance(inner, inspect.StructType):
             yield from keys(inner, below)
         elif isinstance(inner, inspect.DictType) and isinstance(inner.value_type, inspect.StructType):
-            yield from keys(inner.value_type, f"{below}.<type>")
+            yield from keys(inner.value_type, f"{below}.<{'node' if below == 'calibration' else 'type'}>")
         elif isinstance(inner, inspect.ListType) and isinstance(inner.item_type, inspect.StructType):
             yield from keys(inner.item_type, f"{below}[]")
         else:

@@ -534,10 +534,10 @@ class Bookkeeper:
         current = self.state.domains.get(rest.meter or "")
         if fit is None or (current is not None and rest.start is not None and current.domain.name != CALIBRATED):
             return
-        parts = self._parts()
+        parts = [book for book in self._parts() if book.domain.kind not in fit.excludes]
         if not parts or any(book.before != now.t_ns for book in parts):
             return
-        self.declare(Domain(CALIBRATED, "node", "calibration", "modelled"))
+        self.declare(Domain(CALIBRATED, "node", "calibration", "modelled", excludes=fit.excludes))
         book = self.state.domains[CALIBRATED]
         parts_uj = sum(one.measured_uj for one in parts)
         unknown_ns = sum(one.unknown_ns for one in parts)

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
-from jobimpact.core.config import config_path, load_config
+from jobimpact.core.config import WattCsv, config_path, load_config
 from jobimpact.core.errors import ConfigError, JobImpactError
 
 __all__ = ["main"]
@@ -48,6 +48,16 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "check", _check, "say what this node can measure, what not, and why")
     replay = _command(commands, "replay", _replay, "put a recording through the same path; print the books as JSON")
     replay.add_argument("recording", metavar="RECORDING", type=Path)
+    fit = _command(commands, "calibrate", _calibrate, "fit the node's plug to its parts, from a recording")
+    fit.add_argument("recording", metavar="RECORDING", type=Path)
+    fit.add_argument("--meter", metavar="SOURCE", help="the recording's source whose node is the meter")
+    fit.add_argument("--csv", metavar="FILE", help="the meter's own series in a file, in place of the recording's")
+    fit.add_argument("--watts", metavar="COLUMN", default="watts", help="the file's column of power, name or number")
+    fit.add_argument("--time", metavar="COLUMN", default="time", help="its column of time: epoch seconds or ISO 8601")
+    fit.add_argument("--window", metavar="SECONDS", type=float, help="mean power over this long is fitted")
+    fit.add_argument("--excludes", nargs="+", choices=("cpu", "dram", "gpu"), help="parts that the meter does not see")
+    fit.add_argument("--write", action="store_true", help="put the fit into the inventory, for node.name")
+    fit.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
 
 
@@ -83,4 +93,19 @@ def _replay(args: argparse.Namespace) -> int:
 
     json.dump(replay(load_config(config_path(args.config)), args.recording), sys.stdout, indent=1)
     sys.stdout.write("\n")
+    return 0
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    import msgspec
+
+    from jobimpact_daemon.calibrate import calibrate, report_text, write_calibration
+
+    csv = WattCsv(args.csv, args.watts, args.time) if args.csv else None
+    found = calibrate(args.recording, meter=args.meter, csv=csv, window_s=args.window, excludes=args.excludes)
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n" if args.json else report_text(found))
+    if args.write:
+        config = load_config(config_path(args.config))
+        write_calibration(Path(config.inventory), config.node.name, found)
+        sys.stderr.write(f"{config.inventory}: calibration of {config.node.name} written\n")
     return 0

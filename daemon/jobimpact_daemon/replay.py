@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from jobimpact.core.calibration import load_calibration
 from jobimpact.core.config import Config
 from jobimpact.core.errors import RecordingError
 from jobimpact.core.nodefile import node_file
@@ -53,13 +54,18 @@ def idle_watts(config: Config) -> dict[str, float]:
 
 
 def make_books(config: Config, state: State, ledger: Ledger) -> Bookkeeper:
-    """The bookkeeper that a configuration asks for."""
+    """The bookkeeper that a configuration asks for.
+
+    Raises:
+        ConfigError: the inventory's calibration is wrong.
+    """
     node = config.node
     return Bookkeeper(
         state,
         idle_watts(config),
         ledger.taken,
         policy=node.policy,
+        calibration=load_calibration(Path(config.inventory), node.name),
         max_gap_ns=round(node.max_gap_s * NS),
     )
 

@@ -22,6 +22,7 @@ from typing import Annotated
 from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 from msgspec import Meta, Struct, field
 
+from jobimpact.core.calibration import NodeCalibration
 from jobimpact.core.config import convert_yaml
 from jobimpact.core.errors import ConfigError
 from jobimpact.impact.allocation import NodeSize
@@ -91,6 +92,8 @@ class _File(_Keys, frozen=True):
     types: dict[str, NodeType]
     version: str | None = None
     pue: Pue | None = None
+    calibration: dict[str, NodeCalibration] = {}
+    """By node, as `jobimpactd calibrate` writes it; the daemon's to use."""
 
 
 class Inventory(Struct, frozen=True):
