@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Mapping
 from http.client import HTTPException
-from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
@@ -21,7 +20,9 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import make_headers
 
-__all__ = ["Answer", "Web", "WebError", "secret"]
+from jobimpact_daemon.sources.passwords import PasswordError, password
+
+__all__ = ["Answer", "Web", "WebError"]
 
 MAX_BODY = 4 << 20
 """Bytes: more than any answer that we ask for, and less than what would hurt the node."""
@@ -114,7 +115,10 @@ class Web:
         """
         if self._username is None:
             return None
-        return self._username, secret(self._password_file) if self._password_file else ""
+        try:
+            return self._username, password(self._password_file) if self._password_file else ""
+        except PasswordError as error:
+            raise WebError(str(error)) from None
 
     def get_json(
         self, path: str = "", *, headers: Mapping[str, str] | None = None, params: Mapping[str, str] | None = None
@@ -245,21 +249,6 @@ class _Deadline:
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-
-
-def secret(path: str) -> str:
-    """The first line of a file.
-
-    Raises:
-        WebError: it cannot be read, or is empty.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise WebError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    if not lines or not lines[0]:
-        raise WebError(f"{path}: the first line is to be the password, and is empty")
-    return lines[0]
 
 
 def _shut(sock: object) -> None:
