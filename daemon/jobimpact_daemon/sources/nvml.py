@@ -34,7 +34,8 @@ HEADROOM = 1.2
 RETRY_S = 5.0
 """How long a library that does not start is left alone."""
 LOST_RETRY_S = 30.0
-"""How often a GPU that is gone is looked for, as that costs all others a new session."""
+MAX_LOST_RETRY_S = 600.0
+"""How often a GPU that is gone is looked for: ever less, as that costs all others a new session."""
 AVERAGED_S = 1.0
 """What power is averaged over on Ampere and newer, but GA100 (NVIDIA's manual)."""
 _GA100 = ("A100", "A800", "A30", "CMP 170HX")
@@ -148,6 +149,7 @@ class Nvml:
         self._open = False
         self._epoch: str | None = None
         self._retry_at = self._lost_retry_at = 0.0
+        self._lost_retry_s = LOST_RETRY_S
         self._said: str | None = None
         self._late: str | None = None
         self._watched: frozenset[str] = frozenset()
@@ -223,7 +225,10 @@ class Nvml:
     def _is_open(self) -> bool:
         gpus = self._gpus.values()
         hung = any(gpu.hung or gpu.use_hung for gpu in gpus)
-        if self._open and not hung and time.monotonic() >= self._lost_retry_at and any(gpu.lost for gpu in gpus):
+        if not any(gpu.lost for gpu in gpus):
+            self._lost_retry_s = LOST_RETRY_S
+        elif self._open and not hung and time.monotonic() >= self._lost_retry_at:
+            self._lost_retry_s = min(2 * self._lost_retry_s, MAX_LOST_RETRY_S)
             self._shut()
         if not self._open and time.monotonic() >= self._retry_at:
             self._start()
@@ -231,7 +236,7 @@ class Nvml:
 
     def _start(self) -> None:
         self._retry_at = time.monotonic() + RETRY_S
-        self._lost_retry_at = time.monotonic() + LOST_RETRY_S
+        self._lost_retry_at = time.monotonic() + self._lost_retry_s
         try:
             pynvml.nvmlInit()
             self._epoch = _loaded(self._module)
@@ -425,7 +430,11 @@ def _meter(handle: Any) -> _Meter | str:
         return module[0]
     if _answers(partial(pynvml.nvmlDeviceGetPowerUsage, handle)):
         return _Meter("usage", averaged_s=_usage_averaged_s(handle, arch))
-    return _NO_METER
+    try:
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError as error:
+        return f"{_NO_METER}: {_told(error)}"
+    return _COUNTER  # it came in between
 
 
 def _usage_averaged_s(handle: Any, arch: int | None) -> float | None:

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("compiled")
 PRELUDE = """
 import time
 from jobimpact_daemon.sources import nvml
-nvml.RETRY_S = nvml.LOST_RETRY_S = 0.05
+nvml.RETRY_S = nvml.LOST_RETRY_S = nvml.MAX_LOST_RETRY_S = 0.05
 def said(one):
     return one.uj if hasattr(one, "uj") else one.w if hasattr(one, "w") else type(one).__name__
 def told(source): return {name: said(one) for name, one in source.read().items()}
@@ -267,7 +267,12 @@ source.close()
 @pytest.mark.parametrize(
     ("code", "calls", "kind", "says"),
     [
-        (Code.NO_PERMISSION, (ENERGY, FIELDS, POWER), "Absent", "no power reading"),
+        (
+            Code.NO_PERMISSION,
+            (ENERGY, FIELDS, POWER),
+            "Absent",
+            "no power reading: the driver does not tell this user",
+        ),
         (Code.GPU_IS_LOST, (ENERGY,), "Failed", "fallen off its bus"),
         (Code.RESET_REQUIRED, (ENERGY,), "Failed", "needs a reset"),
         (Code.TIMEOUT, (ENERGY,), "Failed", "Timeout"),
