@@ -99,7 +99,7 @@ def _replay(args: argparse.Namespace) -> int:
 def _calibrate(args: argparse.Namespace) -> int:
     import msgspec
 
-    from jobimpact_daemon.calibrate import calibrate, report_text, write_calibration
+    from jobimpact_daemon.calibration.calibrate import calibrate, report_text, write_calibration
 
     csv = WattCsv(args.csv, args.watts, args.time) if args.csv else None
     found = calibrate(args.recording, meter=args.meter, csv=csv, window_s=args.window, excludes=args.excludes)

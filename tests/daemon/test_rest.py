@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.daemon.books import GIB, Json, end, line, node, play, start
+from tests.daemon.books import GIB, Json, end, line, node, play, start, write
+
+from jobimpact.core.config import Config, Node
+from jobimpact_daemon.replay import replay
 
 J = 1_000_000
 LAG_S = 15
@@ -137,6 +142,25 @@ def test_the_wattmeter_is_trusted_more_than_the_bmc_and_the_bmc_takes_over() -> 
     assert played.told["domains"]["rest"]["unknown_s"] == 32.0
     assert sum(played.holders("rest").values()) == 400 * 200 * J + 500 * (200 - 32) * J
     assert played.told["domains"]["rest"]["method"] == "gauge"
+
+
+def test_a_calibrated_node_without_a_meter_has_a_modelled_rest(tmp_path: Path) -> None:
+    """Plug = 1.1 x parts + 80 W: of 300 W parts for 100 s the rest is 110 W, and modelled; a real meter wins."""
+    entry = {"slope": 1.1, "offset_w": 80.0, "residual_w": 5.0, "r2": 0.99, "windows": 100, "from_w": 60.0}
+    entry |= {"to_w": 900.0, "meter": "wattmeter", "lag_s": 0.0, "date": "2026-11-01T00:00:00Z"}
+    inventory = tmp_path / "nodes.yaml"
+    inventory.write_text(json.dumps({"types": {}, "calibration": {"n1": entry}}))
+    config = Config(node=Node(name="n1", cpus=4), inventory=str(inventory))
+    lines = [node(gpus=["a"]), start(0, "1", cpus=4, gpus=["a"])]
+    lines += [line(t, read={"nvml": {"gpu:a": {"uj": 300 * t * J}}}) for t in range(101)]
+    told = replay(config, write(tmp_path / "without", lines))
+    assert told["domains"]["rest"]["method"] == "modelled"
+    assert told["domains"]["rest"]["holders"] == {"1": 110 * 100 * J}
+    assert told["jobs"]["1"]["uj"] == 410 * 100 * J
+    metered = [one if "read" not in one else both(one["t"], 300 * one["t"], 500.0) for one in lines]
+    told = replay(config, write(tmp_path / "with", metered))
+    assert told["domains"]["rest"]["method"] == "gauge"
+    assert told["domains"]["rest"]["holders"] == {"1": 200 * 100 * J}
 
 
 def test_a_gauge_is_integrated_by_trapezoids_and_long_gaps_are_missing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CalibrationError",
     "ConfigError",
     "JobImpactError",
     "MarkError",
@@ -16,6 +17,10 @@ __all__ = [
 
 class JobImpactError(Exception):
     """The root of our own errors: what the command line prints without a traceback."""
+
+
+class CalibrationError(JobImpactError):
+    """There is nothing to be fitted, or what was fitted cannot be: says why, and what to do."""
 
 
 class ConfigError(JobImpactError):

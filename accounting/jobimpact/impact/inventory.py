@@ -92,7 +92,7 @@ class _File(_Keys, frozen=True):
     types: dict[str, NodeType]
     version: str | None = None
     pue: Pue | None = None
-    calibration: dict[str, NodeCalibration] = {}
+    calibration: dict[str, NodeCalibration] | None = None
     """By node, as `jobimpactd calibrate` writes it; the daemon's to use."""
 
 

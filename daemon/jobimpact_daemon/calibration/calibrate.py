@@ -18,11 +18,12 @@ import msgspec
 
 from jobimpact.core.calibration import NodeCalibration, put_calibration
 from jobimpact.core.config import WattCsv
+from jobimpact.core.errors import CalibrationError
 from jobimpact.core.units import NS
-from jobimpact_daemon.fit import CalibrationError, Curve, Fit, Piece, fit
+from jobimpact_daemon.calibration.fit import Curve, Fit, Piece, fit
+from jobimpact_daemon.calibration.tracks import Recorded, Track
 from jobimpact_daemon.rest import window_ns
 from jobimpact_daemon.sources.wattcsv import Table
-from jobimpact_daemon.tracks import Recorded, Track
 
 __all__ = ["Calibration", "calibrate", "report_text", "write_calibration"]
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from jobimpact.core.calibration import load_calibration
 from jobimpact.core.config import WattCsv
-from jobimpact.core.errors import ConfigError, RecordingError
-from jobimpact_daemon.calibrate import Calibration, calibrate, report_text, write_calibration
-from jobimpact_daemon.fit import CalibrationError, Curve, Piece
+from jobimpact.core.errors import CalibrationError, ConfigError, RecordingError
+from jobimpact_daemon.calibration.calibrate import Calibration, calibrate, report_text, write_calibration
+from jobimpact_daemon.calibration.fit import Curve, Piece
 
 WALL = 1_795_190_400.0
 DATE = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)

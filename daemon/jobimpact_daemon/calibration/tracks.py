@@ -9,11 +9,11 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobimpact.core.errors import RecordingError
+from jobimpact.core.errors import CalibrationError, RecordingError
 from jobimpact.core.records import Counter, Domain, DomainKind, Failed, Gauge, Reading
 from jobimpact.core.units import NS
+from jobimpact_daemon.calibration.fit import Piece
 from jobimpact_daemon.counters import CEILING_W, Baseline, compare
-from jobimpact_daemon.fit import CalibrationError, Piece
 from jobimpact_daemon.gauges import Sample
 from jobimpact_daemon.recording import Line, read_recording
 from jobimpact_daemon.rest import TRUST

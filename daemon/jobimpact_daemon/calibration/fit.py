@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from jobimpact.core.errors import JobImpactError
+from jobimpact.core.errors import CalibrationError
 from jobimpact.core.units import NS
 
-__all__ = ["METER", "CalibrationError", "Curve", "Fit", "Piece", "fit"]
+__all__ = ["METER", "Curve", "Fit", "Piece", "fit"]
 
 METER = "the meter"
 MIN_WINDOWS = 30
@@ -34,10 +34,6 @@ SURE = 3.0
 """Standard errors by which they must differ too."""
 COARSE_NS = NS // 2
 FINE_NS = NS // 10
-
-
-class CalibrationError(JobImpactError):
-    """There is nothing to be fitted, or what was fitted cannot be: says why, and what to do."""
 
 
 class Piece(msgspec.Struct, frozen=True):
