@@ -151,7 +151,7 @@ def test_a_job_that_is_over_has_no_time_up_to_which_it_is_known(world: World, ca
         ),
         (
             {"package-0": "modelled", "package-1": "counter"},
-            "Method: meters of CPU packages, CPU packages in part modelled from CPU use, not metered; the sum is theirs",
+            "Method: meters of CPU packages, CPU packages in part modelled from CPU use, not metered; the sum is",
         ),
     ],
 )

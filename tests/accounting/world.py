@@ -131,10 +131,15 @@ class Node:
         self.db = open_for_writing(path)
 
     def domain(
-        self, name: str = "package-0", kind: str = "cpu", method: str = "counter", reason: str | None = None
+        self,
+        name: str = "package-0",
+        kind: str = "cpu",
+        method: str = "counter",
+        reason: str | None = None,
+        source: str = "rapl",
     ) -> None:
         """A power domain with nothing in it yet."""
-        row = (name, kind, "rapl", method, reason)
+        row = (name, kind, source, method, reason)
         self.db.execute("INSERT INTO domain VALUES (?, ?, ?, ?, 0, 0, 0, ?)", row)
 
     def run(self, job: str = "1", start: float = 0.5, end: float | None = 100.5, **more: Any) -> str:
@@ -156,6 +161,27 @@ class Node:
         self.db.execute(
             "UPDATE domain SET measured_uj = measured_uj + ?, known_ns = known_ns + ? WHERE name = ?",
             (uj, known_ns, domain),
+        )
+
+    def redfish(self, settled: bool = True) -> Node:
+        """The node has a BMC: its meter and the rest, which as yet holds nothing."""
+        self.domain("node:redfish", "node", "gauge", source="redfish")
+        self.domain("rest", "rest", "gauge", source="redfish")
+        if settled:
+            self.db.execute("INSERT INTO whole VALUES (1, 'node:redfish', 0, 0, 0)")
+        return self
+
+    def settle(
+        self, rest: dict[str, float], parts_j: float = 0.0, known_s: float = 100.0, open_j: float = 0.0
+    ) -> None:
+        """A window's rest by holder, in joules; the meter has measured it, the parts, and what is still open."""
+        for holder, joules in rest.items():
+            self.charge(holder, "rest", joules, known_s)
+        meter_uj = round((sum(rest.values()) + parts_j) * 1e6)
+        self.db.execute("UPDATE whole SET meter_uj = meter_uj + ?, parts_uj = parts_uj + ?", (meter_uj, parts_j * 1e6))
+        more = (meter_uj + round(open_j * 1e6), round(known_s * NS))
+        self.db.execute(
+            "UPDATE domain SET measured_uj = measured_uj + ?, known_ns = known_ns + ? WHERE kind = 'node'", more
         )
 
     def measured(self, job: str = "1", joules: float = 5000.0, **more: Any) -> Node:

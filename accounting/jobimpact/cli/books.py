@@ -126,7 +126,7 @@ def _explained(one: MeterBooks) -> Iterator[str]:
     if why := _why_open(one):
         yield f"{name}: {why}"
     if one.open_uj:
-        yield f"{name}: {_joules(one.open_uj)} J measured outside settled windows: in the open one, or while it had gaps"
+        yield f"{name}: {_joules(one.open_uj)} J outside settled windows: in the open one, or beside a gap"
     if one.settled and one.settled.deficit_uj:
         yield f"{name}: deficit: the parts have measured more than the meter; the next windows pay it back first"
 
