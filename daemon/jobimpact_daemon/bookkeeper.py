@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from jobimpact.core.records import (
+    IDLE,
+    SYSTEM,
     Absent,
     Counter,
     Domain,
@@ -162,7 +164,7 @@ class Bookkeeper:
         self._whole_node = policy == "exclusive"
         self._calibration = calibration
         self._max_gap_ns = max_gap_ns
-        self._weights: dict[tuple[int, str], tuple[Weights, Weights]] = {}
+        self._weights: dict[tuple[int, int, str], tuple[Weights, Weights]] = {}
 
     # -- what is on the node ------------------------------------------------------------------------------------
 
@@ -458,7 +460,7 @@ class Bookkeeper:
                 self._account(domain.name, key).known_ns += time_ns
 
     def _since(self, before: Snapshot, now: Snapshot, resource: str) -> tuple[Weights, Weights]:
-        cache = before.t_ns, resource
+        cache = before.t_ns, now.t_ns, resource
         found = self._weights.get(cache)
         if found is None:
             found = self._weights[cache] = now.since(before, resource)
@@ -566,7 +568,8 @@ class Bookkeeper:
         before, now = self.state.snapshots[settled.start_ns], self.state.snapshots[settled.end_ns]
         dt_ns = now.t_ns - before.t_ns
         held, used = self._since(before, now, "node")
-        used = dict(settled.parts)
+        # A part that came back after hours may have given something to a run whose books are closed by now.
+        used = {one: uj for one, uj in settled.parts.items() if one in now.runs or one in (IDLE, SYSTEM)}
         if not used or self._split is POLICIES["cpu_time"]:
             used = self._since(before, now, "cpu")[1]
         if is_quiet(before, now, "node", self.state.holdings.node.cpus):
