@@ -105,7 +105,7 @@ def test_books_in_words(tmp_path: Path, capsys: Captured) -> None:
     )
     assert "node01 node:redfish: 35000.000000 J outside settled windows: in the open one, or beside a gap\n" in said
     assert said.count("node02") == 1
-    assert said.endswith("\nmeasured = jobs + idle + system\n")
+    assert said.endswith("\nmeasured = jobs + idle + system; of whole nodes, settled = parts + rest - deficit\n")
 
 
 def test_parts_that_measure_more_than_the_meter_leave_a_deficit(tmp_path: Path, capsys: Captured) -> None:

@@ -168,6 +168,104 @@ def test_the_method_says_what_was_metered(world: World, capsys: Captured, domain
     assert said in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_rest_of_a_node_is_a_line_with_its_method(world: World, capsys: Captured) -> None:
+    """A gauge less the parts; the method says what it is, and nothing is said to be missing."""
+    node = world.node("node02").redfish()
+    node.measured("5").settle({"5": 2500})
+    world.say("5", nodes=["node02"])
+    account(world.config, NOW)
+    ask(world, "5")
+    said = capsys.readouterr().out
+    assert "\n  Energy        7.50 kJ " in said
+    assert "\n    rest        2.50 kJ  node's power, integrated, less the parts\n" in said
+    paragraph = " ".join(said.split())
+    assert (
+        "rest (fans, disks, network and power supplies): what the node's own meter saw beyond them. Use:" in paragraph
+    )
+    assert "Incomplete" not in said
+    assert "Note" not in said
+
+
+def test_a_node_without_a_meter_of_its_own_is_told_of(world: World, capsys: Captured) -> None:
+    """A dash in the table, the method that says what is not in the sum, and no note that says it again."""
+    account(world.config, NOW)
+    ask(world, "1")
+    said = capsys.readouterr().out
+    assert "\n    rest              -  not measured: no node meter on node01\n" in said
+    assert "the sum is theirs: fans, disks, network and power supplies are not in it" in " ".join(said.split())
+    assert "Incomplete" not in said
+    assert "Note" not in said
+
+
+def test_a_job_on_nodes_with_and_without_a_meter(world: World, capsys: Captured) -> None:
+    """On how many nodes the rest is known, and which lack it; JSON has it as a flag."""
+    world.node("node02").redfish().measured("5").settle({"5": 2500}, known_s=50)
+    world.node("node01").measured("5")
+    world.say("5", nodes=["node01", "node02"])
+    account(world.config, NOW)
+    ask(world, "5")
+    said = capsys.readouterr().out
+    assert "  node's power, integrated, less the parts,\n" in said
+    assert f"\n{'':25}on 1 of 2 nodes, known for 50 % of the run\n" in said
+    assert "saw beyond them; not in the sum on node01. Use:" in " ".join(said.split())
+    assert "Note" not in said
+    _, document = answer(world, capsys, "5")
+    energy = document["jobs"][0]["energy"]
+    assert energy["domains"]["rest"]["coverage"] == 0.5
+    assert [flag for flag in energy["flags"] if "rest" in flag] == [
+        "rest of the node (fans, board, losses) not measured on node01: there the sum is that of its parts"
+    ]
+
+
+def test_a_calibrated_rest_is_modelled(world: World, capsys: Captured) -> None:
+    """It is never told as a measurement."""
+    node = world.node("node02").measured("5")
+    node.domain("rest", "rest", "modelled", source="calibration")
+    node.charge("5", "rest", 2500)
+    world.say("5", nodes=["node02"])
+    account(world.config, NOW)
+    ask(world, "5")
+    said = capsys.readouterr().out
+    assert "\n    rest        2.50 kJ  by calibration, not measured\n" in said
+    assert "power supplies): modelled from them, as calibrated once" in " ".join(said.split())
+
+
+def test_a_job_that_runs_waits_for_its_rest(world: World, capsys: Captured) -> None:
+    """The meter's window is open: what is known of the rest stops before the parts do, and a note says why."""
+    node = world.node("node02").redfish()
+    node.charge(node.run("7", start=10, end=None), "rest", 400, known_s=20)
+    ask(world, "7")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Note: the rest of the node comes minutes later: it is settled with the node's meter." in said
+
+
+def test_what_is_odd_is_told_in_words(world: World, capsys: Captured) -> None:
+    """The text has no flag of the daemon's; JSON has them as they are."""
+    world.node("node02").measured("5", flags=["package-0 stuck", "node:redfish gap"])
+    world.say("5", nodes=["node02"])
+    account(world.config, NOW)
+    ask(world, "5")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Note: node02: the meter of CPU 0 stood still for a time: energy meanwhile is not known." in said
+    assert "Note: node02: the node's meter (redfish) was silent for a time: the rest of the node is not known" in said
+    _, document = answer(world, capsys, "5")
+    assert document["jobs"][0]["energy"]["nodes"]["node02"]["flags"] == ["package-0 stuck", "node:redfish gap"]
+
+
+def test_a_result_of_an_earlier_release_is_still_told(world: World, capsys: Captured) -> None:
+    """It knows nothing of a rest: the line is not there, and the method is that of the parts."""
+    account(world.config, NOW)
+    with sqlite3.connect(world.results) as db:
+        [text] = db.execute("SELECT energy FROM job_result").fetchone()
+        energy = json.loads(text)
+        del energy["domains"]["rest"]
+        db.execute("UPDATE job_result SET energy = ?", (json.dumps(energy),))
+    assert ask(world, "1") == 0
+    said = capsys.readouterr().out
+    assert "    rest" not in said
+    assert "the sum is theirs" in " ".join(said.split())
+
+
 def test_a_range_beside_no_total_says_what_it_covers(world: World, capsys: Captured) -> None:
     """Use only, embodied only, or no table at all."""
     world.node("login7").measured("2")

@@ -186,3 +186,112 @@ def test_a_second_at_an_edge_is_no_gap(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.node().measured(start=0.8, end=2.0, known_s=1.2)
     assert summary(world, record(end_s=T0 + 2.0, elapsed_s=2.0)).coverage == 1.0
+
+
+def test_the_rest_of_a_node_is_a_part_of_the_job(tmp_path: Path) -> None:
+    """Where the node has a meter: the rest is in the sum and in the coverage, the meter itself in neither."""
+    world = World(tmp_path)
+    node = world.node().redfish().measured()
+    node.settle({"1": 2000, "idle": 500}, parts_j=5000)
+    found = summary(world, record())
+    assert (found.total_j, found.coverage) == (7000, 1.0)
+    assert list(found.domains) == ["cpu", "dram", "gpu", "rest"]
+    assert (found.domains["rest"].energy_j, found.domains["rest"].method) == (2000, "gauge")
+    assert list(found.nodes["node01"].domains) == ["package-0", "rest"]
+    assert not any("rest of the node" in flag for flag in found.flags)
+
+
+def test_without_a_meter_of_the_node_the_sum_is_that_of_the_parts(tmp_path: Path) -> None:
+    """Null with the reason, told once, and no gap in the coverage."""
+    world = World(tmp_path)
+    world.node().measured()
+    found = summary(world, record())
+    assert (found.total_j, found.coverage) == (5000, 1.0)
+    assert (found.domains["rest"].energy_j, found.domains["rest"].reason) == (None, "no node meter on node01")
+    said = [flag for flag in found.flags if "rest of the node" in flag]
+    assert said == ["rest of the node (fans, board, losses) not in the total: no node meter on node01"]
+
+
+def test_one_node_of_two_with_a_meter(tmp_path: Path) -> None:
+    """The rest of the one is in the sum, that of the other is told of; the job is wholly covered."""
+    world = World(tmp_path)
+    world.node("node01").redfish().measured().settle({"1": 2000})
+    world.node("node02").measured()
+    found = summary(world, record(nodes=("node01", "node02")))
+    assert (found.total_j, found.coverage) == (12_000, 1.0)
+    assert (found.domains["rest"].coverage, found.domains["rest"].reason) == (1.0, "no node meter on node02")
+    assert [flag for flag in found.flags if "rest of the node" in flag] == [
+        "rest of the node (fans, board, losses) not measured on node02: there the sum is that of its parts"
+    ]
+
+
+def test_a_rest_that_is_not_settled_is_unknown(tmp_path: Path) -> None:
+    """The node has a meter and no window of it in the job's time: a gap, and not zero."""
+    world = World(tmp_path)
+    world.node().redfish().measured()
+    found = summary(world, record())
+    assert (found.total_j, found.coverage) == (5000, 0.5)
+    assert found.domains["rest"].energy_j is None
+    assert found.domains["rest"].reason == "rest of node01: not settled in this run"
+
+
+def test_a_rest_known_for_half_of_the_run_is_half_covered(tmp_path: Path) -> None:
+    """Package 100 s of 100, rest 50 of 100: three quarters."""
+    world = World(tmp_path)
+    node = world.node().redfish().measured()
+    node.settle({"1": 1000}, known_s=50)
+    found = summary(world, record())
+    assert (found.total_j, found.coverage, found.domains["rest"].coverage) == (6000, 0.75, 0.5)
+
+
+def test_a_node_meter_that_was_taken_away_leaves_no_gap(tmp_path: Path) -> None:
+    """The rest is there from before, and is absent now."""
+    world = World(tmp_path)
+    world.node().redfish().measured().db.execute("UPDATE domain SET reason = 'absent: no meter' WHERE name = 'rest'")
+    found = summary(world, record())
+    assert (found.coverage, found.domains["rest"].reason) == (1.0, "no node meter on node01")
+
+
+def test_a_meter_that_came_after_the_run_is_none_of_its_parts(tmp_path: Path) -> None:
+    """A job of before the BMC was set up is accounted as it was; one that runs since then is not."""
+    world = World(tmp_path)
+    node = world.node().redfish().measured()
+    node.measured("2", start=150, end=250)
+    node.db.execute("INSERT INTO node_power VALUES ('rest', ?, 0, 0)", (T0 + 120.0,))
+    assert summary(world, record()).coverage == 1.0
+    later = record("2", start_s=T0 + 150.0, end_s=T0 + 250.0)
+    assert summary(world, later).coverage == 0.5
+
+
+def test_a_part_that_another_source_measures_now_is_no_gap(tmp_path: Path) -> None:
+    """RAPL may not be read any more, the model stands in for it: all of the CPU is known, by the model."""
+    world = World(tmp_path)
+    node = world.node()
+    node.domain(reason="absent: model measures this part")
+    node.domain("cpu", method="modelled", source="model")
+    node.charge(node.run(), "cpu", 4000)
+    found = summary(world, record())
+    assert (found.total_j, found.coverage, found.domains["cpu"].method) == (4000, 1.0, "modelled")
+    node.db.execute("UPDATE domain SET reason = 'failed: EIO' WHERE name = 'package-0'")
+    assert summary(world, record()).coverage == 0.5
+
+
+def test_slices_of_a_gpu_are_not_gpus(tmp_path: Path) -> None:
+    """Two MIG devices of one card and a whole card: two meters, and nothing is missing."""
+    world = World(tmp_path)
+    node = world.node()
+    node.domain("gpu:GPU-a", "gpu")
+    node.domain("gpu:GPU-b", "gpu")
+    run = node.run(gpus=["MIG-1", "MIG-2", "GPU-b"])
+    node.charge(run, "gpu:GPU-a", 3000)
+    node.charge(run, "gpu:GPU-b", 6000)
+    found = summary(world, record(gpus=3)).domains["gpu"]
+    assert (found.energy_j, found.coverage, found.reason) == (9000, 1.0, None)
+
+
+def test_slices_of_a_gpu_without_a_meter_are_missing(tmp_path: Path) -> None:
+    """At least one card that nobody meters."""
+    world = World(tmp_path)
+    world.node().measured(gpus=["MIG-1", "MIG-2"])
+    found = summary(world, record(gpus=2)).domains["gpu"]
+    assert (found.energy_j, found.coverage, found.reason) == (None, 0.0, "no GPU meter on node01")

@@ -178,7 +178,9 @@ class Node:
         for holder, joules in rest.items():
             self.charge(holder, "rest", joules, known_s)
         meter_uj = round((sum(rest.values()) + parts_j) * 1e6)
-        self.db.execute("UPDATE whole SET meter_uj = meter_uj + ?, parts_uj = parts_uj + ?", (meter_uj, parts_j * 1e6))
+        self.db.execute(
+            "UPDATE whole SET meter_uj = meter_uj + ?, parts_uj = parts_uj + ?", (meter_uj, round(parts_j * 1e6))
+        )
         more = (meter_uj + round(open_j * 1e6), round(known_s * NS))
         self.db.execute(
             "UPDATE domain SET measured_uj = measured_uj + ?, known_ns = known_ns + ? WHERE kind = 'node'", more

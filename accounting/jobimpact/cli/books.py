@@ -95,10 +95,11 @@ def _text(books: list[DomainBooks], meters: list[MeterBooks], *, balanced: bool)
         lines += ["", f"Not in the totals: {len(absent)} of {len(books)} domains."]
         lines += [_plain(f"  {one.node} {one.domain}: {_why(one)}") for one in absent]
     if meters:
-        lines += ["", "Meters of whole nodes, over settled windows: settled = parts + rest - deficit"]
+        lines += ["", "Meters of whole nodes, over the windows that are settled"]
         lines += _table([_METER_HEAD, *map(_meter_row, meters)])
         lines += [_plain(f"  {line}") for one in meters for line in _explained(one)]
-    verdict = "measured = jobs + idle + system" if balanced else "THE BOOKS DO NOT BALANCE: see the difference"
+    whole = "; of whole nodes, settled = parts + rest - deficit" if any(one.settled for one in meters) else ""
+    verdict = f"measured = jobs + idle + system{whole}" if balanced else "THE BOOKS DO NOT BALANCE: see the difference"
     return "\n".join([*lines, "", verdict])
 
 

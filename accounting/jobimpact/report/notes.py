@@ -22,7 +22,7 @@ _RUN = {
 }
 """A run's flags that name no meter."""
 _METER = {
-    "gap": "readings of {what} failed for a time: energy meanwhile is split by time, or not known",
+    "gap": "readings of {what} failed for a time: energy meanwhile is split by time, or not known if it was long",
     "stuck": "{what} stood still for a time: energy meanwhile is not known",
     "reset": "{what} started anew: energy since the reading before is not known",
     "jump": "{what} rose by more than can be drawn: that energy is not counted",

@@ -35,6 +35,7 @@ _REST_METHODS = {
     "gauge": "node's power, integrated, less the parts",
     "modelled": "by calibration, not measured",
 }
+_GLUE = "\u00a0"
 _OUTSIDE = "fans, disks, network and power supplies"
 _INDICATORS = (
     ("gwp_kgco2e", "GWP (climate)", "CO2e", grams),
@@ -132,7 +133,7 @@ def _lead(one: JobResult) -> Iterator[str]:
         yield "  From the nodes' books; final after the next accounting."
     if one.energy_j is not None and one.coverage < 1:
         known = percent(one.coverage)
-        yield from _wrapped(f"Incomplete: energy is known for {known} of what it held; the sum is of that.")
+        yield from _wrapped(f"Incomplete: energy is known for {known} of what it held; the sum is of this part.")
 
 
 def _energy(one: JobResult) -> Iterator[str]:
@@ -146,14 +147,22 @@ def _energy(one: JobResult) -> Iterator[str]:
             continue
         if found["method"] == "none held":
             continue
-        words = _REST_METHODS if kind == "rest" else _METHODS
-        said = " + ".join(words.get(part, part) for part in found["method"].split("+"))
-        if kind == "rest":
-            metered, nodes = _with_rest(one), len(one.energy["nodes"])
-            said += f", on {len(metered)} of {nodes} nodes" if len(metered) < nodes else ""
-        said += "" if found["coverage"] >= 1 else f", known for {percent(found['coverage'])} of the run"
         start = f"    {_KINDS[kind]:<8} {energy(found['energy_j']):>10}  "
-        yield from textwrap.wrap(said, WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+        # A line breaks between two things that are said, not within one.
+        said = ", ".join(words.replace(" ", _GLUE) for words in _how(one, kind, found))
+        lines = textwrap.wrap(said, WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+        yield from (line.replace(_GLUE, " ") for line in lines)
+
+
+def _how(one: JobResult, kind: str, found: dict[str, Any]) -> Iterator[str]:
+    """How a kind was measured, and how much of it."""
+    words = _REST_METHODS if kind == "rest" else _METHODS
+    yield " + ".join(words.get(part, part) for part in found["method"].split("+"))
+    metered, nodes = len(_with_rest(one)), len(one.energy["nodes"])
+    if kind == "rest" and metered < nodes:
+        yield f"on {metered} of {nodes} nodes"
+    if found["coverage"] < 1:
+        yield f"known for {percent(found['coverage'])} of the run"
 
 
 def _with_rest(one: JobResult) -> list[str]:
@@ -191,6 +200,8 @@ def _notes(one: JobResult) -> Iterator[str]:
     for note in dict.fromkeys([*one.warnings, *in_words(one.energy["flags"], one.energy["nodes"])]):
         if " not in the total: " in note and len(note.partition(": ")[2]) <= REASON_WIDTH:
             continue  # the energy table has said so
+        if note.startswith("rest of the node") and " not measured on " in note:
+            continue  # the method says so
         if one.end_s is None and note.endswith(": its run is still open"):
             continue  # of a job that is in progress
         if one.start_s is None and note == "never started":
