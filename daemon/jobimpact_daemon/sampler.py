@@ -38,7 +38,8 @@ EDGE_NS = NS // 10
 COMMIT_NS = 10 * NS
 DISCOVER_NS = 60 * NS
 DISCOVER_SOON_NS = 5 * NS
-"""After a discovery that left a source without domains: a driver may need its time to start."""
+STARTING_NS = 120 * NS
+"""For how long after its own start the daemon looks more often for sources that are not there: drivers load late."""
 
 
 class Sampler:
@@ -99,6 +100,7 @@ class Sampler:
         self._stopping = False
         self._read_ns = self._committed_ns = -COMMIT_NS
         self._discover_ns = 0
+        self._started_ns: int | None = None
 
     @property
     def wake_fd(self) -> int:
@@ -229,11 +231,12 @@ class Sampler:
 
     def _discover(self) -> None:
         now_ns = self._clock.boot_ns()
-        self._discover_ns = now_ns + DISCOVER_NS
         for source in self._sources:
             self._found[source.name] = source.discover()
-            if not self._found[source.name]:
-                self._discover_ns = now_ns + DISCOVER_SOON_NS
+        if self._started_ns is None:
+            self._started_ns = now_ns
+        missing = not all(self._found.values()) and now_ns - self._started_ns < STARTING_NS
+        self._discover_ns = now_ns + (DISCOVER_SOON_NS if missing else DISCOVER_NS)
 
     def _choose(self, read: dict[str, dict[str, Reading]], wall_s: float) -> None:
         """Declare what is booked of what was found, and what the node is made of."""
