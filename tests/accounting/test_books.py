@@ -13,14 +13,15 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.accounting.world import World
-from tests.daemon.books import GIB, Json, end, line, node, start, write
+from tests.accounting.world import World, record
+from tests.daemon.books import GIB, WALL, Json, end, line, node, start, write
 
 from jobimpact.cli.main import main
 from jobimpact.core.config import Config, Node
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.records import NodeFacts
 from jobimpact.energy.local import LocalEnergy
+from jobimpact.energy.summary import summarise
 from jobimpact_daemon.bookkeeper import State
 from jobimpact_daemon.holdings import Holdings
 from jobimpact_daemon.ledger import Ledger
@@ -87,6 +88,31 @@ def test_a_meter_is_its_parts_and_the_rest(tmp_path: Path, capsys: Captured) -> 
         "difference_uj": 0,
     }
     assert "reason" not in meter
+
+
+def test_a_job_s_rest_is_what_its_node_s_daemon_gave_it(tmp_path: Path) -> None:
+    """Half of the node for 190 s of two windows of 250 W: 23.75 kJ, known to the end; its package's part beside it."""
+    world = World(tmp_path)
+    live(world, "node01", a_node(redfish=350.0))
+    job = record(start_s=WALL + 10, end_s=WALL + 200, elapsed_s=190.0)
+    with LocalEnergy(tmp_path / "nodes") as energy:
+        found = summarise(job, energy.job_energy(job))
+    assert (found.domains["rest"].energy_j, found.domains["cpu"].energy_j) == (125 * 190, 50 * 190)
+    assert (found.total_j, found.coverage) == (175 * 190, 1.0)
+
+
+def test_a_job_of_before_the_meter_has_no_part_of_it(tmp_path: Path) -> None:
+    """The BMC is read from 250 s on, the job ended at 200: the sum is that of its parts, and nothing is missing."""
+    world = World(tmp_path)
+    late = [one for one in a_node(600, redfish=350.0) if one["t"] >= 250]
+    live(world, "node01", [one for one in a_node() if one["t"] < 250] + late)
+    job = record(start_s=WALL + 10, end_s=WALL + 200, elapsed_s=190.0)
+    with LocalEnergy(tmp_path / "nodes") as energy:
+        found = summarise(job, energy.job_energy(job))
+        [_, rest] = energy.books()[0]
+    assert rest.idle_uj == 250 * 300 * J
+    assert (found.total_j, found.coverage) == (50 * 190, 1.0)
+    assert found.domains["rest"].reason == "no node meter on node01"
 
 
 def test_books_in_words(tmp_path: Path, capsys: Captured) -> None:
