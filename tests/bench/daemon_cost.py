@@ -1,7 +1,9 @@
-"""What the daemon costs a node: CPU of a core and memory over some minutes, beside codecarbon in the same run.
+"""What the daemon costs a node: CPU of a core and memory, beside codecarbon and zeus in the same run.
 
-Four RAPL domains and eight GPUs of the power rig, ten live jobs in real cgroups (v1), a job that starts and ends every
-ten seconds through the real hooks. `python -m tests.bench.daemon_cost [SECONDS]` (300 by default; root, for cgroups).
+Four RAPL domains and eight GPUs of the power rig; 1, 10 and 100 live jobs in real cgroups (v1, as root), each node
+with one more that starts and ends every ten seconds through the real hooks; one daemon at 1 Hz and one at 10 Hz. The
+others see the rig's NVML library, and its powercap tree where they look for it (a mount namespace of their own).
+`python -m tests.bench.daemon_cost [SECONDS]` (300 by default). `$BENCH_PYTHON` is the Python that has the others.
 """
 
 from __future__ import annotations
@@ -13,25 +15,54 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from tests.fakes.curve import Curve, boot_ns, watts
-from tests.fakes.rig import PowerRig, RigNode
-from tests.fakes.rig_gpu import gpu
+from tests.bench.node import GPUS, config, hook, live_jobs, playing
+from tests.fakes.rig import RigNode
 
-HOOKS = Path(__file__).parents[2] / "prolog_epilog/slurm"
-CGROUPS = Path("/sys/fs/cgroup")
-NODE = "jibench"
-JOBS = 10
+OTHERS = os.environ.get("BENCH_PYTHON", sys.executable)
+JOBS = (1, 10, 100)
+INTERVALS_S = (1.0, 0.1)
+WARM_S = 10.0
+DAEMON = "from jobimpact_daemon.cli import main; raise SystemExit(main())"
 CODECARBON = """
-import logging, time
+import logging, sys, time
 from codecarbon import EmissionsTracker
-logging.disable(logging.CRITICAL)
 tracker = EmissionsTracker(measure_power_secs=1, save_to_file=False, log_level="critical")
+logging.disable(logging.CRITICAL)
 tracker.start()
+time.sleep(5)
+tracker.flush()
+found = tracker._hardware
+print(", ".join(str(one) for one in found), file=sys.stderr, flush=True)
 time.sleep(1e6)
 """
+ZEUS = """
+import logging, sys, time
+from zeus.monitor import ZeusMonitor
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    monitor = ZeusMonitor()
+    number = 0
+    while True:
+        monitor.begin_window("tick", sync_execution=False)
+        time.sleep(1)
+        found = monitor.end_window("tick", sync_execution=False)
+        if number == 0:
+            cpus, drams = found.cpu_energy or {}, found.dram_energy or {}
+            said = f"{len(found.gpu_energy)} GPUs, {len(cpus)} packages, {len(drams)} DRAM"
+            print(said, file=sys.stderr, flush=True)
+        number += 1
+"""
+SEEN = """
+mount -t tmpfs tmpfs /sys/devices/virtual && mkdir /sys/devices/virtual/powercap &&
+mount --bind "$0/devices/virtual/powercap" /sys/devices/virtual/powercap &&
+mount -t tmpfs tmpfs /sys/class && mkdir /sys/class/powercap &&
+mount --bind "$0/class/powercap" /sys/class/powercap && exec "$@"
+"""
+"""Puts the rig's powercap tree where programs look for one."""
 
 
 class Cost:
@@ -43,109 +74,121 @@ class Cost:
         self._since = time.monotonic()
         self.rss_max = 0
 
+    def _all(self) -> list[psutil.Process]:
+        return [self._process, *self._process.children(recursive=True)]
+
     def _cpu_s(self) -> float:
-        alive = [self._process, *self._process.children(recursive=True)]
         ended = self._process.cpu_times()
-        return sum(one.cpu_times().user + one.cpu_times().system for one in alive) + (
-            ended.children_user + ended.children_system
-        )
+        alive = (one.cpu_times() for one in self._all())
+        return sum(one.user + one.system for one in alive) + ended.children_user + ended.children_system
 
     def look(self) -> None:
         """Keep the largest memory seen."""
-        alive = [self._process, *self._process.children(recursive=True)]
-        self.rss_max = max(self.rss_max, sum(one.memory_info().rss for one in alive))
+        self.rss_max = max(self.rss_max, sum(one.memory_info().rss for one in self._all()))
 
     def told(self) -> str:
         """Both figures."""
         took = time.monotonic() - self._since
         cpu_s = self._cpu_s() - self._start_s
-        return f"{cpu_s / took:8.3%} of a core ({cpu_s:.2f} s in {took:.0f} s), {self.rss_max / 1e6:5.1f} MB at most"
+        return f"{cpu_s / took:8.3%} of a core  {cpu_s:7.2f} s CPU in {took:4.0f} s  {self.rss_max / 1e6:6.1f} MB RSS"
 
 
-@contextlib.contextmanager
-def live_jobs() -> Iterator[list[str]]:
-    """Ten jobs' cgroups as Slurm makes them, each with a process that works a little."""
-    folders = [CGROUPS / controller / f"slurm_{NODE}" / "uid_0" for controller in ("cpuacct", "memory")]
-    jobs = [str(1000 + number) for number in range(JOBS)]
-    workers = []
-    for job in jobs:
-        worker = subprocess.Popen(
-            ["/bin/sh", "-c", "while :; do i=0; while [ $i -lt 500 ]; do i=$((i+1)); done; sleep 1; done"]
-        )
-        workers.append(worker)
-        for folder in folders:
-            (folder / f"job_{job}").mkdir(parents=True, exist_ok=True)
-            (folder / f"job_{job}/cgroup.procs").write_text(str(worker.pid), encoding="ascii")
-    try:
-        yield jobs
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-        for folder in folders:
-            for place in [*(folder / f"job_{job}" for job in jobs), folder, folder.parent]:
-                with contextlib.suppress(OSError):
-                    place.rmdir()
+@dataclass
+class Watched:
+    """One process that is measured; `marks` are its node's, where it is a daemon that follows jobs."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    said: Path
+    node: str = ""
+    marks: list[Path] = field(default_factory=list)
+    cost: Cost | None = None
+
+    def line(self) -> str:
+        """Its figures; of another program also what it measures."""
+        if self.process.poll() is not None or self.cost is None:
+            last = self.said.read_text(errors="replace").strip().splitlines()
+            return f"{self.name:34}ended: {last[-1] if last else 'without a word'}"
+        measures = "" if self.marks else f"  ({self.said.read_text(errors='replace').strip()})"
+        return f"{self.name:34}{self.cost.told()}{measures}"
 
 
-def hook(event: str, job: str, marks: Path, gpus: str = "") -> None:
-    """The real Prolog or Epilog."""
-    environment = {"SLURM_JOB_ID": job, "SLURM_JOB_UID": "0", "SLURMD_NODENAME": NODE, "JOBIMPACT_MARKS": str(marks)}
-    environment |= {"SLURM_JOB_CPUS_PER_NODE": "4"} | ({"SLURM_JOB_GPUS": gpus} if gpus else {})
-    subprocess.run([HOOKS / event], env=environment, check=True)
-
-
-def main(seconds: int) -> None:
-    """Measure both for so many seconds, and print."""
+def main(seconds: float = 300.0) -> None:
+    """Measure all of them at once for so many seconds, and print."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        now = boot_ns()
-        rapl = {
-            name: Curve(now, watts((0.3, 120), (0.7, 60))) for name in ("package-0", "package-1", "dram-0", "dram-1")
-        }
-        gpus = [gpu(f"GPU-{number}", Curve(now, watts((0.5, 300))), minor=number) for number in range(8)]
-        node = RigNode(NODE, folder / NODE, rapl=rapl, gpus=gpus, cpus=64, mem_bytes=256 << 30)
-        stack.enter_context(PowerRig(folder, node))
-        jobs = stack.enter_context(live_jobs())
-        marks = folder / "marks"
-        marks.mkdir(mode=0o700)
-        config = folder / "node.yaml"
-        config.write_text(
-            f"store: {{local: {{path: store}}}}\nresults: sqlite:///results.db\n"
-            f"node:\n  name: {NODE}\n  marks: marks\n  cpus: 64\n  mem_bytes: {256 << 30}\n"
-            f"  sources: {{rapl: {{root: {node.powercap.root}}}, nvml: {{}}}}\n",
-            encoding="utf-8",
-        )
-        daemon = stack.enter_context(
-            _running([str(Path(sys.executable).parent / "jobimpactd"), "run", "--config", str(config)], node.env)
-        )
-        other = stack.enter_context(_running([sys.executable, "-c", CODECARBON], node.env))
-        for number, job in enumerate(jobs):
-            hook("prolog", job, marks, str(number) if number < 8 else "")
-        time.sleep(10)
-        costs = {"jobimpactd run": Cost(daemon.pid), "codecarbon 1 s": Cost(other.pid)}
-        until = time.monotonic() + seconds
-        number = 5000
-        while time.monotonic() < until:
-            hook("prolog", str(number), marks)
-            for cost in costs.values():
-                cost.look()
-            time.sleep(min(5, max(0, until - time.monotonic())))
-            hook("epilog", str(number), marks)
-            time.sleep(min(5, max(0, until - time.monotonic())))
-            number += 1
-        for name, cost in costs.items():
-            print(f"{name:16}{cost.told()}")
+        node = stack.enter_context(playing(folder))
+        watched = [*_daemons(stack, folder, node), *_others(stack, folder, node)]
+        time.sleep(WARM_S)
+        for one in watched:
+            if one.process.poll() is None:
+                one.cost = Cost(one.process.pid)
+        _pass(seconds, watched)
+        print("\n".join(one.line() for one in watched))
 
 
-@contextlib.contextmanager
-def _running(argv: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(argv, env={**os.environ, **environment}) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
+def _daemons(stack: contextlib.ExitStack, folder: Path, node: RigNode) -> Iterator[Watched]:
+    rig: dict[str, object] = {"rapl": {"root": str(node.powercap.root)}, "nvml": {}}
+    pid = os.getpid()
+    for count in JOBS:
+        for interval_s in INTERVALS_S:
+            name = f"jib{pid}-{count}-{round(1 / interval_s)}"
+            jobs = stack.enter_context(live_jobs(folder, name, count))
+            path = config(folder, name, interval_s, rig)
+            marks = path.parent / "marks"
+            one = _start(stack, folder, name, [sys.executable, "-c", DAEMON, "run", "--config", str(path)], node.env)
+            for number, job in enumerate(jobs):
+                hook("prolog", job, name, marks, str(number) if number < GPUS else "")
+            label = f"jobimpactd {1 / interval_s:2.0f} Hz, {count:3} job{'s' if count > 1 else ' '}"
+            yield Watched(label, *one, name, [marks])
+    name = f"jib{pid}-none"
+    path = config(folder, name, 1.0, {"rapl": {"root": str(node.powercap.root)}})
+    one = _start(stack, folder, name, [sys.executable, "-c", DAEMON, "run", "--config", str(path)], {})
+    yield Watched("jobimpactd  1 Hz, RAPL alone, idle", *one, name, [path.parent / "marks"])
+
+
+def _others(stack: contextlib.ExitStack, folder: Path, node: RigNode) -> Iterator[Watched]:
+    control = node.powercap.root / "intel-rapl"
+    if not (control / "subsystem").exists():
+        (control / "subsystem").symlink_to(node.powercap.root.resolve())
+    seen: list[str | Path] = ["unshare", "-m", "sh", "-c", SEEN, node.powercap.root.parents[1]]
+    for name, program in (("codecarbon 1 s", CODECARBON), ("zeus 1 s", ZEUS)):
+        script = folder / f"{name.split()[0]}_bench.py"
+        script.write_text(program, encoding="utf-8")
+        yield Watched(name, *_start(stack, folder, script.stem, [*seen, OTHERS, script], node.env))
+
+
+def _start(
+    stack: contextlib.ExitStack, folder: Path, name: str, argv: list[str | Path], environment: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], Path]:
+    said = folder / f"{name}.said"
+    with said.open("wb") as file:
+        process = subprocess.Popen(argv, env={**os.environ, **environment}, stdout=file, stderr=file)
+    stack.callback(_end, process)
+    return process, said
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for one in psutil.Process(process.pid).children(recursive=True):
+        one.terminate()
+    process.terminate()
+    process.wait(30)
+
+
+def _pass(seconds: float, watched: list[Watched]) -> None:
+    """Let the time pass; on each node one job starts and ends every ten seconds."""
+    until, number = time.monotonic() + seconds, 5000
+    daemons = [one for one in watched if one.marks and not one.node.endswith("none")]
+    while time.monotonic() < until:
+        for event in ("prolog", "epilog"):
+            for one in daemons:
+                hook(event, str(number), one.node, one.marks[0])
+            for one in watched:
+                if one.cost is not None and one.process.poll() is None:
+                    one.cost.look()
+            time.sleep(min(5, max(0, until - time.monotonic())))
+        number += 1
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300)
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 300)
