@@ -35,6 +35,11 @@ _STATE = re.compile(r"(?im)^\s*(?:Power reading state is|Power Measurement)\s*:\
 _ACTIVE = {"activated", "active"}
 _ANOTHER_WAY = re.compile(r"privilege|cipher|authentication algorithm", re.IGNORECASE)
 """A refusal after which another privilege level or cipher may do. A wrong password is none: BMCs lock accounts."""
+_REFUSED = re.compile(r"(?:password|username) invalid", re.IGNORECASE)
+_MAY_BE_REFUSED = re.compile(r"unable to establish", re.IGNORECASE)
+"""All that ipmitool says of a wrong password, and of a BMC that is not there."""
+LOCKED_OUT_S = 300.0
+"""How long a refused login is not tried again."""
 _UNSUPPORTED = re.compile(r"invalid command|command invalid|\(c1\)", re.IGNORECASE)
 _NOISE = re.compile(r"HPM\.x|Cipher Suites", re.IGNORECASE)
 
@@ -81,6 +86,7 @@ class Ipmi:
         self._way: _Way | None = None
         self._domains: list[Domain] = []
         self._first: Reading | None = None
+        self._locked_out_until = 0.0
 
     def discover(self) -> list[Domain]:
         """The node, once the BMC has answered; from then on it stays."""
@@ -103,12 +109,17 @@ class Ipmi:
         """Nothing is held between polls."""
 
     def _asked(self) -> Reading:
+        if self.problem is not None and time.monotonic() < self._locked_out_until:
+            return Failed(self.problem)
         self.problem = None
         try:
             reading = self._read(self._output())
         except (_CallError, PasswordError) as error:
             self.problem = f"{self._where}: {error}"
             self._program = None  # it may have been installed, or taken away
+            if _REFUSED.search(str(error)) or (self._way is None and _MAY_BE_REFUSED.search(str(error))):
+                self.problem += f"; tried again every {LOCKED_OUT_S / 60:.0f} min, or after a restart"
+                self._locked_out_until = time.monotonic() + LOCKED_OUT_S
             return Absent(self.problem) if _UNSUPPORTED.search(str(error)) else Failed(self.problem)
         if isinstance(reading, Failed):
             self.problem = reading.error

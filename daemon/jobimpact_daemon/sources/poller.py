@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 REDISCOVER_NS = 60 * NS
 FIRST_WAIT_S = 2.0
 """How long the first discovery is waited for, so that a quick meter is there from the first reading on."""
+LAST_WAIT_S = 2.0
+"""How long a meter may take to end what it is at: a BMC's session that is left open is one less for others."""
+REST = 0.1
+"""The part of a period for which a meter is left alone, however long its answer took."""
 
 
 class Poller:
@@ -99,8 +103,10 @@ class Poller:
         return news
 
     def close(self) -> None:
-        """Ask the thread to end; a hung one ends with the process."""
+        """Ask the thread to end, and let it log out of what it asked; a hung one ends with the process."""
         self._stop.set()
+        if self._thread is not None and self._late_s() is None:
+            self._thread.join(LAST_WAIT_S)
 
     def _late_s(self) -> float | None:
         since_ns = self._since_ns
@@ -122,8 +128,11 @@ class Poller:
             now_ns = self._clock.boot_ns()
             self._since_ns, self._took_ns = None, now_ns - start_ns
             self._first.set()
-            self._stop.wait(max(0, start_ns + self._period_ns - now_ns) / NS)
-        self._meter.close()
+            self._stop.wait(max(REST * self._period_ns, start_ns + self._period_ns - now_ns) / NS)
+        try:
+            self._meter.close()
+        except Exception as error:  # noqa: BLE001 (the end of a thread: nobody is left to tell)
+            log.warning("%s: %r", self.name, error)
 
     def _ask(self, now_ns: int) -> None:
         if not self._domains or self._discovered_ns is None or now_ns - self._discovered_ns >= REDISCOVER_NS:

@@ -140,7 +140,8 @@ def test_wrong_password_is_asked_once(
     wrong = tmp_path / "password"
     wrong.write_text("hushed\n")
     meter = over_lan(bmc, via, password_file=str(wrong))
-    assert meter.discover() == []
+    for _ in range(3):
+        assert meter.discover() == []
     assert "hushed" not in str(meter.problem)
     assert "assword" in str(meter.problem) or "establish" in str(meter.problem)
     # The simulator has one cipher, and freeipmi tells a workaround's need apart only by trying: at most two.
