@@ -28,6 +28,8 @@ FIRST_WAIT_S = 2.0
 """How long the first discovery is waited for, so that a quick meter is there from the first reading on."""
 LAST_WAIT_S = 2.0
 """How long a meter may take to end what it is at: a BMC's session that is left open is one less for others."""
+MARGIN_S = 0.1
+"""After a deadline, so that a silent meter is late by then."""
 REST = 0.1
 """The part of a period for which a meter is left alone, however long its answer took."""
 
@@ -92,6 +94,11 @@ class Poller:
             self._first.wait(min(FIRST_WAIT_S, self._deadline_ns / NS))
         with self._lock:
             return list(self._domains)
+
+    def wait(self) -> None:
+        """Wait for the first answer, or until it is late: for a check, which has the time that the loop has not."""
+        self.discover()
+        self._first.wait(self._deadline_ns / NS + MARGIN_S)
 
     def read(self) -> dict[str, Reading]:
         """What is new since the last time; everything failed while the meter does not answer."""

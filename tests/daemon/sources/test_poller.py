@@ -184,6 +184,20 @@ def test_hung_first_discovery_costs_no_more_than_the_deadline() -> None:
         until(lambda: str(poller.problem).startswith("timeout"))
 
 
+def test_a_check_waits_for_the_first_answer() -> None:
+    """A slow answer is waited for, and a silent meter has failed by then."""
+    meter = Meter()
+    meter.takes_s = 0.3
+    with polled(meter, deadline_s=5.0) as poller:
+        poller.wait()
+        assert isinstance(poller.read()["node"], Gauge)
+    meter = Meter()
+    meter.go.clear()
+    with polled(meter) as poller:
+        poller.wait()
+        assert failed(poller.read()["node"])
+
+
 def test_a_meter_that_raises_goes_on_being_asked() -> None:
     """A bug in a meter fails its own domains, and is over when it is."""
     meter = Meter()
