@@ -201,6 +201,26 @@ def test_a_rest_that_is_not_the_meter_s_is_told(tmp_path: Path, capsys: Captured
     assert "-0.000001" in said_text
 
 
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        "UPDATE whole SET parts_uj = parts_uj + 200000000000, deficit_uj = deficit_uj + 200000000000",
+        "UPDATE whole SET parts_uj = parts_uj + 200000000000, meter_uj = meter_uj + 200000000000",
+    ],
+)
+def test_more_cannot_be_settled_than_was_measured(tmp_path: Path, capsys: Captured, forgery: str) -> None:
+    """A sum that fits, of figures that nobody measured: status 1, and by how much."""
+    world = World(tmp_path)
+    live(world, "node01", a_node(redfish=350.0))
+    world.node("node01").db.execute(forgery)
+    status, said = told(world, capsys)
+    assert (status, said["meters"][0]["settled"]["difference_uj"]) == (1, 0)
+    assert main(["books", "--config", str(world.config_file)]) == 1
+    said_text = capsys.readouterr().out
+    assert "MORE ARE SETTLED THAN WERE EVER MEASURED" in said_text
+    assert "DO NOT BALANCE" in said_text
+
+
 def test_a_file_of_the_last_schema_is_read(tmp_path: Path) -> None:
     """It has no table of the whole node, and no such meter: its domains are told as they were."""
     world = World(tmp_path)
@@ -239,7 +259,7 @@ def test_every_meter_balances_for_any_lag_and_silence(
     assert all(one.difference_uj == 0 for one in books)
     for meter in meters:
         if meter.settled:
-            assert meter.settled.difference_uj == 0
+            assert (meter.settled.difference_uj, meter.settled.more_uj) == (0, 0)
             assert 0 <= meter.settled.meter_uj <= meter.measured_uj
             assert meter.settled.deficit_uj >= 0
 

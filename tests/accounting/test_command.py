@@ -237,6 +237,10 @@ def test_a_job_that_runs_waits_for_its_rest(world: World, capsys: Captured) -> N
     ask(world, "7")
     said = " ".join(capsys.readouterr().out.split())
     assert "Note: the rest of the node comes minutes later: it is settled with the node's meter." in said
+    node.db.execute("DELETE FROM ledger WHERE domain = 'rest'")
+    ask(world, "7")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Note: the rest of the node comes minutes later" in said
 
 
 def test_what_is_odd_is_told_in_words(world: World, capsys: Captured) -> None:

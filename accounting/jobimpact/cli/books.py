@@ -38,15 +38,15 @@ def run(config: str | None, *, as_json: bool) -> int:
         books, unread = energy.books()
         meters, unread_too = energy.meters()
     unread = list(dict.fromkeys([*unread, *unread_too]))
-    balanced = not any(one.difference_uj for one in books) and not any(map(_difference, meters))
+    balanced = not any(one.difference_uj for one in books) and not any(map(_is_out, meters))
     print(_document(books, meters, unread) if as_json else _text(books, meters, balanced=balanced))
     for why in unread:
         print(f"jobimpact: {why}", file=sys.stderr)
     return 0 if balanced and not unread else 1
 
 
-def _difference(one: MeterBooks) -> int:
-    return one.settled.difference_uj if one.settled else 0
+def _is_out(one: MeterBooks) -> bool:
+    return one.settled is not None and bool(one.settled.difference_uj or one.settled.more_uj)
 
 
 def _document(books: list[DomainBooks], meters: list[MeterBooks], unread: list[str]) -> str:
@@ -99,7 +99,9 @@ def _text(books: list[DomainBooks], meters: list[MeterBooks], *, balanced: bool)
         lines += _table([_METER_HEAD, *map(_meter_row, meters)])
         lines += [_plain(f"  {line}") for one in meters for line in _explained(one)]
     whole = "; of whole nodes, settled = parts + rest - deficit" if any(one.settled for one in meters) else ""
-    verdict = f"measured = jobs + idle + system{whole}" if balanced else "THE BOOKS DO NOT BALANCE: see the difference"
+    verdict = (
+        f"measured = jobs + idle + system{whole}" if balanced else "THE BOOKS DO NOT BALANCE: see the differences"
+    )
     return "\n".join([*lines, "", verdict])
 
 
@@ -126,6 +128,8 @@ def _explained(one: MeterBooks) -> Iterator[str]:
     name = f"{one.node} {one.meter}"
     if why := _why_open(one):
         yield f"{name}: {why}"
+    if one.settled and one.settled.more_uj:
+        yield f"{name}: {_joules(one.settled.more_uj)} J MORE ARE SETTLED THAN WERE EVER MEASURED"
     if one.open_uj:
         yield f"{name}: {_joules(one.open_uj)} J outside settled windows: in the open one, or beside a gap"
     if one.settled and one.settled.deficit_uj:

@@ -48,7 +48,9 @@ SELECT name, method, measured_uj, unknown_ns / 1e9, known_ns / 1e9, reason
 FROM domain WHERE kind = 'node' ORDER BY name
 """
 _WHOLE = """
-SELECT w.meter, w.meter_uj, w.parts_uj, coalesce(d.measured_uj, 0), w.deficit_uj
+SELECT w.meter, w.meter_uj, w.parts_uj, coalesce(d.measured_uj, 0), w.deficit_uj,
+  (SELECT coalesce(sum(measured_uj), 0) FROM domain WHERE kind = 'node'),
+  (SELECT coalesce(sum(measured_uj), 0) FROM domain WHERE kind NOT IN ('node', 'rest'))
 FROM whole w LEFT JOIN domain d ON d.name = 'rest'
 """
 
@@ -90,11 +92,19 @@ class Settled(msgspec.Struct, frozen=True, array_like=True):
     rest_uj: int
     deficit_uj: int
     """What the parts have measured more than the meter, and which later windows pay back."""
+    all_meters_uj: int
+    all_parts_uj: int
+    """What the node's meters and its parts have ever measured, in settled windows or not."""
 
     @property
     def difference_uj(self) -> int:
         """By how much meter = parts + rest - deficit is out: 0, or something is wrong."""
         return self.meter_uj - self.parts_uj - self.rest_uj + self.deficit_uj
+
+    @property
+    def more_uj(self) -> int:
+        """What was settled and never measured: 0, or something is wrong."""
+        return max(0, self.meter_uj - self.all_meters_uj, self.parts_uj - self.all_parts_uj)
 
 
 class MeterBooks(msgspec.Struct, frozen=True):

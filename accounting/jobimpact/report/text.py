@@ -208,7 +208,8 @@ def _notes(one: JobResult) -> Iterator[str]:
             continue
         yield from _wrapped(f"Note: {clean(note)}.")
     rest = one.energy["domains"].get("rest")
-    if one.accounted_s is None and rest and rest["energy_j"] is not None and rest["coverage"] < 1:
+    waits = rest and (rest["energy_j"] is not None or "not settled" in (rest["reason"] or ""))
+    if one.accounted_s is None and rest and waits and rest["coverage"] < 1:
         yield from _wrapped("Note: the rest of the node comes minutes later: it is settled with the node's meter.")
     if one.accounted_s is not None:
         again = f", revision {one.revision}" if one.revision > 1 else ""
