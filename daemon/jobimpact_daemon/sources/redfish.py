@@ -283,7 +283,7 @@ class _Search:
     def _power(self, chassis: _Document) -> _Place | None:
         ways: list[Callable[[_Document], _Place | None]] = [self._by_control, self._by_sensor]
         if self._control is None:
-            ways.insert(0, self._by_environment)
+            ways = [self._by_environment, *ways, self._by_null]
         for way in ways:
             try:
                 place = way(chassis)
@@ -301,6 +301,11 @@ class _Search:
         if path is None or _watts(_part(self._bmc.get(path), "PowerWatts").get("Reading")) is None:
             return None
         return _Place(path)
+
+    def _by_null(self, chassis: _Document) -> _Place | None:
+        """The newer model's power, not known now, where nothing else tells one."""
+        path = _link(chassis.get("EnvironmentMetrics"))
+        return _Place(path) if path and "Reading" in _part(self._bmc.get(path), "PowerWatts") else None
 
     def _by_control(self, chassis: _Document) -> _Place | None:
         path = _link(chassis.get("Power"))

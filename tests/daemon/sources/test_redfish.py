@@ -159,8 +159,10 @@ def test_power_as_text(password_file: Path, watts: object, expected: float) -> N
 
 def test_null_is_absent(password_file: Path) -> None:
     """A power that the BMC does not know is absent, and the node stays known."""
-    reading, _ = read(simple(None), password_file)
-    assert isinstance(reading, Absent)
+    newer = tree({"1": {"Links": OWN, "EnvironmentMetrics": {"PowerWatts": {"Reading": None}}}})
+    for documents in (simple(None), newer):
+        reading, _ = read(documents, password_file)
+        assert isinstance(reading, Absent)
 
 
 @pytest.mark.parametrize("watts", [0, -5, True, "N/A", 1e300, [], {}])
