@@ -1,0 +1,1 @@
+"""Fault recordings with known truth: a simulated node, its faulty meters, and what the books make of them."""
