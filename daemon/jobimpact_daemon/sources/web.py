@@ -191,16 +191,16 @@ class Web:
         return url
 
     def _once(self, method: str, url: str, headers: dict[str, str], body: bytes | None, until: float) -> Answer:
-        parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        again = self._connection is not None and method == "GET"
         try:
-            connection = self._connected(until)
-            with _Deadline(connection, until):
-                connection.request(method, target, body=body, headers=headers, preload_content=False)
-                response = connection.getresponse()
-                content = _body(response, url)
-                if time.monotonic() >= until:
-                    raise TimeoutError
+            try:
+                response, content = self._exchange(method, url, headers, body, until)
+            except ConnectionError:
+                if not again:
+                    raise
+                # A kept connection, which the server closed just as it was used.
+                self.close()
+                response, content = self._exchange(method, url, headers, body, until)
             return Answer(url, response.status, response.headers, content)
         except WebError:
             self.close()
@@ -208,6 +208,20 @@ class Web:
         except (OSError, HTTPError, HTTPException, ValueError) as error:
             self.close()
             raise WebError(f"{url}: {_why(error, late=time.monotonic() >= until)}") from error
+
+    def _exchange(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None, until: float
+    ) -> tuple[BaseHTTPResponse, bytes]:
+        parts = urlsplit(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection = self._connected(until)
+        with _Deadline(connection, until):
+            connection.request(method, target, body=body, headers=headers, preload_content=False)
+            response = connection.getresponse()
+            content = _body(response, url)
+        if time.monotonic() >= until:
+            raise TimeoutError
+        return response, content
 
     def _connected(self, until: float) -> HTTPConnection:
         left_s = until - time.monotonic()
