@@ -232,6 +232,7 @@ class Bookkeeper:
         state, holdings = self.state, self.state.holdings
         for mark in sorted(marks, key=lambda mark: mark.t_ns):
             self._mark(mark, seen)
+        self._refine(seen.usage)
         holdings.advance(seen.t_ns)
         state.wall_s = seen.wall_s
         if seen.usage is not None:
@@ -308,9 +309,15 @@ class Bookkeeper:
             if run is None:
                 run = lives.discover(self.state.holdings, job, use, wall_s, self._taken)
                 self._find("no start mark", run.key, "seen by its cgroup alone: are the hooks installed?")
-            lives.refine(self.state.holdings, run, use)
             jobs[run.key] = use
         return msgspec.structs.replace(usage, jobs=jobs)
+
+    def _refine(self, usage: Usage | None) -> None:
+        """What a cgroup tells of its job was so before it was read: a guess is not held on for a whole gap."""
+        for job, use in (usage.jobs if usage else {}).items():
+            run = lives.find(self.state.holdings, job, gone=use.gone)
+            if run is not None:
+                lives.refine(self.state.holdings, run, use)
 
     def _close_gone(self, usage: Usage, wall_s: float) -> None:
         for run in lives.close_gone(self.state.holdings, usage, wall_s):

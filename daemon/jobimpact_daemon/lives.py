@@ -97,6 +97,7 @@ def discover(holdings: Holdings, job: str, use: JobUsage, wall_s: float, taken: 
     run = _open(holdings, job, 0, holdings.t_ns, wall_s, taken)
     # A cgroup that outlives its run's books has had its past charged already.
     run.marked, run.uid, run.read_cpu_ns = False, use.uid, use.cpu_ns if first_look or run.restart else 0
+    run.cpus_by = use.cpus_by
     run.flag("no start mark")
     mem = use.mem_limit_bytes
     node = holdings.node

@@ -143,6 +143,14 @@ def test_energy_waits_for_the_cpu_times_that_split_it() -> None:
     assert played.told["domains"]["package-0"]["unknown_s"] == 0.0
 
 
+def test_what_a_cgroup_tells_of_its_job_holds_for_the_gap_before_it() -> None:
+    """A daemon killed right after a start mark, before it saw the cgroup: the gap is not held by the guess."""
+    idle = {"used_mem_bytes": 0, "jobs": {"1": {"cpu_s": 0, "mem_bytes": 0, "mem_limit_bytes": GIB // 4}}}
+    lines = [node(), tick(0, use(0), dram_0=0), start(1, "1", cpus=2), tick(1, use(0), dram_0=10)]
+    held = play([*lines, tick(41, idle, dram_0=410)], {"dram-0": 10.0}, restart_at=[4]).holders("dram-0")
+    assert held == {"1": 400_000_000 // 16, "idle": 10_000_000 + 400_000_000 * 15 // 16}
+
+
 def test_a_domain_that_nobody_reads_any_more_pins_no_run() -> None:
     """A source that was switched off does not keep every run since in memory."""
     lines = [node(), tick(1, use(0), package_0=0, package_1=0), start(2, "1", cpus=1), end(3, "1")]
