@@ -35,8 +35,7 @@ class Within:
 
 EDGES = Within(3, 0.0002, "counters renew every ms, CPU ticks are 10 ms")
 TICK = Within(12, 0.0005, "loads that change inside a tick are split by the tick's CPU time")
-ABSENT = "2: absent is not zero: what the meter sees of a GPU that nobody can read is charged to all as rest"
-GONE = Within(1500, 0.002, "the window of 10 s in which it goes, and a wattmeter of 1 s")
+ABSENT = "2: absent is not zero: what the meter sees of a GPU that was lost is charged to all as rest, with no word"
 METER = Within(150, 0.002, "a wattmeter of 1 s, windows of 10 s")
 NVML = Within(12, 0.0002, "NVML renews every 0.1 s: 50 W x 0.1 s at each edge")
 
@@ -62,6 +61,8 @@ class Story:
     """Findings that there must be: kind, subject."""
     flags: Mapping[str, str] = field(default_factory=dict)
     """A flag that a run must have."""
+    doubt: Sequence[str] = ()
+    """Runs that must be told that their rest of the node is not sure: by a flag, or by its coverage."""
     states: Mapping[str, str] = field(default_factory=dict)
     meter: str | None = None
     """The node's meter that the books must come to, to the microjoule."""
