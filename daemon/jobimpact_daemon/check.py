@@ -25,6 +25,8 @@ from jobimpact_daemon.sources.poller import Poller
 __all__ = ["check"]
 
 BMC_DEVICES = ("/dev/ipmi0", "/dev/ipmi/0", "/dev/ipmidev/0")
+CONFIGURED = {"ipmi", "redfish", "wattmeter"}
+"""Sources that are only there if the configuration names them."""
 OLD_S = 60.0
 """A source whose last value is older than this has something to mend."""
 
@@ -75,9 +77,10 @@ def _check_source(source: Source, domains: list[Domain], readings: dict[str, Rea
             said.append(Said("MEND", f"{name}: absent: {reading.reason}"))
         elif isinstance(reading, Failed):
             said.append(Said("MEND", f"{name}: failed: {reading.error}"))
-    if source.problem:
-        # No such hardware is a fact of the node, not something to mend.
-        said.append(Said("note", f"{source.name}: {source.problem}"))
+    if source.problem and not any(source.problem in one.text for one in said):
+        # No such hardware is a fact of the node; a meter that somebody configured is to be there.
+        mend = source.name in CONFIGURED and not any(one.word == "ok" for one in said)
+        said.append(Said("MEND" if mend else "note", f"{source.name}: {source.problem}"))
     return said
 
 
