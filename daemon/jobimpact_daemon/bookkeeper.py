@@ -7,7 +7,7 @@ of exactly that interval, and adds it up. It reads no file, no clock and no hard
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -182,14 +182,37 @@ class Bookkeeper:
         if domain.kind == "gpu" and gpu not in node.gpus:
             self.resize(msgspec.structs.replace(node, gpus=(*node.gpus, gpu)))
 
-    def retire(self, choice: Mapping[DomainKind, frozenset[str]]) -> None:
-        """Parts that another source is booked for from now on are not waited for."""
+    def retire(self, choice: Mapping[DomainKind, frozenset[str]], sources: Collection[str]) -> None:
+        """Domains that are not read any more are not waited for.
+
+        Args:
+            choice: the sources of each kind of part, now.
+            sources: those that are switched on.
+        """
+        rest = self.state.rest
         for book in self.state.domains.values():
-            sources = choice.get(book.domain.kind)
-            if sources and book.domain.source not in sources and book.since_ns is not None:
-                book.unknown_ns += max(0, self.state.holdings.t_ns - book.since_ns)
-                book.forget()
-                book.since_ns, book.reason = None, f"absent: {'+'.join(sorted(sources))} measures this part"
+            kind, source = book.domain.kind, book.domain.source
+            others = choice.get(kind, frozenset())
+            if kind == "node" and source not in sources and book.domain.name != CALIBRATED:
+                if rest.meter == book.domain.name:
+                    self._settle_rest()
+                    rest.stop()
+                self._retire(book, f"{source} is switched off")
+            elif others and source not in others:
+                self._retire(book, f"{'+'.join(sorted(others))} measures this part")
+        own = self.state.domains.get(REST)
+        if own is not None and not any(self._is_meter(book, sources) for book in self.state.domains.values()):
+            self._retire(own, "no meter of the whole node")
+
+    def _is_meter(self, book: DomainBook, sources: Collection[str]) -> bool:
+        modelled = book.domain.name == CALIBRATED and self._calibration is not None
+        return book.domain.kind == "node" and (modelled or book.domain.source in sources)
+
+    def _retire(self, book: DomainBook, reason: str) -> None:
+        if book.since_ns is not None:
+            book.unknown_ns += max(0, self.state.holdings.t_ns - book.since_ns)
+        book.forget()
+        book.since_ns, book.reason = None, f"absent: {reason}"
 
     def resize(self, node: NodeFacts) -> None:
         """The node's size, or its GPUs, are known (anew)."""
@@ -515,6 +538,7 @@ class Bookkeeper:
             domain = book.domain
             self.declare(Domain(REST, "rest", domain.source, domain.method))
             own = self.state.domains[REST]
+            own.reason = None
             if own.since_ns is not None:
                 own.unknown_ns += now.t_ns - own.since_ns
             own.since_ns = now.t_ns
@@ -593,6 +617,7 @@ class Bookkeeper:
         if book is not None and book.since_ns is not None:
             book.unknown_ns += now.t_ns - book.since_ns
             book.since_ns = now.t_ns
+            book.reason = f"failed: {self.state.rest.meter} is silent"
         self.state.rest.stop()
 
     def _tell_deficit(self) -> None:

@@ -257,7 +257,7 @@ class Sampler:
                 minors |= source.minors
                 facts = msgspec.structs.replace(facts, slices={**facts.slices, **source.slices})
         facts = msgspec.structs.replace(facts, packages=self._packages())
-        books.retire(choice)
+        books.retire(choice, self._found.keys())
         state.minors = minors or state.minors
         name_devices(state.holdings.open_runs(), state.minors)
         uuids = {one.domain.name.partition(":")[2] for one in state.domains.values() if one.domain.kind == "gpu"}
