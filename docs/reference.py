@@ -31,8 +31,8 @@ CONFIG = {
     "node.policy": "How energy is split among jobs: [the method](../method.md).",
     "node.idle_w": "Watts of each domain with nothing running, by domain name: `{package-0: 45, rest: 110}`. What is"
     " not named here is learned while the node is empty; until then all of it goes by use.",
-    "node.max_gap_s": "A gauge's gap (BMC, wattmeter) longer than this many seconds is missing, not"
-    " interpolated. Counters have no such limit.",
+    "node.max_gap_s": "A gauge's gap (BMC, wattmeter) longer than this, and than three of its usual periods, is"
+    " missing, not interpolated: seconds. Counters have no such limit.",
     "node.slurmd": "Names of further slurmd on this machine, where it runs several. One daemon keeps all their books.",
     "node.cpus": "CPUs of the node as the scheduler counts them. Default: logical CPUs as the kernel counts them."
     " Set it where Slurm counts cores and the kernel counts threads.",

@@ -52,6 +52,9 @@ MAX_WAIT_NS = 3600 * NS
 """For how long the rest of the node waits for a part that cannot be read."""
 BEHIND_NS = 2 * NS
 """A part that was read within this time of the meter is up to date."""
+USUAL_GAPS = 3
+MAX_PERIOD_NS = 300 * NS
+"""Readings of a gauge that are further apart than this are never usual."""
 REST = "rest"
 CALIBRATED = "node:calibration"
 
@@ -94,6 +97,8 @@ class DomainBook(msgspec.Struct):
     base: Baseline | None = None
     sample: Sample | None = None
     """A gauge's last good reading."""
+    usual_ns: int | None = None
+    """How far apart a gauge's readings usually are."""
     steady: Steady = msgspec.field(default_factory=Steady)
     before: int | None = None
     """The holdings at the baseline; `suspect` those at the value under suspicion."""
@@ -372,8 +377,12 @@ class Bookkeeper:
         if book.reason is None:
             self._find(kind, book.domain.name, reason)
         book.reason, book.gap = f"{kind}: {reason}", True
-        if book.sample is not None and now.t_ns - book.sample.t_ns > self._max_gap_ns:
+        if book.sample is not None and now.t_ns - book.sample.t_ns > self._longest_ns(book):
             self._lose(book, now)
+
+    def _longest_ns(self, book: DomainBook) -> int:
+        """Over how long a gap a gauge is integrated: a meter that is asked once in a minute has no gaps of a minute."""
+        return max(self._max_gap_ns, USUAL_GAPS * (book.usual_ns or 0))
 
     def _lose(self, book: DomainBook, now: Snapshot) -> None:
         """A gauge's gap is too long: the time since its last reading is not known, and begins anew."""
@@ -391,9 +400,13 @@ class Bookkeeper:
         last = book.sample
         if last is not None and sample.t_ns <= last.t_ns:
             return  # late, or told twice
-        if last is not None and sample.t_ns - last.t_ns > self._max_gap_ns:
-            self._lose(book, now)
-            last = None
+        if last is not None:
+            apart_ns = sample.t_ns - last.t_ns
+            if not book.gap and apart_ns <= MAX_PERIOD_NS:
+                book.usual_ns = min(apart_ns, book.usual_ns or apart_ns)
+            if apart_ns > self._longest_ns(book):
+                self._lose(book, now)
+                last = None
         if book.steady.is_stuck(sample, self._load(book, now)):
             self._stick(book, now)
         elif last is None or book.before is None:
