@@ -1,19 +1,28 @@
-"""All figures, one after the other: `make bench`."""
+"""All figures, one after the other: `make bench`, or `python -m tests.bench [--seconds 60]`."""
 
 from __future__ import annotations
 
+import argparse
 import os
 
 from tests.accounting import bench_answer
-from tests.bench import daemon_cost
+from tests.bench import daemon_cost, memory, source_cost
 from tests.hooks import bench_hooks
+
+parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure, on this machine.")
+parser.add_argument("--seconds", type=float, default=300, help="for how long the daemons are watched (300)")
+seconds = parser.parse_args().seconds
 
 print("Hooks")
 bench_hooks.main()
 print("\nAnswers: one fresh process each, among 20,000 stored jobs")
 bench_answer.main()
-print("\nDaemon, 300 s")
+print("\nSources: one reading")
+source_cost.main()
+print("\nMemory and imports, by sources")
+memory.main()
+print(f"\nDaemons, codecarbon and zeus, all at once, {seconds:.0f} s")
 if os.geteuid() == 0:
-    daemon_cost.main(300)
+    daemon_cost.main(seconds)
 else:
     print("not measured: needs root, for cgroups")
