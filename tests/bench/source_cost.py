@@ -122,7 +122,7 @@ def main(seconds: float = 1.0) -> None:
             wanted += [("ipmi", f"{via}, over the network", {**login, "via": via}) for via in ("ipmitool", "freeipmi")]
         for number, (source, what, settings) in enumerate(wanted):
             path = config(folder, f"source{number}", 1.0, {source: settings})
-            _child(path, f"{source:12}{what:26}", seconds, node.env)
+            _child(path, f"{source:12}{what:28}", seconds, node.env)
 
 
 def _kwollect(stack: contextlib.ExitStack) -> dict[str, object]:
