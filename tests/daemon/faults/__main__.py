@@ -6,34 +6,61 @@ import sys
 
 from tests.daemon.faults.outcome import Outcome, outcome
 from tests.daemon.faults.scenarios import stories
+from tests.daemon.faults.story import Story
 
-HEAD = "| recording | what happens | holder | truth J | ours J | err % | plain differences J | err % | unknown s |\n"
+HEAD = (
+    "| recording | what happens | who | truth J | knowable J | ours J | % | plain J | % | all: ours % | plain % |"
+    " unknown s |\n| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+)
 
 
 def row(one: Outcome) -> str:
-    """One line of the table."""
+    """One line of the table: the watched holder, and the sum of all."""
     story, run = one.story, one.story.watch
-    truth, ours, plain = one.truth[run], one.ours[run], one.naive.get(story.job, 0.0)
-    cells = [story.name, story.what, run, f"{truth:.0f}", f"{ours:.0f}", _percent(ours, truth)]
-    return "| " + " | ".join([*cells, _amount(plain), _percent(plain, truth), f"{one.unknown_s():.0f}"]) + " |\n"
+    whole, truth, ours, plain = one.whole[run], one.truth[run], one.ours[run], one.naive.get(story.job, 0.0)
+    cells = [_amount(whole), _amount(truth), _amount(ours), _percent(ours, truth)]
+    cells += [_amount(plain), _percent(plain, whole)] if one.comparable() else ["", ""]
+    cells.append(_percent(sum(one.ours.values()), sum(one.truth.values())))
+    cells.append(_percent(sum(one.naive.values()), sum(one.whole.values())) if one.comparable() else "")
+    return _line(story, [*cells, f"{one.unknown_s():.0f}"])
+
+
+def _line(story: Story, cells: list[str]) -> str:
+    return f"| {story.name} | {story.what} | {story.watch} | {' | '.join(cells)} |\n"
 
 
 def _amount(joules: float) -> str:
-    return f"{joules:.0f}" if abs(joules) < 1e8 else f"{joules:.1e}"
+    if abs(joules) >= 1e8:
+        return f"{joules:.1e}"
+    return f"{joules:.1f}" if abs(joules) < 1000 else f"{joules:.0f}"
 
 
 def _percent(joules: float, truth: float) -> str:
     part = 100 * (joules - truth) / truth
-    return f"{part:+.2f}" if abs(part) < 1000 else f"{part:+.0e}"
+    if abs(part) >= 1e5:
+        return f"{part:+.0e}"
+    return f"{part:+.0f}" if abs(part) >= 100 else f"{round(part, 2) + 0.0:+.2f}"
 
 
 def main() -> int:
-    """Print the table."""
-    sys.stdout.write(HEAD + "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+    """Print the table.
+
+    Returns:
+        1 if the books of a recording are further from the truth than they may be.
+    """
+    sys.stdout.write(HEAD)
+    wrong = 0
     for story in stories():
-        sys.stdout.write(row(outcome(story)))
+        try:
+            one = outcome(story)
+        except ArithmeticError as error:
+            sys.stdout.write(_line(story, [repr(error), *[""] * 8]))
+            wrong += 1
+            continue
+        wrong += any(abs(one.ours[who] - one.truth[who]) > one.within(who) for who in one.truth)
+        sys.stdout.write(row(one))
         sys.stdout.flush()
-    return 0
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -59,7 +59,6 @@ def meters() -> list[Story]:
             domains=["package-0", "package-1", "gpu:GPU-a"],
             told=[("stuck", "node:redfish"), ("negative rest", "rest")],
             flags={"A": "node:redfish stuck"},
-            plain="sum",
         ),
         Story(
             "BMC silent",

@@ -26,6 +26,9 @@ class Outcome:
     tape: Tape
     told: Json
     truth: dict[str, float]
+    """But for what nobody can know."""
+    whole: dict[str, float]
+    """All of it: what a tool that knows of nothing unknown must be set against."""
     ours: dict[str, float]
     naive: dict[str, float]
     by_domain: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
@@ -37,6 +40,10 @@ class Outcome:
         story = self.story
         rule = story.within if holder == story.watch or story.others is None else story.others
         return rule.of(self.truth[holder])
+
+    def comparable(self) -> bool:
+        """Whether a plain tool's joules are those of the same domains."""
+        return not self.story.domains
 
     def unknown_s(self) -> float:
         """Told as unknown, the longest of the domains."""
@@ -62,7 +69,7 @@ def outcome(story: Story) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         told = replay(config(story), write(Path(folder, "recording"), lines))
     domains = counted(story, tape)
-    found = Outcome(story, tape, told, {}, {}, naive_joules(lines))
+    found = Outcome(story, tape, told, {}, {}, {}, naive_joules(lines))
     holders = {"idle", "system", *(job.run for job in tape.world.jobs)}
     for domain in domains:
         hidden = [*story.hidden.get(domain, ()), *story.off]
@@ -71,6 +78,7 @@ def outcome(story: Story) -> Outcome:
             true_j = tape.world.truth(holder, domain, hidden)
             ours_j = books.get(holder, 0) / 1e6
             found.by_domain[domain, holder] = true_j, ours_j
+            found.whole[holder] = found.whole.get(holder, 0.0) + tape.world.truth(holder, domain)
             found.truth[holder] = found.truth.get(holder, 0.0) + true_j
             found.ours[holder] = found.ours.get(holder, 0.0) + ours_j
     found.took_s = time.process_time() - began

@@ -60,11 +60,11 @@ def test_plain_differences_do_not(name: str) -> None:
     """Where that is the point, a plain tool is outside the very same tolerance: in the sum, or in the shares."""
     one = played(name)
     if one.story.plain == "sum":
-        true_j = sum(one.truth.values())
+        true_j = sum(one.whole.values())
         assert abs(sum(one.naive.values()) - true_j) > one.story.within.of(true_j)
     else:
         holder = one.story.watch
-        assert abs(one.naive.get(one.story.job, 0.0) - one.truth[holder]) > one.within(holder)
+        assert abs(one.naive.get(one.story.job, 0.0) - one.whole[holder]) > one.story.within.of(one.whole[holder])
 
 
 def check_unknown(one: Outcome) -> None:
@@ -116,6 +116,13 @@ def test_a_gpu_is_flagged_for_its_holders_alone() -> None:
         assert not [flag for flag in played(name).told["jobs"]["B"]["flags"] if flag.startswith("gpu:GPU-a")]
 
 
+@pytest.mark.xfail(strict=True, reason="law 6: a counter with a range that starts anew leaves no flag on its jobs")
+def test_a_reset_is_flagged_on_the_jobs_of_its_time() -> None:
+    """The coverage says that something is unknown, the flag says why."""
+    jobs = played("RAPL starts anew").told["jobs"]
+    assert all("package-0 reset" in jobs[run]["flags"] for run in ("A", "B"))
+
+
 def test_there_are_enough() -> None:
     """Names are unique: each is a row of the table."""
     assert len(ALL) == len(stories()) >= 24
@@ -134,6 +141,12 @@ def test_the_real_command_says_the_same(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == played(story.name).told
 
 
-def test_the_table_has_a_row_for_each() -> None:
-    """As `python -m tests.daemon.faults` prints it."""
-    assert row(played("two sockets")).startswith("| two sockets | one job each, at 250 and 90 W | A | 120894 |")
+def test_the_page_has_the_table() -> None:
+    """`docs/admin/faults.md` has a row for each recording as `python -m tests.daemon.faults` prints it."""
+    page = Path(__file__).parents[3] / "docs/admin/faults.md"
+    rows = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
+    told = {cells[0][2:]: cells for cells in rows}
+    assert told.keys() >= ALL.keys()
+    for name in ("two sockets", "machine suspended", "a bad day"):
+        cells = row(played(name)).split(" | ")
+        assert (told[name][:5], len(told[name])) == (cells[:5], len(cells))
