@@ -301,6 +301,9 @@ class Bookkeeper:
                 # It may have drawn too little to show.
                 self._post(book, 0, self.state.snapshots[book.before], self.state.snapshots[book.still])
                 book.since_ns, book.before = book.still, book.still
+        last = self.state.rest.last
+        if last is not None and (behind := self._behind()):
+            self._give_up(self.state.snapshots[last.t_ns], behind)
         self._settle_rest()
         if self.state.rest.deficit_uj > 0 and self.state.rest.short_windows:
             self._tell_deficit()
@@ -376,6 +379,8 @@ class Bookkeeper:
         kind: Literal["absent", "failed"] = "absent" if isinstance(reading, Absent) else "failed"
         if book.reason is None:
             self._find(kind, book.domain.name, reason)
+            if book.domain.kind != "node" and not self._behind():
+                self._settle_rest()  # up to here all parts are known
         book.reason, book.gap = f"{kind}: {reason}", True
         if book.sample is not None and now.t_ns - book.sample.t_ns > self._longest_ns(book):
             self._lose(book, now)
@@ -388,7 +393,7 @@ class Bookkeeper:
         """A gauge's gap is too long: the time since its last reading is not known, and begins anew."""
         if book.since_ns is not None:
             book.unknown_ns += now.t_ns - book.since_ns
-        self._flag(book.before, now, f"{book.domain.name} gap")
+        self._flag(book, book.before, now, "gap")
         book.since_ns, book.sample, book.before = now.t_ns, None, None
         if self.state.rest.meter == book.domain.name:
             self._settle_rest()
@@ -407,7 +412,8 @@ class Bookkeeper:
             if apart_ns > self._longest_ns(book):
                 self._lose(book, now)
                 last = None
-        if book.steady.is_stuck(sample, self._load(book, now)):
+        follows = book.domain.kind in ("node", "cpu")  # what an idle GPU draws follows nothing that is known here
+        if follows and book.steady.is_stuck(sample.w, now.t_ns, self._load(book, now)):
             self._stick(book, now)
         elif last is None or book.before is None:
             book.unknown_ns += now.t_ns - (book.since_ns if book.since_ns is not None else now.t_ns)
@@ -430,12 +436,18 @@ class Bookkeeper:
         if step.verdict not in ("first", "counted", "wrapped") and book.domain.method != "modelled":
             self._find(step.verdict, book.domain.name, _told(step, book.base, reading))
         before, since_ns = book.before, book.since_ns if book.since_ns is not None else now.t_ns
+        if book.stuck and book.still is not None:
+            # It moves again, since some time after it last stood still.
+            book.unknown_ns += book.still - since_ns
+            before = since_ns = book.still
         if step.after_suspect and book.suspect is not None:
             book.unknown_ns += book.suspect - since_ns
+            self._flag(book, book.before, now, step.verdict)
             before = since_ns = book.suspect
         if step.uj is None or before is None:
             book.unknown_ns += now.t_ns - since_ns
-            self._flag(before, now, f"{book.domain.name} {step.verdict}" if book.base else "")
+            if book.base is not None and not book.stuck:
+                self._flag(book, before, now, step.verdict)
             if self.state.rest.meter == book.domain.name:
                 self._settle_rest()
                 self._stop_rest(now)
@@ -462,7 +474,7 @@ class Bookkeeper:
         """A sensor says the same whatever happens: that is not known, which is not zero."""
         if book.since_ns is not None:
             book.unknown_ns += now.t_ns - book.since_ns
-        self._flag(book.before, now, f"{book.domain.name} stuck")
+        self._flag(book, book.before, now, "stuck")
         if not book.stuck:
             self._find("stuck", book.domain.name, "it does not change: its energy is not known until it does")
             if self.state.rest.meter == book.domain.name:
@@ -470,9 +482,11 @@ class Bookkeeper:
                 self._stop_rest(now)
         book.stuck = True
 
-    def _load(self, book: DomainBook, now: Snapshot) -> int:
+    def _load(self, book: DomainBook, now: Snapshot) -> int | None:
         """What a gauge should follow, cumulative: what the other parts' counters measure, else the CPU time in use."""
         others = [one for one in self._parts() if one is not book and one.domain.method == "counter"]
+        if any(one.reason is not None for one in others):
+            return None
         return sum(one.measured_uj for one in others) or _busy(now)
 
     def _post(self, book: DomainBook, uj: int, before: Snapshot, now: Snapshot) -> None:
@@ -492,7 +506,7 @@ class Bookkeeper:
         if meter is None or domain.kind not in meter.domain.excludes:
             self.state.rest.add(shares)
         if book.gap:
-            self._flag(before.t_ns, now, f"{domain.name} gap")
+            self._flag(book, before.t_ns, now, "gap")
 
     def _give(self, domain: Domain, shares: Mapping[str, int], before: Snapshot, now: Snapshot) -> None:
         for holder, share in shares.items():
@@ -517,15 +531,13 @@ class Bookkeeper:
             found = self.accounts[key] = Account()
         return found
 
-    def _flag(self, before: int | None, now: Snapshot, flag: str) -> None:
-        """Tell every run that held time in an interval what is odd about it."""
+    def _flag(self, book: DomainBook, before: int | None, now: Snapshot, word: str) -> None:
+        """Tell every run that held a part of the domain in an interval what is odd about it."""
         then = self.state.snapshots.get(before) if before is not None else None
-        if not flag or then is None:
-            return
-        for key, _ in now.times_since(then):
+        for key, _ in now.times_since(then) if then is not None else ():
             run = self.state.holdings.runs.get(key)
-            if run:
-                run.flag(flag)
+            if run is not None and self.state.holdings.holds(run, book.domain):
+                run.flag(f"{book.domain.name} {word}")
 
     def _idle_known_w(self, book: DomainBook) -> float | None:
         found = self._idle_w.get(book.domain.name, book.domain.idle_w)
@@ -567,12 +579,28 @@ class Bookkeeper:
         if rest.start is not None and now.t_ns - (rest.last or rest.start).t_ns > MAX_WAIT_NS:
             self._settle_rest()
             self._stop_rest(now)
-        if rest.is_due and rest.last is not None:
-            waits = [
-                book for book in self._parts() if book.before is not None and book.before < rest.last.t_ns - BEHIND_NS
-            ]
-            if not waits or rest.age_ns > max(MAX_WAIT_NS, 2 * rest.window_ns):
-                self._settle_rest()
+        behind = self._behind()
+        if rest.is_due and not behind:
+            self._settle_rest()
+        elif behind and rest.age_ns > max(MAX_WAIT_NS, 2 * rest.window_ns):
+            self._give_up(now, behind)
+
+    def _behind(self) -> list[str]:
+        """The parts that are not known up to the meter's last reading, though they once were."""
+        last = self.state.rest.last
+        if last is None:
+            return []
+        known = {book.domain.name: book.before for book in self._parts() if book.before is not None}
+        return [name for name, before in known.items() if before < last.t_ns - BEHIND_NS]
+
+    def _give_up(self, now: Snapshot, behind: list[str]) -> None:
+        """A part that is lost is in what the meter sees: as rest it would be charged to everybody."""
+        rest, own = self.state.rest, self.state.domains[REST]
+        self._flag(own, rest.start.t_ns if rest.start else None, now, "unknown")
+        text = f"{', '.join(behind)} cannot be read: what {rest.meter} sees of it is not told from the rest"
+        self._find("rest unknown", REST, text)
+        self._stop_rest(now)
+        own.reason = f"failed: {text}"
 
     def _calibrated(self, now: Snapshot) -> None:
         """Where no meter works, the parts and what was fitted while one did stand for it."""

@@ -6,9 +6,9 @@ The rules, in the order in which they are tried:
 - of all the energies that the two values allow (the difference, plus any number of wraps), those within what
   the domain can draw are possible: one of them is the answer; several (a long gap) make the interval unknown,
   because a guess would invent energy or lose it;
-- none, and the value fell: a counter that wraps may have blipped backwards, so the reading is held as a *suspect*
-  and the next one decides: back above the old value, it was a blip and nothing is lost; still below, it was a
-  reset; a counter that never wraps (NVML) was reset;
+- none, and the value fell: it may have blipped backwards, so the reading is held as a *suspect* and the next one
+  decides: back above the old value, it was a blip and nothing is lost; still below, it was a reset. A counter that
+  never wraps (NVML) and falls by more than half was reset;
 - none, and the value rose: a jump that no hardware can have made, treated as a reset;
 - the same value as before says nothing yet: the baseline stays, and when the counter moves, its rise is that of the
   whole time since it last did.
@@ -85,7 +85,7 @@ def compare(base: Baseline | None, now: Counter, t_ns: int, ceiling_w: float | N
         return Step("ambiguous", None)
     if now.uj >= base.uj:
         return Step("jump", None)
-    if now.max_uj is None:
+    if now.max_uj is None and now.uj < base.uj // 2:
         return Step("reset", None)
     return _fallen(base, now, t_ns)
 

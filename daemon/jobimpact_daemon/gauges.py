@@ -79,27 +79,31 @@ class Steady(msgspec.Struct):
     since_ns: int = 0
     samples: int = 0
     last_ns: int = 0
-    load: int = 0
+    load: int | None = None
     least: float | None = None
     most: float = 0.0
 
-    def is_stuck(self, sample: Sample, load: int) -> bool:
+    def is_stuck(self, w: float, t_ns: int, load: int | None) -> bool:
         """Take in a sample, and the load until now.
 
         Args:
-            sample: the gauge's reading; later than the last one.
-            load: anything whose rate the power should follow, cumulative, in a unit of its own.
+            w: the gauge's reading.
+            t_ns: when it came; later than the last one.
+            load: anything whose rate the power should follow, cumulative until then, in a unit of its own; None: not
+                known now.
 
         Returns:
             Whether the gauge has said the same for minutes while the load changed.
         """
-        if sample.w != self.w:
-            self.w, self.since_ns, self.samples, self.least, self.most = sample.w, sample.t_ns, 1, None, 0.0
-        else:
+        if w != self.w:
+            self.w, self.since_ns, self.samples, self.least, self.most = w, t_ns, 1, None, 0.0
+        elif load is None:
+            self.least, self.most = None, 0.0
+        elif t_ns > self.last_ns and self.load is not None:
             self.samples += 1
-            rate = max(0, load - self.load) / (sample.t_ns - self.last_ns)
+            rate = max(0, load - self.load) / (t_ns - self.last_ns)
             self.least = rate if self.least is None else min(self.least, rate)
             self.most = max(self.most, rate)
-        self.last_ns, self.load = sample.t_ns, load
+        self.last_ns, self.load = t_ns, load
         changed = self.least is not None and self.most - self.least > CHANGE * self.most
-        return changed and self.samples >= STUCK_SAMPLES and sample.t_ns - self.since_ns >= STUCK_NS
+        return changed and self.samples >= STUCK_SAMPLES and t_ns - self.since_ns >= STUCK_NS
