@@ -386,7 +386,7 @@ class Bookkeeper:
             self._lose(book, now)
 
     def _longest_ns(self, book: DomainBook) -> int:
-        """Over how long a gap a gauge is integrated: a meter that is asked once in a minute has no gaps of a minute."""
+        """Over how long a gap a gauge is integrated: one that is asked once in a minute has no gaps of a minute."""
         return max(self._max_gap_ns, USUAL_GAPS * (book.usual_ns or 0))
 
     def _lose(self, book: DomainBook, now: Snapshot) -> None:
