@@ -156,7 +156,6 @@ def counters() -> list[Story]:
             NVML,
             idle_w=PACKAGES,
             told=[("healed", "gpu:GPU-a")],
-            law="3: a backward blip heals, of a counter without a range too; nothing is invented",
         ),
         Story(
             "absurd spike",
@@ -183,7 +182,6 @@ def counters() -> list[Story]:
             told=[("stuck", "gpu:GPU-a")],
             flags={"A": "gpu:GPU-a stuck"},
             plain="share",
-            law="2: absent is not zero: the last minute of a stuck counter is booked as known, with next to nothing",
         ),
         Story(
             "cached answers",

@@ -35,7 +35,6 @@ class Within:
 
 EDGES = Within(3, 0.0002, "counters renew every ms, CPU ticks are 10 ms")
 TICK = Within(12, 0.0005, "loads that change inside a tick are split by the tick's CPU time")
-ABSENT = "2: absent is not zero: what the meter sees of a GPU that was lost is charged to all as rest, with no word"
 METER = Within(150, 0.002, "a wattmeter of 1 s, windows of 10 s")
 NVML = Within(12, 0.0002, "NVML renews every 0.1 s: 50 W x 0.1 s at each edge")
 
@@ -70,8 +69,6 @@ class Story:
     """Where a plain tool is wrong, if that is the point: in the node's sum, or in the shares of the watched holder."""
     unknown_s: float = 0.01
     """What may be told as unknown without a fault: what is pending at the end."""
-    crashes: bool = False
-    """There are no books at all."""
     domains: Sequence[str] = ()
     """The domains that count; all by default."""
     law: str = ""
@@ -122,10 +119,10 @@ def rapl(
     return [Sensor(name, "rapl", max_uj=max_uj, max_w=max_w, start_uj=start_uj, **more) for name in names]  # type: ignore[arg-type]
 
 
-def nvml(world: World, refresh_s: float = 0.1, **more: object) -> list[Sensor]:
+def nvml(world: World, refresh_s: float = 0.1, max_w: float = 1000.0, **more: object) -> list[Sensor]:
     """NVML's counters."""
     return [
-        Sensor(f"gpu:{gpu}", "nvml", refresh_s, 1000.0, max_w=1000.0, start_uj=123 * J, told_epoch=True, **more)  # type: ignore[arg-type]
+        Sensor(f"gpu:{gpu}", "nvml", refresh_s, 1000.0, max_w=max_w, start_uj=123 * J, told_epoch=True, **more)  # type: ignore[arg-type]
         for gpu in world.node.gpus
     ]
 
