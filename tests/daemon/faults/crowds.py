@@ -267,7 +267,6 @@ def crowds() -> list[Story]:
             METER,
             watch="B",
             idle_w=PACKAGES,
-            meter="wattmeter",
             law="2: what is known is not unknown: a part that is not read lets the load seem to change",
         ),
         Story(
