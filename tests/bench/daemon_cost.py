@@ -29,6 +29,8 @@ WARM_S = 10.0
 DAEMON = "from jobimpact_daemon.cli import main; raise SystemExit(main())"
 CODECARBON = """
 import logging, sys, time
+# zeus brings it; without ROCm below it there is nothing for it to see
+sys.modules["amdsmi"] = None
 from codecarbon import EmissionsTracker
 tracker = EmissionsTracker(measure_power_secs=1, save_to_file=False, log_level="critical")
 logging.disable(logging.CRITICAL)
@@ -109,7 +111,8 @@ class Watched:
         if self.process.poll() is not None or self.cost is None:
             last = self.said.read_text(errors="replace").strip().splitlines()
             return f"{self.name:34}ended: {last[-1] if last else 'without a word'}"
-        measures = "" if self.marks else f"  ({self.said.read_text(errors='replace').strip()})"
+        said = self.said.read_text(errors="replace").strip().splitlines()
+        measures = "" if self.marks else f"  reads {said[-1] if said else 'nothing'}"
         return f"{self.name:34}{self.cost.told()}{measures}"
 
 
@@ -151,11 +154,16 @@ def _others(stack: contextlib.ExitStack, folder: Path, node: RigNode) -> Iterato
     control = node.powercap.root / "intel-rapl"
     if not (control / "subsystem").exists():
         (control / "subsystem").symlink_to(node.powercap.root.resolve())
+    smi = folder / "bin/nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\nexit 0\n", encoding="ascii")  # where it is, codecarbon looks for GPUs
+    smi.chmod(0o755)
+    environment = node.env | {"PATH": f"{smi.parent}:{os.environ['PATH']}"}
     seen: list[str | Path] = ["unshare", "-m", "sh", "-c", SEEN, node.powercap.root.parents[1]]
     for name, program in (("codecarbon 1 s", CODECARBON), ("zeus 1 s", ZEUS)):
         script = folder / f"{name.split()[0]}_bench.py"
         script.write_text(program, encoding="utf-8")
-        yield Watched(name, *_start(stack, folder, script.stem, [*seen, OTHERS, script], node.env))
+        yield Watched(name, *_start(stack, folder, script.stem, [*seen, OTHERS, script], environment))
 
 
 def _start(
