@@ -485,8 +485,8 @@ class Bookkeeper:
     def _load(self, book: DomainBook, now: Snapshot) -> int | None:
         """What a gauge should follow, cumulative: what the other parts' counters measure, else the CPU time in use."""
         others = [one for one in self._parts() if one is not book and one.domain.method == "counter"]
-        if any(one.reason is not None for one in others):
-            return None
+        if any(one.before != now.t_ns or one.stuck for one in others):
+            return None  # the sum stands still, and jumps when the part is back
         return sum(one.measured_uj for one in others) or _busy(now)
 
     def _post(self, book: DomainBook, uj: int, before: Snapshot, now: Snapshot) -> None:
@@ -568,6 +568,7 @@ class Bookkeeper:
                 own.unknown_ns += now.t_ns - own.since_ns
             own.since_ns = now.t_ns
             rest.begin(name, window_ns(domain.source, domain.latency_s), now.t_ns, book.measured_uj)
+            rest.unknown = self._parts_unknown()
             return
         rest.read(now.t_ns, book.measured_uj)
 
@@ -648,9 +649,20 @@ class Bookkeeper:
             book.learned.add(settled.uj, dt_ns)
         shares = self._split("rest", settled.uj, self._idle_uj(book, dt_ns), held, used)
         self._give(book.domain, shares, before, now)
+        for name, unknown_ns in self._parts_unknown().items():
+            if unknown_ns > self.state.rest.unknown.get(name, 0):
+                # What the meter saw of a part while its own energy was not known is in here.
+                self._flag(book, before.t_ns, now, f"includes {name}")
+        self.state.rest.unknown = self._parts_unknown()
         book.measured_uj += settled.uj
         book.known_ns += dt_ns
         book.since_ns = now.t_ns
+
+    def _parts_unknown(self) -> dict[str, int]:
+        """For how long the energy of each part that the node's meter sees was not known so far, in ns."""
+        meter = self.state.domains.get(self.state.rest.meter or "")
+        excludes = meter.domain.excludes if meter is not None else ()
+        return {book.domain.name: book.unknown_ns for book in self._parts() if book.domain.kind not in excludes}
 
     def _stop_rest(self, now: Snapshot) -> None:
         """The node's meter is silent: from its last reading on the rest is not known."""

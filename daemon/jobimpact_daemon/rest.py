@@ -53,6 +53,8 @@ class Rest(msgspec.Struct):
     start: Point | None = None
     last: Point | None = None
     parts: dict[str, int] = {}
+    unknown: dict[str, int] = {}
+    """For how long each part was not known when the window began, in ns."""
     deficit_uj: int = 0
     """By how much the parts have measured more than the meter, not paid back yet; not negative."""
     short_windows: int = 0

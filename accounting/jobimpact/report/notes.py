@@ -27,7 +27,9 @@ _METER = {
     "reset": "{what} started anew: energy since the reading before is not known",
     "jump": "{what} rose by more than can be drawn: that energy is not counted",
     "ambiguous": "{what} was not read for too long: energy meanwhile is not known",
+    "unknown": "a meter of another part failed: {what} is not known meanwhile",
 }
+INCLUDES = "rest includes "
 _NODE_METER = {
     "gap": "{what} was silent for a time: the rest of the node is not known meanwhile",
     "stuck": "{what} stood still for a time: the rest of the node is not known meanwhile",
@@ -53,6 +55,12 @@ def in_words(flags: Iterable[str], nodes: Iterable[str]) -> list[str]:
         node = next((one for one in known if flag.startswith(f"{one}: ")), None)
         said = flag if node is None else flag[len(node) + 2 :]
         domain, _, event = said.rpartition(" ")
+        if node is not None and said.startswith(INCLUDES):
+            text = (
+                f"the rest of the node includes what {_part(said.removeprefix(INCLUDES))} drew while it was not known"
+            )
+            found.setdefault(text, {})[node] = None
+            continue
         if node is not None and domain and event in _METER and " " not in domain:
             meters.setdefault((node, event), []).append(domain)
             continue
@@ -67,7 +75,9 @@ def _of_meters(event: str, domains: list[str]) -> list[str]:
     """Alike for all parts; the node's own meters apart."""
     whole = [domain.partition(":")[2] for domain in domains if domain.startswith("node:")]
     parts = [domain for domain in domains if not domain.startswith("node:")]
-    texts = [_METER[event].format(what=f"the meter of {', '.join(map(_part, parts))}")] if parts else []
+    names = ", ".join(map(_part, parts))
+    what = names if event == "unknown" else f"the meter of {names}"
+    texts = [_METER[event].format(what=what)] if parts else []
     if whole:
         form = _NODE_METER.get(event, _NODE_METER["gap"])
         texts.append(form.format(what=f"the node's meter ({', '.join(whole)})"))
@@ -77,6 +87,8 @@ def _of_meters(event: str, domains: list[str]) -> list[str]:
 def _part(domain: str) -> str:
     """`package-0` and `gpu:GPU-4f…` as a person calls them."""
     kind, _, which = domain.partition(":")
+    if domain == "rest":
+        return "the rest of the node"
     if kind == "gpu":
         return which if which.startswith("GPU") else f"GPU {which}"
     name, _, number = domain.partition("-")

@@ -253,7 +253,6 @@ def crowds() -> list[Story]:
             domains=["package-0", "package-1", "dram-0", "gpu:GPU-a", "gpu:GPU-b"],
             told=[("stuck", "gpu:GPU-a"), ("jump", "gpu:GPU-a")],
             doubt=["A", "B"],
-            law="2: absent is not zero: what the meter sees of a stuck GPU is charged to all as rest, with no word",
         ),
         Story(
             "steady node, a part not told of",
@@ -267,7 +266,6 @@ def crowds() -> list[Story]:
             METER,
             watch="B",
             idle_w=PACKAGES,
-            law="2: what is known is not unknown: a part that is not read lets the load seem to change",
         ),
         Story(
             "idle BMC with a clock of its own",
