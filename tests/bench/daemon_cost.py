@@ -37,8 +37,8 @@ logging.disable(logging.CRITICAL)
 tracker.start()
 time.sleep(5)
 tracker.flush()
-found = tracker._hardware
-print(", ".join(str(one) for one in found), file=sys.stderr, flush=True)
+joules = {name: getattr(tracker, f"_total_{name}_energy").kWh * 3.6e6 for name in ("cpu", "gpu", "ram")}
+print(", ".join(f"{name} {one:.0f} J" for name, one in joules.items()), "in 5 s", file=sys.stderr, flush=True)
 time.sleep(1e6)
 """
 ZEUS = """

@@ -43,8 +43,8 @@ READ_NS = 100 * NS_PER_MS
 """How long reading all domains may take on a busy machine."""
 LEAST_J, PACKAGE_PART, GPU_EDGE_J = 5.0, 0.25, 40.0
 """An edge by its 10 ms; the part of a gap's package energy, and the bursts of a GPU, that a gap may misplace."""
-EDGE_NS = 25 * NS_PER_MS
-"""What a mark's hundredths of a second, a tick of the rig and a sensor's refresh may shift an edge by."""
+EDGE_NS = 100 * NS_PER_MS
+"""A busy machine may let a reading come between a mark's time and the mark: the run then starts at the reading."""
 SOON_NS = 2 * NS_PER_S
 """An edge that is due within this time may come earlier, for a kill beside it."""
 
