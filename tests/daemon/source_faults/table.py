@@ -49,8 +49,7 @@ REAL = {
 class Cell:
     """One source in one state.
 
-    `known_s` and `unknown_s` are since the daemon's start; for the two states of coming back, `missed_uj` is by how
-    much less was booked than was used from before the fault to its end and beyond.
+    `known_s` and `unknown_s` are since the daemon's start.
     """
 
     row: str
@@ -107,13 +106,14 @@ def _cell(node: Node, part: Stand, state: str, phase: str) -> Cell:
     cell.age_s, cell.problem = health.get("age_s"), health.get("problem")
     cell.findings = [(kind, text) for kind, subject, text in seen.findings if subject == part.domain]
     checked = seen if seen.check else before
-    cell.check, cell.status = _about(checked, part.source), checked.status
+    cell.check, cell.status = _about(checked, part), checked.status
     return cell
 
 
-def _about(seen: Seen, source: str) -> list[str]:
-    """The lines of `check` that are about one source."""
-    own = re.compile(rf"(?:ok|note|MEND) +(?:daemon, [^ ]+ [^ ]+ )?{source}: |stderr: .*\b{source}\b")
+def _about(seen: Seen, part: Stand) -> list[str]:
+    """The lines of `check` that are about one source, or about its book."""
+    lead = rf"(?:daemon, [^ ]+ [^ ]+ )?{part.source}: |books: {re.escape(part.domain)}: "
+    own = re.compile(rf"(?:ok|note|MEND) +(?:{lead})|stderr: (?:Traceback|.*\b{part.source}\b)")
     return [line for line in seen.check if own.match(line)]
 
 

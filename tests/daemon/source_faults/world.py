@@ -88,7 +88,9 @@ class Node(Daemon):
         sources = {part.source: part.settings() for part in self.parts}
         sources |= {"rapl": {"root": str(self.node.powercap.root)}} if self.witness[0] == "rapl" else {"nvml": {}}
         node: Json = {"name": "n1", "marks": str(self.marks), "proc_root": str(self.node.proc_root)}
-        node |= {"cgroup_root": str(self.folder / "cgroup"), "sources": sources, "sys_root": str(self.folder / "sys")}
+        modules = [part.module() for part in self.parts if isinstance(part, stands.Amdsmi)]
+        sys_root = modules[0].parent if modules else self.folder / "sys"
+        node |= {"cgroup_root": str(self.folder / "cgroup"), "sources": sources, "sys_root": str(sys_root)}
         node |= {} if self.times.full else {"interval_s": 0.2, "max_gap_s": 3}
         config = {"cluster": "c", "store": {"local": {"path": str(self.store)}}, "node": node}
         config["scheduler"] = {"local": {"path": str(self.folder / "jobs")}}
@@ -169,7 +171,8 @@ class Node(Daemon):
         seen.check_s = time.monotonic() - begin
         seen.check, seen.status = done.stdout.splitlines(), done.returncode
         if done.stderr:
-            seen.check.append(f"stderr: {done.stderr}")
+            lines = done.stderr.splitlines()
+            seen.check.append(f"stderr: {' ... '.join(dict.fromkeys((lines[0], lines[-1])))}")
 
     def end(self) -> None:
         """SIGTERM, and how it took that."""
