@@ -125,6 +125,10 @@ class Run(msgspec.Struct):
         if flag not in self.flags:
             self.flags.append(flag)
 
+    def is_in(self, snapshot: Snapshot) -> bool:
+        """Nothing has been added to it since a snapshot."""
+        return snapshot.runs.get(self.key) == Held(self.time_ns, self.held, self.used)
+
     def uses(self, resource: str, amount: int) -> None:
         """It has used this much more of a resource."""
         if amount:
@@ -241,6 +245,7 @@ class Holdings(msgspec.Struct):
             run.read_cpu_by = dict(job.cpu_by or {})
             # Which package it ran on tells how to split what it used; how much it used is told by the sum.
             where = by if any(by.values()) else run.cpus_by or packages
+            where = where if any(where.get(name) for name in packages) else packages
             grown |= split(grown["cpu"], {name: where.get(name, 0) for name in packages})
             grown.pop(IDLE, None)
         for resource, amount in grown.items():

@@ -171,7 +171,7 @@ class Ledger:
         )
         rest = state.rest
         if rest.meter is not None:
-            whole = (rest.meter, rest.meter_uj, rest.parts_uj, rest.deficit_uj)
+            whole = (rest.meter, rest.meter_uj, rest.parts_uj, rest.deficit_uj + rest.forgiven_uj)
             db.execute("INSERT OR REPLACE INTO whole VALUES (1, ?, ?, ?, ?)", whole)
         self._write_points(books, runs, wall_s)
 

@@ -69,7 +69,7 @@ def end(holdings: Holdings, mark: Mark, wall_s: float, taken: Taken) -> Run | No
     Returns:
         The run; None if it had closed already.
     """
-    known = [run for run in holdings.runs.values() if run.job == mark.job]
+    known = [run for run in holdings.runs.values() if run.job in (mark.job, mark.sluid) or run.sluid == mark.job]
     still = [run for run in known if run.state == "open"]
     if still:
         run = max(still, key=lambda one: (one.said == mark.restart, one.restart))
@@ -161,19 +161,20 @@ def close_gone(holdings: Holdings, usage: Usage, wall_s: float) -> list[Run]:
     return closed
 
 
-def settled(holdings: Holdings, oldest_ns: int) -> list[Run]:
-    """The closed runs to which nothing can be added any more."""
-    return [
-        run
-        for run in holdings.runs.values()
-        if run.end_ns is not None and run.end_ns < oldest_ns and (run.end_ns < holdings.t_ns - RECENT_NS)
-    ]
+def settled(holdings: Holdings) -> list[Run]:
+    """The closed runs that no cgroup and no mark speaks of any more."""
+    known_ns = min(holdings.t_ns - RECENT_NS, holdings.t_ns if holdings.usage_ns is None else holdings.usage_ns)
+    return [run for run in holdings.runs.values() if run.end_ns is not None and run.end_ns < known_ns]
 
 
 def _open(holdings: Holdings, job: str, restart: int, t_ns: int, wall_s: float, taken: Taken) -> Run:
     while (key := run_key(job, restart)) in holdings.runs or taken(key):
         restart += 1
     run = Run(key, job, restart, min(t_ns, holdings.t_ns), wall_s, flags=[])
+    for one in holdings.runs.values():
+        if one.job == job:
+            # What drivers tell of a job's processes goes on from one incarnation to the next.
+            run.read_gpu_ns |= one.read_gpu_ns
     holdings.runs[key] = run
     return run
 

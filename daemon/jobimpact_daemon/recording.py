@@ -76,6 +76,7 @@ class _RawReading(msgspec.Struct):
     idle_w: _Watts | None = None
     method: Method | None = None
     latency_s: _Seconds | None = None
+    period_s: _Seconds | None = None
     excludes: tuple[DomainKind, ...] = ()
 
 
@@ -135,7 +136,9 @@ def _domain_of(source: str, name: str, raw: _RawReading) -> Domain | None:
     if kind is None:
         return None
     guessed: Method = "modelled" if source == "model" else "counter" if raw.w is None else "gauge"
-    return booked(Domain(name, kind, source, raw.method or guessed, raw.idle_w, raw.latency_s, raw.excludes))
+    return booked(
+        Domain(name, kind, source, raw.method or guessed, raw.idle_w, raw.latency_s, raw.excludes, raw.period_s)
+    )
 
 
 def booked(domain: Domain) -> Domain:
@@ -314,7 +317,7 @@ def _written(reading: Reading, domain: Domain) -> dict[str, Any]:
         found = {"w": reading.w} | ({} if reading.t_ns is None else {"t": reading.t_ns / NS})
     usual = "gauge" if isinstance(reading, Gauge) else "counter"
     odd = domain.method if domain.method != usual and domain.source != "model" else None
-    more = _given(method=odd, latency_s=domain.latency_s, excludes=domain.excludes)
+    more = _given(method=odd, latency_s=domain.latency_s, period_s=domain.period_s, excludes=domain.excludes)
     return found | more | ({} if domain.idle_w is None else {"idle_w": domain.idle_w})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["TRUST", "Point", "Rest", "Settled", "window_ns"]
+__all__ = ["TRUST", "Modelled", "Point", "Rest", "Settled", "window_ns"]
 
 TRUST = ("wattmeter", "pmcounters", "redfish", "ipmi", "hwmon", "calibration")
 """Meters of a whole node, the most trusted first."""
@@ -30,6 +30,15 @@ class Point(msgspec.Struct):
     meter_uj: int
     parts: dict[str, int]
     """What the parts gave each holder since the window began."""
+
+
+class Modelled(msgspec.Struct, frozen=True):
+    """Where a calibrated node's parts stood when its meter was last modelled."""
+
+    t_ns: int
+    parts_uj: int
+    unknown_ns: int
+    parts: int
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -53,27 +62,36 @@ class Rest(msgspec.Struct):
     start: Point | None = None
     last: Point | None = None
     parts: dict[str, int] = {}
+    began_ns: int = 0
+    """Since when this meter has been read without a gap."""
+    modelled: Modelled | None = None
+    forgiven_uj: int = 0
+    """What an earlier meter, or this one before a gap, still owed: nobody pays for another's lag."""
     unknown: dict[str, int] = {}
     """For how long each part was not known when the window began, in ns."""
     deficit_uj: int = 0
     """By how much the parts have measured more than the meter, not paid back yet; not negative."""
     short_windows: int = 0
     meter_uj: int = 0
-    """What the meter, and below what its parts measured in settled windows: rest = meter - parts + deficit."""
+    """What the meter, and below what its parts measured in settled windows: rest = meter - parts + deficits."""
     parts_uj: int = 0
 
     def begin(self, meter: str, window_ns: int, t_ns: int, meter_uj: int) -> None:
         """Begin a window at a meter's reading."""
-        self.meter, self.window_ns = meter, window_ns
+        self.meter, self.window_ns, self.began_ns = meter, window_ns, t_ns
+        self.forgiven_uj += self.deficit_uj
+        self.deficit_uj = self.short_windows = 0
         self.parts = {}
         self.start = Point(t_ns, meter_uj, {})
         self.last = None
 
-    def add(self, shares: dict[str, int]) -> None:
-        """A part has given its holders this."""
-        if self.start is not None:
-            for holder, uj in shares.items():
-                self.parts[holder] = self.parts.get(holder, 0) + uj
+    def add(self, shares: dict[str, int], since_ns: int, until_ns: int) -> None:
+        """A part has given its holders this; what it used before the meter's time began is none of the meter's."""
+        if self.start is None:
+            return
+        inside_ns, whole_ns = max(0, until_ns - max(since_ns, self.began_ns)), until_ns - since_ns
+        for holder, uj in shares.items():
+            self.parts[holder] = self.parts.get(holder, 0) + (uj * inside_ns // whole_ns if whole_ns else uj)
 
     def read(self, t_ns: int, meter_uj: int) -> None:
         """The meter has a good reading."""

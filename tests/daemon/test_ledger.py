@@ -93,7 +93,7 @@ assert ledger.commit(books)
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (Path(sys.argv[1] + "-wal").stat().st_size, hard))
 observe(books, 2, 100)
-books.findings += [Finding(0.0, "k", "s", "x" * 99_999)] * 9
+books.findings.extend([Finding(0.0, "k", "s", "x" * 99_999)] * 9)
 assert not ledger.commit(books), "there was room"
 observe(books, 3, 300)
 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

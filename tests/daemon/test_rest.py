@@ -177,7 +177,7 @@ def test_a_gauge_is_integrated_by_trapezoids_and_long_gaps_are_missing() -> None
 def test_a_meter_that_is_asked_once_in_a_minute_has_no_gaps_of_a_minute() -> None:
     """What is usual for a meter is no gap; three times that without a word is."""
     times = [*range(0, 601, 60), *range(840, 1201, 60)]
-    lines = [node(), *(line(t, read={"redfish": {"node": {"w": 100.0}}}) for t in times)]
+    lines = [node(), *(line(t, read={"redfish": {"node": {"w": 100.0, "period_s": 60.0}}}) for t in times)]
     meter = play(lines).told["meters"]["redfish"]
     assert (meter["measured_uj"], meter["unknown_s"]) == (100 * (600 + 360) * J, 240.0)
 

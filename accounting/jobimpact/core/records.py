@@ -57,6 +57,8 @@ class Domain(msgspec.Struct, frozen=True):
     """By how much a node's meter may lag or average, where the source knows it."""
     excludes: tuple[DomainKind, ...] = ()
     """Parts that a node's meter does not see (GPUs in a chassis of their own)."""
+    period_s: float | None = None
+    """How often a gauge is asked, where the source knows it."""
 
 
 class Counter(msgspec.Struct, frozen=True):
