@@ -44,6 +44,8 @@ class GpuUse:
         self._job_of = job_of
         self._last: dict[tuple[str, int], tuple[int, str]] = {}
         self._total: dict[str, dict[str, int]] = {}
+        self._grown: set[str] = set()
+        """Whose time has grown since it was last told."""
 
     def add(self, found: Mapping[str, Mapping[int, int]]) -> None:
         """Take in the driver's word: device → process id → busy time so far, in ns."""
@@ -53,24 +55,35 @@ class GpuUse:
                 before_ns, job = self._last.get((device, pid), (0, OUTSIDE))
                 # A process may be seen before it has been put into its job's cgroup.
                 job = job or self._job_of(pid) or OUTSIDE
-                by_device = self._total.setdefault(job, {})
-                grown = busy_ns - before_ns if busy_ns >= before_ns else busy_ns
-                by_device[device] = by_device.get(device, 0) + grown
                 now[device, pid] = busy_ns, job
+                grown = busy_ns - before_ns if busy_ns >= before_ns else busy_ns
+                if grown:
+                    by_device = self._total.setdefault(job, {})
+                    by_device[device] = by_device.get(device, 0) + grown
+                    self._grown.add(job)
         self._last = now
 
     def told(self, usage: Usage) -> Usage:
-        """The same use, with what each job and nobody's processes have used of shared GPUs."""
+        """The same use, with what each job and nobody's processes have used of shared GPUs.
+
+        A job without a cgroup is only there if it has used more since the last time: drivers list the dead, too.
+        """
+        grown, self._grown = self._grown, set()
         if not self._total:
             return usage
         jobs = dict(usage.jobs)
         for job, busy in self._total.items():
             if job in jobs:
                 jobs[job] = msgspec.structs.replace(jobs[job], gpu_ns=dict(busy))
-            elif job != OUTSIDE:
+            elif job != OUTSIDE and job in grown:
                 jobs[job] = JobUsage(0, gone=True, gpu_ns=dict(busy))
         return msgspec.structs.replace(usage, jobs=jobs, gpu_ns=dict(self._total.get(OUTSIDE, {})))
 
     def forget(self, living: set[str]) -> None:
-        """Drop the jobs that are no more."""
-        self._total = {job: busy for job, busy in self._total.items() if job in living or job == OUTSIDE}
+        """Drop the jobs that are no more; what their processes may still do from now on is nobody's."""
+        kept = living | {OUTSIDE}
+        self._total = {job: busy for job, busy in self._total.items() if job in kept}
+        # Where they stood stays known: what was told already must not be told as somebody else's.
+        self._last = {
+            process: (busy_ns, job if job in kept else OUTSIDE) for process, (busy_ns, job) in self._last.items()
+        }

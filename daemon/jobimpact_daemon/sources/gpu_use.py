@@ -14,8 +14,9 @@ from jobimpact.core.units import NS
 
 __all__ = ["BusyTimes", "Sample"]
 
-FORGET_NS = 600 * NS
-"""A process that has not been seen for so long may be dropped: the kernel may give its number to another."""
+FORGET_NS = 10 * NS
+"""A process that the driver has not listed for so long is dropped: samples come late, by some seconds at most, and
+the kernel may give its number to another."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -48,6 +49,7 @@ class BusyTimes:
 
     def __init__(self) -> None:
         self._devices: dict[str, _Device] = {}
+        self._now_ns = 0
 
     def since_us(self, device: str, wall_us: int) -> int:
         """From when on samples are wanted: the newest stamp seen, or now if nothing was; not in the future."""
@@ -64,7 +66,7 @@ class BusyTimes:
         """These processes are there now, and have been since the last reading."""
         known = self._devices.setdefault(device, _Device())
         dt_ns = 0 if known.read_ns is None else max(0, now_ns - known.read_ns)
-        known.read_ns = now_ns
+        known.read_ns = self._now_ns = now_ns
         for pid in set(pids):
             self._add(known, pid, dt_ns, now_ns)
 
@@ -76,7 +78,7 @@ class BusyTimes:
         """
         known = self._devices.setdefault(device, _Device())
         first, dt_ns = known.read_ns is None, now_ns - (known.read_ns or now_ns)
-        since_us, before = known.read_us, known.stamps
+        since_us, before, self._now_ns = known.read_us, known.stamps, now_ns
         known.read_ns, known.read_us, known.stamps = now_ns, wall_us, {}
         if first:
             known.last_us = wall_us
@@ -94,14 +96,12 @@ class BusyTimes:
             self._add(known, pid, min(ns, dt_ns + NS), now_ns)
 
     def told(self) -> dict[str, dict[int, int]]:
-        """Busy nanoseconds by device and process."""
+        """Busy nanoseconds by device and process; those that the driver lists no more are dropped after a while."""
+        for device in self._devices.values():
+            device.busy = {pid: one for pid, one in device.busy.items() if self._now_ns - one.seen_ns <= FORGET_NS}
         return {name: {pid: one.ns for pid, one in device.busy.items()} for name, device in self._devices.items()}
 
     def _add(self, device: _Device, pid: int, ns: int, now_ns: int) -> None:
-        one = device.busy.get(pid)
-        if one is None:
-            for other in [other for other, busy in device.busy.items() if now_ns - busy.seen_ns > FORGET_NS]:
-                del device.busy[other]
-            one = device.busy[pid] = _Busy()
+        one = device.busy.setdefault(pid, _Busy())
         one.ns += ns
         one.seen_ns = now_ns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobimpact_daemon.sources.gpu_use import FORGET_NS, BusyTimes, Sample
+from jobimpact_daemon.sources.gpu_use import BusyTimes, Sample
 
 MS = 1_000_000
 WALL_US = 1_700_000_000_000_000
@@ -67,17 +67,21 @@ def test_the_driver_is_asked_for_what_came_after_the_newest_stamp() -> None:
     assert times.since_us("GPU-a", WALL_US - 5_000_000) == WALL_US - 5_000_000
 
 
-@given(st.lists(st.tuples(st.integers(0, 3000), st.sets(st.integers(1, 4))), max_size=20))
+@given(st.lists(st.tuples(st.integers(0, 9000), st.sets(st.integers(1, 4))), max_size=20))
 def test_presence_counts_in_full(readings: list[tuple[int, set[int]]]) -> None:
-    """Who is there at a reading has been there since the last."""
-    times, ms, truth = BusyTimes(), 0, {}
+    """Who is there at a reading has been there since the last; one that was dropped and is back begins anew."""
+    times, ms, truth, before = BusyTimes(), 0, dict.fromkeys(range(1, 5), 0), {}
     times.add_present("MIG-1", [], at(0)[0])
+    summed = dict.fromkeys(range(1, 5), 0)
     for length, pids in readings:
         ms += length
         times.add_present("MIG-1", pids, at(ms)[0])
+        now = times.told()["MIG-1"]
         for pid in pids:
-            truth[pid] = truth.get(pid, 0) + length * MS
-    assert times.told()["MIG-1"] == truth
+            truth[pid] += length * MS
+            summed[pid] += now[pid] - before.get(pid, 0)
+        before = now
+    assert summed == truth
 
 
 def test_time_without_a_watch_is_nobodys() -> None:
@@ -91,9 +95,23 @@ def test_time_without_a_watch_is_nobodys() -> None:
     assert times.told() == {"MIG-1": {7: 2000 * MS}}
 
 
-def test_processes_of_long_ago_are_dropped() -> None:
-    """Numbers of processes come again, and memory is finite."""
-    times, later = BusyTimes(), FORGET_NS // MS + 2000
-    for ms, pid in ((0, 7), (1000, 7), (later, 8), (later + 1000, 8)):
-        times.add_present("MIG-1", [pid], at(ms)[0])
-    assert list(times.told()["MIG-1"]) == [8]
+def test_a_process_that_is_listed_no_more_is_dropped_after_a_while() -> None:
+    """The dead must not be told for ever, nor be forgotten before their last samples have come."""
+    times = BusyTimes()
+    for ms in range(0, 60_001, 1000):
+        samples = [Sample(7, WALL_US + ms * 1000 - 100_000, 50)] if 1000 <= ms <= 5000 else []
+        times.add_samples("GPU-a", samples, *at(ms))
+        times.add_present("MIG-1", [8] if ms <= 5000 else [], at(ms)[0])
+        listed = 1000 <= ms <= 15_000  # ten seconds
+        assert list(times.told()["GPU-a"]) == ([7] if listed else [])
+        assert list(times.told()["MIG-1"]) == ([8] if ms <= 15_000 else [])
+
+
+def test_a_process_on_a_gpu_that_is_watched_no_more_is_dropped() -> None:
+    """Its device is not read any more, others are."""
+    times = BusyTimes()
+    for ms in (0, 1000):
+        times.add_present("MIG-1", [7], at(ms)[0])
+    times.leave(set())
+    times.add_present("MIG-2", [8], at(12_000)[0])
+    assert times.told() == {"MIG-1": {}, "MIG-2": {8: 0}}
