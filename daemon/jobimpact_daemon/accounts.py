@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from jobimpact.core.records import IDLE, SYSTEM, Domain
 from jobimpact.core.units import NS
-from jobimpact_daemon.attribution import Weights
 from jobimpact_daemon.books import Account, DomainBook, Finding, State
-from jobimpact_daemon.holdings import Snapshot
+from jobimpact_daemon.holdings import Growth, Snapshot
 
 __all__ = ["Accounts"]
 
@@ -32,41 +31,45 @@ class Accounts:
         self.findings: list[Finding] = []
         self._state = state
         self._idle_w = idle_w
-        self._weights: dict[tuple[int, int, str], tuple[Weights, Weights]] = {}
+        self._growths: dict[tuple[int, int], Growth] = {}
 
     def begin(self) -> None:
         """A new instant: nothing that was worked out for the last one holds."""
-        self._weights.clear()
+        self._growths.clear()
 
-    def weights(self, before: Snapshot, now: Snapshot, resource: str) -> tuple[Weights, Weights]:
-        """What was held and what was used between two snapshots, worked out once for all domains of a resource."""
-        cache = before.t_ns, now.t_ns, resource
-        found = self._weights.get(cache)
+    def growth(self, before: Snapshot, now: Snapshot) -> Growth:
+        """What happened between two snapshots, worked out once: most domains were read together the last time, too."""
+        span = before.t_ns, now.t_ns
+        found = self._growths.get(span)
         if found is None:
-            found = self._weights[cache] = now.since(before, resource)
+            found = self._growths[span] = now.growth(before)
         return found
 
-    def give(
-        self, domain: Domain, shares: Mapping[str, int], before: Snapshot, now: Snapshot, *, to_all: bool = False
-    ) -> None:
+    def give(self, domain: Domain, shares: Mapping[str, int], grown: Growth, *, to_all: bool = False) -> None:
         """Book an energy's shares, and for how long the runs know of it.
 
         Args:
             domain: whose energy it is.
             shares: microjoules by holder.
-            before: the holdings when it began.
-            now: when it ended.
+            grown: what happened in its interval.
             to_all: every run has a part of every domain.
         """
         runs = self._state.holdings.runs
+        times = grown.times if to_all else self._times(domain, grown)
         for holder, share in shares.items():
             # The books of a run that is settled are closed: a row of theirs must not be written anew.
-            mine = holder if holder in runs or holder == IDLE else SYSTEM
-            self._account(domain.name, mine).uj += share
-        for key, time_ns in now.times_since(before):
-            run = runs.get(key)
-            if run is not None and (to_all or self._state.holdings.holds(run, domain)):
+            account = self._account(domain.name, holder if holder in runs or holder == IDLE else SYSTEM)
+            account.uj += share
+        for key, time_ns in times.items():
+            if key in runs:
                 self._account(domain.name, key).known_ns += time_ns
+
+    def _times(self, domain: Domain, grown: Growth) -> dict[str, int]:
+        """For how long each run was there that held a part of a domain."""
+        if domain.kind != "gpu":
+            return grown.times
+        held = grown.held.get(self._state.holdings.resource(domain), {})
+        return {key: grown.times[key] for key in held if key in grown.times}
 
     def _account(self, domain: str, holder: str) -> Account:
         key = (domain, holder)
@@ -79,9 +82,11 @@ class Accounts:
     def flag(self, domain: Domain, before: int | None, now: Snapshot, word: str) -> None:
         """Tell every run that held a part of a domain in an interval what is odd about it."""
         then = self._state.snapshots.get(before) if before is not None else None
-        for key, _ in now.times_since(then) if then is not None else ():
+        if then is None:
+            return
+        for key in self._times(domain, self.growth(then, now)):
             run = self._state.holdings.runs.get(key)
-            if run is not None and self._state.holdings.holds(run, domain):
+            if run is not None:
                 run.flag(f"{domain.name} {word}")
 
     def find(self, kind: str, subject: str, text: str) -> None:

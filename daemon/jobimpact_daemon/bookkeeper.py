@@ -32,6 +32,8 @@ MAX_EDGE_NS = NS // 4
 """A mark that was read later than this has an interpolated edge."""
 MAX_GAP_NS = 24 * 3600 * NS
 """A counter that has not been read for this long is not waited for: the holders of its energy are forgotten."""
+LATE_MARK_NS = NS
+"""A cgroup may be seen a moment before its mark."""
 MAX_CLOSED = 500
 """More closed runs than this are not kept waiting for a domain that cannot be read."""
 MAX_DEFER_NS = 10 * NS
@@ -183,7 +185,7 @@ class Bookkeeper:
             usage = self._follow_cgroups(seen.usage, seen.wall_s)
             holdings.use(usage)
             self._close_gone(usage, seen.wall_s)
-            self._follow_suspensions(usage)
+            self._follow_runs(usage)
         now = holdings.snapshot()
         state.snapshots[now.t_ns] = now
         self._accounts.begin()
@@ -232,22 +234,22 @@ class Bookkeeper:
 
     def _refine(self, usage: Usage | None) -> None:
         """What a cgroup tells of its job was so before it was read: a guess is not held on for a whole gap."""
+        known = lives.by_job(self.state.holdings)
         for job, use in (usage.jobs if usage else {}).items():
-            run = lives.find(self.state.holdings, job, gone=use.gone)
+            run = lives.latest(known.get(job, []), gone=use.gone)
             if run is not None:
                 lives.refine(self.state.holdings, run, use)
 
     def _follow_cgroups(self, usage: Usage, wall_s: float) -> Usage:
         """Use by job id to use by run; a cgroup without a mark starts a run."""
         holdings = self.state.holdings
-        jobs = {}
+        jobs, known = {}, lives.by_job(holdings)
         for job, use in usage.jobs.items():
-            run = lives.find(holdings, job, gone=use.gone)
+            run = lives.latest(known.get(job, []), gone=use.gone)
             if run is None:
                 if use.gone and (use.cpu_ns == 0 or self._taken(run_key(job, 0))):
                     continue  # the last word of a job whose books are closed
                 run = lives.discover(holdings, job, use, wall_s, self._taken)
-                self._accounts.find("no start mark", run.key, "seen by its cgroup alone: are the hooks installed?")
                 if use.gone:
                     run.flag("no end mark")
                     lives.close(run, holdings.t_ns, wall_s)
@@ -260,12 +262,15 @@ class Bookkeeper:
                 text = "its processes have been gone for minutes and no end mark came"
                 self._accounts.find("lost", run.key, text)
 
-    def _follow_suspensions(self, usage: Usage) -> None:
+    def _follow_runs(self, usage: Usage) -> None:
         for key, use in usage.jobs.items():
             run = self.state.holdings.runs[key]
             if use.suspended and not run.suspended:
                 run.flag("suspended for a time: no share of the CPUs")
             run.suspended = use.suspended
+            if not run.marked and run.time_ns > LATE_MARK_NS:
+                text = "seen by its cgroup alone: are the hooks installed?"
+                self._accounts.find("no start mark", key, text)
 
     # -- housekeeping --------------------------------------------------------------------------------------------
 

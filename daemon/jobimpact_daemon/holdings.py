@@ -19,7 +19,7 @@ from jobimpact.core.records import IDLE, SYSTEM, Domain, JobUsage, NodeFacts, Us
 from jobimpact.core.units import NS
 from jobimpact_daemon.attribution import Weights, split
 
-__all__ = ["MILLION", "CgroupMemory", "Held", "Holdings", "Run", "Snapshot"]
+__all__ = ["MILLION", "CgroupMemory", "Growth", "Held", "Holdings", "Run", "Snapshot"]
 
 DEFICIT_NS = -NS
 """How much CPU time the runs may be ahead of the node's own count (a coarser clock) before it is forgotten."""
@@ -55,27 +55,47 @@ class Snapshot(msgspec.Struct, frozen=True):
     idle: Integrals
     system: Integrals
 
-    def since(self, before: Snapshot, resource: str) -> tuple[Weights, Weights]:
-        """What was held and what was used of a resource since an earlier snapshot, by holder."""
-        held: Weights = {}
-        used: Weights = {}
+    def growth(self, before: Snapshot) -> Growth:
+        """What was held and used of everything since an earlier snapshot, in one go over the runs."""
+        found = Growth(self.t_ns - before.t_ns, {}, {}, {})
         for key, now in self.runs.items():
             then = before.runs.get(key, NOTHING)
-            if grown := now.held.get(resource, 0) - then.held.get(resource, 0):
-                held[key] = grown
-            if grown := now.used.get(resource, 0) - then.used.get(resource, 0):
-                used[key] = grown
-        if grown := self.idle.get(resource, 0) - before.idle.get(resource, 0):
-            held[IDLE] = grown
-        if grown := self.system.get(resource, 0) - before.system.get(resource, 0):
-            used[SYSTEM] = grown
-        return held, used
+            if time_ns := now.time_ns - then.time_ns:
+                found.times[key] = time_ns
+            _grow(found.held, key, now.held, then.held)
+            _grow(found.used, key, now.used, then.used)
+        _grow(found.held, IDLE, self.idle, before.idle)
+        _grow(found.used, SYSTEM, self.system, before.system)
+        return found
+
+    def since(self, before: Snapshot, resource: str) -> tuple[Weights, Weights]:
+        """What was held and what was used of a resource since an earlier snapshot, by holder."""
+        return self.growth(before).of(resource)
 
     def times_since(self, before: Snapshot) -> Iterator[tuple[str, int]]:
         """For how long each run was there since an earlier snapshot, in ns; those that were."""
         for key, now in self.runs.items():
             if time_ns := now.time_ns - before.runs.get(key, NOTHING).time_ns:
                 yield key, time_ns
+
+
+class Growth(msgspec.Struct, frozen=True):
+    """What happened between two snapshots: by resource what each holder held and used, and each run's time, in ns."""
+
+    dt_ns: int
+    times: dict[str, int]
+    held: dict[str, Weights]
+    used: dict[str, Weights]
+
+    def of(self, resource: str) -> tuple[Weights, Weights]:
+        """What was held and what was used of a resource, by holder."""
+        return self.held.get(resource, {}), self.used.get(resource, {})
+
+
+def _grow(into: dict[str, Weights], key: str, now: Integrals, then: Integrals) -> None:
+    for resource, amount in now.items():
+        if grown := amount - then.get(resource, 0):
+            into.setdefault(resource, {})[key] = grown
 
 
 class Run(msgspec.Struct):
@@ -163,12 +183,6 @@ class Holdings(msgspec.Struct):
         if domain.kind == "gpu":
             return f"gpu:{domain.name.partition(':')[2]}"
         return "dram" if domain.kind == "dram" else "node"
-
-    def holds(self, run: Run, domain: Domain) -> bool:
-        """Whether a run has a part of a domain."""
-        if domain.kind != "gpu":
-            return True
-        return domain.name.partition(":")[2] in (_gpu_of(self.node, device) for device in run.gpus)
 
     def advance(self, t_ns: int) -> None:
         """Let time pass: every open run holds its share until `t_ns`, what none holds is idle."""
@@ -354,7 +368,7 @@ def _dominant(node: NodeFacts, runs: list[Run], gpu_parts: dict[str, dict[str, i
     """Each run's largest share of any resource, in millionths of the node; all to 1 where they are more."""
     shares = {}
     for run in runs:
-        gpus = sum(parts.get(run.key, 0) for parts in gpu_parts.values())
+        gpus = sum(parts.get(run.key, 0) for parts in gpu_parts.values()) if run.gpus else 0
         shares[run.key] = max(
             _cpus(run) * MILLION // node.cpus if node.cpus else 0,
             run.mem_bytes * MILLION // node.mem_bytes if node.mem_bytes else 0,

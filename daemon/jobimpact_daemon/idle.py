@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from jobimpact_daemon.holdings import Snapshot
+from jobimpact.core.records import IDLE, SYSTEM
+from jobimpact_daemon.holdings import Growth
 
 __all__ = ["LearnedIdle", "is_quiet"]
 
@@ -38,13 +39,12 @@ class LearnedIdle(msgspec.Struct):
         return self.uj * 1000 / self.ns if self.ns >= ENOUGH_NS else None
 
 
-def is_quiet(before: Snapshot, now: Snapshot, resource: str, cpus: int) -> bool:
+def is_quiet(grown: Growth, resource: str, cpus: int) -> bool:
     """Whether nothing ran between two snapshots: nobody held the GPU, or no job was there and no CPU was busy."""
-    held, _ = now.since(before, resource)
     if resource.startswith("gpu:"):
-        return held.keys() <= {"idle"}
-    if next(now.times_since(before), None) is not None:
+        return grown.held.get(resource, {}).keys() <= {IDLE}
+    if grown.times:
         return False
-    busy_ns = now.system.get("cpu", 0) - before.system.get("cpu", 0)
+    busy_ns = grown.used.get("cpu", {}).get(SYSTEM, 0)
     # Some use must have been read: without it nobody knows that the CPUs were quiet.
-    return 0 < busy_ns * 1000 <= QUIET_PER_MILLE * cpus * (now.t_ns - before.t_ns)
+    return 0 < busy_ns * 1000 <= QUIET_PER_MILLE * cpus * grown.dt_ns

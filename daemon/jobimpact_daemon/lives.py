@@ -11,7 +11,7 @@ from jobimpact.core.records import JobUsage, Mark, Usage, run_key
 from jobimpact.core.units import NS
 from jobimpact_daemon.holdings import Holdings, Run
 
-__all__ = ["close_all", "close_gone", "discover", "end", "find", "refine", "settled", "start"]
+__all__ = ["by_job", "close_all", "close_gone", "discover", "end", "find", "latest", "refine", "settled", "start"]
 
 LOST_NS = 300 * NS
 """A run whose processes have been gone for this long has ended, mark or no mark."""
@@ -23,12 +23,25 @@ RECENT_NS = 60 * NS
 Taken = Callable[[str], bool]
 
 
+def by_job(holdings: Holdings) -> dict[str, list[Run]]:
+    """The runs by the names that a cgroup may have: job ids and Slurm's own ids of incarnations."""
+    found: dict[str, list[Run]] = {}
+    for run in holdings.runs.values():
+        for name in {run.job, run.sluid or run.job}:
+            found.setdefault(name, []).append(run)
+    return found
+
+
 def find(holdings: Holdings, job: str, *, gone: bool = False) -> Run | None:
     """The run that a cgroup with this job id belongs to: the open one, else the last that closed lately.
 
     A cgroup that is gone is the last one that was seen: a requeued run may be open before it has a cgroup.
     """
-    known = [run for run in holdings.runs.values() if job in (run.job, run.sluid)]
+    return latest([run for run in holdings.runs.values() if job in (run.job, run.sluid)], gone=gone)
+
+
+def latest(known: list[Run], *, gone: bool = False) -> Run | None:
+    """Of one job's runs, the one that its cgroup belongs to: see `find`."""
     if gone:
         known = [run for run in known if run.seen_ns is not None] or known
     return max(known, key=lambda run: (run.state == "open", run.restart), default=None)

@@ -197,12 +197,13 @@ class Metering:
             return  # what it is made of goes to holders: its parts, and the rest
         holdings, domain = self._state.holdings, book.domain
         resource = holdings.resource(domain)
-        held, used = self._accounts.weights(before, now, "node" if self._whole_node else resource)
-        if is_quiet(before, now, resource, holdings.node.cpus):
-            book.learned.add(uj, now.t_ns - before.t_ns)
-        idle_uj = self._accounts.idle_uj(book, now.t_ns - before.t_ns)
+        grown = self._accounts.growth(before, now)
+        held, used = grown.of("node" if self._whole_node else resource)
+        if is_quiet(grown, resource, holdings.node.cpus):
+            book.learned.add(uj, grown.dt_ns)
+        idle_uj = self._accounts.idle_uj(book, grown.dt_ns)
         shares = self._split(domain.kind, uj, idle_uj, held, used)
-        self._accounts.give(domain, shares, before, now, to_all=self._whole_node)
+        self._accounts.give(domain, shares, grown, to_all=self._whole_node)
         self._rest.part_given(domain.kind, shares, before, now)
         if book.gap:
             self._accounts.flag(domain, before.t_ns, now, "gap")

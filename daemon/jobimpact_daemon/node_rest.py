@@ -140,16 +140,17 @@ class NodeRest:
         book, accounts = self._state.domains[REST], self._accounts
         before, now = self._state.snapshots[settled.start_ns], self._state.snapshots[settled.end_ns]
         dt_ns = now.t_ns - before.t_ns
-        held, _ = accounts.weights(before, now, "node")
+        grown = accounts.growth(before, now)
+        held, _ = grown.of("node")
         runs = self._state.holdings.runs
         # A part that came back after hours may have given something to a run whose books are closed by now.
         used = {one: uj for one, uj in settled.parts.items() if one in runs or one in (IDLE, SYSTEM)}
         if not any(used.values()) or self._policy == "cpu_time":
-            used = accounts.weights(before, now, "cpu")[1]
-        if is_quiet(before, now, "node", self._state.holdings.node.cpus):
+            used = grown.of("cpu")[1]
+        if is_quiet(grown, "node", self._state.holdings.node.cpus):
             book.learned.add(settled.uj, dt_ns)
         shares = POLICIES[self._policy]("rest", settled.uj, accounts.idle_uj(book, dt_ns), held, used)
-        accounts.give(book.domain, shares, before, now)
+        accounts.give(book.domain, shares, grown)
         unknown = self._parts_unknown()
         for name, unknown_ns in unknown.items():
             if unknown_ns > self._rest.unknown.get(name, 0):

@@ -95,6 +95,8 @@ class Sampler:
         self._known: dict[str, set[str]] = {source.name: set() for source in sources}
         self._kept: dict[str, set[str]] = {}
         self._health = {source.name: Health(source.name) for source in sources}
+        # Asked at each reading: a protocol's isinstance is slow.
+        self._gpu_sources = [source for source in sources if isinstance(source, GpuSource)]
         self._gpu_use = GpuUse(usage.job_of)
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
@@ -197,9 +199,8 @@ class Sampler:
         state = self._books.state
         slices = {device: part.gpu for device, part in state.holdings.node.slices.items()}
         shared = shared_gpus(state.holdings.open_runs(), slices)
-        for source in self._sources:
-            if isinstance(source, GpuSource):
-                source.watch(shared)
+        for source in self._gpu_sources:
+            source.watch(shared)
 
     def _of_this_boot(self, found: list[tuple[str, Mark]]) -> list[tuple[str, Mark]]:
         """A mark of a boot that nobody remembers has an uptime that means nothing now."""
@@ -222,9 +223,8 @@ class Sampler:
             run.sluid: run.job for run in runs if run.sluid
         }
         usage = self._usage.read(self._read_ns, cores, ended, sessions, sluids)
-        for source in self._sources:
-            if isinstance(source, GpuSource):
-                self._gpu_use.add(source.use())
+        for source in self._gpu_sources:
+            self._gpu_use.add(source.use())
         told = self._gpu_use.told(usage)
         self._gpu_use.forget({run.job for run in runs} | {mark.job for mark in marks} | usage.jobs.keys())
         return told

@@ -231,7 +231,8 @@ class Group:
         self._mem_limit_bytes: int | None = None
         self._last_ns: int | None = None
         self._still = 0
-        self._suspended = False
+        self.is_suspended = False
+        """As it was found the last time."""
         self.uid = folder.uid
         if self.uid is None and layout.scheduler == "slurm":
             self.uid = _owner(self._folder)
@@ -303,14 +304,14 @@ class Group:
         if grown_ns == 0:
             self._still += 1
             if self._still & (self._still - 1) == 0 or self._still % STILL_EVERY == 0:
-                self._suspended = self._is_stopped()
+                self.is_suspended = self._is_stopped()
         else:
             self._still = 0
             # The scheduler's own process in it may have woken up: only a suspended job pays for this.
-            self._suspended = (
-                self._suspended and grown_ns is not None and 0 < grown_ns < STEPD_NS and self._is_stopped()
+            self.is_suspended = (
+                self.is_suspended and grown_ns is not None and 0 < grown_ns < STEPD_NS and self._is_stopped()
             )
-        return self._suspended
+        return self.is_suspended
 
     def _is_stopped(self) -> bool:
         """The group, or all its steps, frozen; or every process stopped by a signal."""

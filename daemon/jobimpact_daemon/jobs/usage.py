@@ -26,6 +26,8 @@ __all__ = ["UsageReader"]
 OUTSIDE_NS = NS // 2
 LOOK_NS = 10 * NS
 """How often places that have come later are looked for."""
+SUSPENDED_NS = 9 * NS // 10
+"""How often jobs are looked at for suspension at most: between two quick readings any job may stand still."""
 MAX_WAITS = 10
 """For how many readings CPU time without an owner waits for one."""
 MAX_PIDS = 4096
@@ -137,7 +139,7 @@ class UsageReader:
         """
         self._sluids |= sluids or {}
         self._find_places(t_ns)
-        found = [self._read_place(place, cores, ended) for place in self._places.values()]
+        found = [self._read_place(place, t_ns, cores, ended) for place in self._places.values()]
         jobs = self._join(found) if len(found) > 1 else dict(*found)
         if self._sluids:
             alive = {job for place in self._places.values() for job in place.groups} | (sluids or {}).keys()
@@ -169,10 +171,10 @@ class UsageReader:
             return busy_ns
         return self._outside.setdefault(name, _Outside()).smooth(t_ns, busy_ns, told_ns)
 
-    def _read_place(self, place: _Place, cores: Mapping[str, int], ended: set[str]) -> dict[str, JobUsage]:
+    def _read_place(self, place: _Place, t_ns: int, cores: Mapping[str, int], ended: set[str]) -> dict[str, JobUsage]:
         for folder in place.scan():
             self._watch(folder, place)
-        return place.read(cores, ended, self._memory, self._sluids)
+        return place.read(t_ns, cores, ended, self._memory, self._sluids)
 
     def _join(self, found: Iterable[Mapping[str, JobUsage]]) -> dict[str, JobUsage]:
         """A job that runs on several slurmd of this machine is one: what its dead parts have used stays in it."""
@@ -297,6 +299,7 @@ class _Place:
         self._prefix = f"{layout.cpu}:"
         self._paths: set[str] = set()
         self._waits = 0
+        self._asked_ns: int | None = None
 
     def set_packages(self, packages: Packages) -> None:
         """Tell use by other packages."""
@@ -320,14 +323,14 @@ class _Place:
         return folders
 
     def read(
-        self, cores: Mapping[str, int], ended: set[str], memory: CgroupMemory, sluids: Mapping[str, str]
+        self, t_ns: int, cores: Mapping[str, int], ended: set[str], memory: CgroupMemory, sluids: Mapping[str, str]
     ) -> dict[str, JobUsage]:
         """What its jobs have used, living and just died, by job id."""
         ancestor = str(self.layout.cpu)
         last = self._remembered(memory)
         before_ns, self.whole_ns = memory.ancestors.get(ancestor), self._ancestor.ns()
         known = self.groups.copy()
-        living, grown_ns = self._read_living(last)
+        living, grown_ns = self._read_living(t_ns, last)
         told = {sluids.get(job, job) for job in (*living, *last)}
         died = (last.keys() | self.born) - living.keys()
         died |= (ended - told) if not died else set()
@@ -353,10 +356,13 @@ class _Place:
             )
         return jobs | ({sluids.get(job, job): use for job, use in living.items()} if sluids else living)
 
-    def _read_living(self, last: Mapping[str, int]) -> tuple[dict[str, JobUsage], int]:
+    def _read_living(self, t_ns: int, last: Mapping[str, int]) -> tuple[dict[str, JobUsage], int]:
         """What the living have used; and by how much their CPU time grew, in ns."""
         living: dict[str, JobUsage] = {}
         grown_ns = 0
+        asks = self._asked_ns is None or t_ns - self._asked_ns >= SUSPENDED_NS
+        if asks:
+            self._asked_ns = t_ns
         for job, group in tuple(self.groups.items()):
             before_by = group.cpu_by
             now_ns = group.cpu_ns()
@@ -376,7 +382,7 @@ class _Place:
                 group.uid,
                 cpu_by=group.cpu_by,
                 cpus_by=group.cpus_by,
-                suspended=group.suspended(now_ns),
+                suspended=group.suspended(now_ns) if asks else group.is_suspended,
             )
         return living, grown_ns
 

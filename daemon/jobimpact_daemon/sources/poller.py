@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
 
 import msgspec
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 REDISCOVER_NS = 60 * NS
 FIRST_WAIT_S = 2.0
-"""How long the first discovery is waited for, so that a quick meter is there from the first reading on."""
+"""How long after its start a meter is waited for, so that a quick one is there from the first reading on."""
 LAST_WAIT_S = 2.0
 """How long a meter may take to end what it is at: a BMC's session that is left open is one less for others."""
 MARGIN_S = 0.1
@@ -35,7 +36,7 @@ REST = 0.1
 
 
 class Poller:
-    """A meter as a source.
+    """A meter as a source. It is asked from the start, so that several which hang are waited for all at once.
 
     Args:
         meter: what is asked; only ever on the poller's thread.
@@ -73,7 +74,9 @@ class Poller:
         self._discovered_ns: int | None = None
         self._first = threading.Event()
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
+        self._thread.start()
+        self._started_s = time.monotonic()
 
     @property
     def problem(self) -> str | None:
@@ -87,18 +90,17 @@ class Poller:
         return self._took_ns
 
     def discover(self) -> list[Domain]:
-        """What the meter has found so far; the first time, a quick meter is waited for."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
-            self._thread.start()
-            self._first.wait(min(FIRST_WAIT_S, self._deadline_ns / NS))
+        """What the meter has found so far; a quick meter's first answer is waited for."""
+        self._wait_until(min(FIRST_WAIT_S, self._deadline_ns / NS))
         with self._lock:
             return list(self._domains)
 
     def wait(self) -> None:
         """Wait for the first answer, or until it is late: for a check, which has the time that the loop has not."""
-        self.discover()
-        self._first.wait(self._deadline_ns / NS + MARGIN_S)
+        self._wait_until(self._deadline_ns / NS + MARGIN_S)
+
+    def _wait_until(self, since_start_s: float) -> None:
+        self._first.wait(max(0.0, self._started_s + since_start_s - time.monotonic()))
 
     def read(self) -> dict[str, Reading]:
         """What is new since the last time; everything failed while the meter does not answer."""
@@ -112,7 +114,7 @@ class Poller:
     def close(self) -> None:
         """Ask the thread to end, and let it log out of what it asked; a hung one ends with the process."""
         self._stop.set()
-        if self._thread is not None and self._late_s() is None:
+        if self._late_s() is None:
             self._thread.join(LAST_WAIT_S)
 
     def _late_s(self) -> float | None:
