@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -102,7 +102,6 @@ def test_present_from_the_first_reading_on() -> None:
     clock = SystemClock()
     before_ns = clock.boot_ns()
     with polled(meter) as poller:
-        assert poller.problem == "not asked yet"
         assert poller.discover() == [NODE]
         reading = poller.read()["node"]
         assert isinstance(reading, Gauge)
@@ -182,6 +181,44 @@ def test_hung_first_discovery_costs_no_more_than_the_deadline() -> None:
         poller.discover()
         assert time.monotonic() - start < 1.0
         until(lambda: str(poller.problem).startswith("timeout"))
+
+
+def test_until_its_first_answer_a_meter_says_that_there_was_none() -> None:
+    """Neither well nor late yet."""
+    meter = Meter()
+    meter.go.clear()
+    with polled(meter, deadline_s=60.0) as poller:
+        assert poller.problem == "not asked yet"
+        meter.go.set()
+        until(lambda: poller.problem is None)
+
+
+def test_many_hung_meters_are_waited_for_at_once() -> None:
+    """The first tick waits as long for four as for one, and the wait of a check is one deadline for all of them."""
+    meters = [Meter() for _ in range(4)]
+    with ExitStack() as stack:
+        for meter in meters:
+            meter.go.clear()
+        start = time.monotonic()
+        pollers = [stack.enter_context(polled(meter, deadline_s=0.5)) for meter in meters]
+        for poller in pollers:
+            poller.discover()
+        assert 0.5 <= time.monotonic() - start < 1.0
+        for poller in pollers:
+            poller.wait()
+        assert time.monotonic() - start < 1.2
+        assert all(str(poller.problem).startswith("timeout") for poller in pollers)
+
+
+def test_a_hung_meter_is_waited_for_once() -> None:
+    """At later discoveries the loop does not wait for it again."""
+    meter = Meter()
+    meter.go.clear()
+    with polled(meter, deadline_s=0.3) as poller:
+        poller.discover()
+        start = time.monotonic()
+        poller.discover()
+        assert time.monotonic() - start < 0.2
 
 
 def test_a_check_waits_for_the_first_answer() -> None:
