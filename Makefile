@@ -3,6 +3,8 @@ VENV    ?= .venv
 PYTHON  ?= python3
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+# What the daemon is compared with, in an environment of its own: it is heavy.
+OTHERS  := $(VENV)/others
 # The machine's pip, working in the environment: Debian's Python cannot make one with a pip of its own.
 PIP     := $(PYTHON) -m pip --python $(BIN)/python --quiet --disable-pip-version-check
 
@@ -31,8 +33,9 @@ check: $(STAMP) ## what CI runs: format, lint, types, architecture, hooks, tests
 	$(BIN)/python -m pytest
 
 bench: $(STAMP) ## the figures of docs/admin/figures.md, on this machine
-	$(PIP) install -e '.[accounting,dev,bench]'
-	$(BIN)/python -m tests.bench
+	$(PYTHON) -m venv --without-pip $(OTHERS)
+	$(PYTHON) -m pip --python $(OTHERS)/bin/python --quiet --disable-pip-version-check install 'codecarbon>=3' 'zeus>=0.16'
+	BENCH_PYTHON=$(OTHERS)/bin/python $(BIN)/python -m tests.bench
 
 format: $(STAMP)
 	$(BIN)/ruff format .
