@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from jobimpact.core.records import Absent, Failed, Reading, SourceHealth
+from jobimpact.core.units import NS
 
 __all__ = ["Health"]
 
 log = logging.getLogger(__name__)
+
+FLAPS_NS = 600 * NS
+"""A source that fails again within this time has one line in it."""
+_DIGITS = re.compile(r"\d+")
 
 
 class Health:
@@ -20,6 +26,7 @@ class Health:
 
     def __init__(self, source: str) -> None:
         self._now = SourceHealth(source, 0, 0, 0, 0, None, None)
+        self._trouble = _Trouble(source)
 
     @property
     def now(self) -> SourceHealth:
@@ -39,10 +46,8 @@ class Health:
         failed = [one.error for one in readings.values() if isinstance(one, Failed)]
         good = any(not isinstance(one, (Absent, Failed)) for one in readings.values())
         said = failed[0] if failed else problem
-        if failed and last.problem != said:
-            log.warning("%s: %s", last.source, said)
-        if good and not failed and last.failures and last.problem and last.problem != said:
-            log.warning("%s: reads again", last.source)
+        if failed or good:
+            self._trouble.take(failed[0] if failed else None, t_ns)
         self._now = SourceHealth(
             last.source,
             last.reads + (1 if readings else 0),
@@ -52,3 +57,45 @@ class Health:
             t_ns if good else last.good_ns,
             said,
         )
+
+
+class _Trouble:
+    """A source's failures in the log: where they begin and end, and of a source that comes and goes a line at times.
+
+    A trouble is the same whatever its numbers are: some count the seconds.
+
+    Args:
+        source: its name.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._fails = False
+        self._told: str | None = None
+        """The trouble that the last line told, without its numbers; None: that it reads."""
+        self._told_ns: int | None = None
+        self._begun = 0
+        """How often it has begun to fail since that line."""
+        self._flaps = False
+
+    def take(self, error: str | None, t_ns: int) -> None:
+        """A reading came, with an error or without, at a boot time."""
+        if error is not None and not self._fails:
+            self._begun += 1
+        self._fails = error is not None
+        trouble = None if error is None else _DIGITS.sub("", error)
+        if trouble == self._told and not self._begun:
+            return
+        ends = not self._fails and not self._begun and not self._flaps
+        if ends or self._told_ns is None or t_ns - self._told_ns >= FLAPS_NS:
+            self._tell(error, t_ns)
+            self._told = trouble
+
+    def _tell(self, error: str | None, t_ns: int) -> None:
+        since_ns, self._told_ns = self._told_ns, t_ns
+        begun, self._begun = self._begun, 0
+        # One that fails now has begun to once; what is more came and went untold.
+        self._flaps = since_ns is not None and begun > (error is not None)
+        minutes = (t_ns - (since_ns or 0)) / NS / 60
+        often = f" (failures in the last {minutes:.0f} min: {begun})" if self._flaps else ""
+        log.warning("%s: %s%s", self._source, error or "reads again", often)
