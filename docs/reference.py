@@ -50,7 +50,8 @@ CONFIG = {
     "node.sources.hwmon.root": "The kernel's hardware monitors.",
     "node.sources.hwmon.period_s": "Seconds between two looks at sensors that have no counter.",
     "node.sources.pmcounters.root": "Cray's counters.",
-    "node.sources.ipmi.via": "The program that asks the BMC: found on PATH, ipmitool first.",
+    "node.sources.ipmi.via": "The program that asks the BMC, found on PATH. `auto`: over the network freeipmi first,"
+    " in band ipmitool.",
     "node.sources.ipmi.host": "The BMC's address; `{node}` stands for the node's name. Default: this machine's own, in"
     " band.",
     "node.sources.ipmi.port": "Its port.",
