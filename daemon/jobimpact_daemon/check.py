@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import stat
 from datetime import UTC, datetime
@@ -55,7 +56,11 @@ def check(config: Config, path: Path) -> list[Said]:
         source.close()
     said += _check_choice(found, readings)
     said += _check_coverage([domain for ones in found.values() for domain in ones], config)
-    said += [_check_marks(Path(config.node.marks)), *_check_store(config), *_check_cgroups(config)]
+    stored = _check_store(config, {source.name for source in sources})
+    # What was said of a source just now need not be said of its books.
+    told = {_reason(one) for one in said}
+    stored = [one for one in stored if not (one.text.startswith("books: ") and _reason(one) in told)]
+    said += [_check_marks(Path(config.node.marks)), *stored, *_check_cgroups(config)]
     if config.scheduler.slurm is not None:
         said += check_slurm(config.node.name, facts)
     return said
@@ -66,7 +71,11 @@ def _check_source(source: Source, domains: list[Domain], readings: dict[str, Rea
     for domain in domains:
         reading = readings.get(domain.name)
         name = f"{source.name}: {domain.name}"
-        if isinstance(reading, Counter):
+        if isinstance(reading, Counter) and domain.method == "gauge":
+            last_w = source.last_w.get(domain.name) if isinstance(source, Poller) else None
+            told = "samples come" if last_w is None else f"{last_w:.1f} W"
+            said.append(Said("ok", f"{name}: {domain.method}, {told}{_idle(domain, config)}"))
+        elif isinstance(reading, Counter):
             idle = _idle(domain, config)
             said.append(Said("ok", f"{name}: {domain.method}, {reading.uj / 1e6:.1f} J{idle}"))
         elif isinstance(reading, Gauge):
@@ -121,12 +130,39 @@ def _check_choice(found: dict[str, list[Domain]], readings: dict[str, dict[str, 
     return said
 
 
-def _check_health(db: sqlite3.Connection) -> list[Said]:
-    """How the daemon's sources do."""
+def _check_books(db: sqlite3.Connection) -> list[Said]:
+    """What the daemon knows and does not read now: it may be gone so far that nothing is found of it here."""
+    rows = db.execute("SELECT name, reason FROM domain WHERE reason IS NOT NULL ORDER BY name")
+    return [
+        Said(
+            "note" if reason.endswith(("measures this part", "is switched off")) else "MEND",
+            f"books: {name}: {reason}",
+        )
+        for name, reason in rows
+    ]
+
+
+def _reason(said: Said) -> str:
+    """Why a domain is not read, without its name."""
+    return re.split(r": (?:absent|failed): ", said.text, maxsplit=1)[-1]
+
+
+def _check_running(lock: Path) -> list[Said]:
+    """Whether a daemon holds the books; asked of the kernel, as trying the lock could keep one from starting."""
+    try:
+        inode, locks = lock.stat().st_ino, Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []
+    held = any(words[1] == "FLOCK" and words[-3].endswith(f":{inode}") for words in map(str.split, locks))
+    return [] if held else [Said("MEND", "daemon: not running: systemctl status jobimpactd")]
+
+
+def _check_health(db: sqlite3.Connection, sources: set[str]) -> list[Said]:
+    """How the daemon's sources do; those that were switched off since are left out."""
     said = []
     rows = db.execute("SELECT name, wall_s, reads, failures, busy_ns, age_s, problem FROM source ORDER BY name")
     for name, wall_s, reads, failures, busy_ns, age_s, problem in rows:
-        if not reads:
+        if not reads or name not in sources:
             continue
         each_ms = busy_ns / reads / 1e6
         when = datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
@@ -155,7 +191,7 @@ def _check_marks(folder: Path) -> Said:
     return Said("ok", f"marks: {folder}: {waiting} waiting")
 
 
-def _check_store(config: Config) -> list[Said]:
+def _check_store(config: Config, sources: set[str]) -> list[Said]:
     path = node_file(Path(config.store.local.path), config.node.name)
     kind = file_system(path.parent)
     said = []
@@ -177,7 +213,7 @@ def _check_store(config: Config) -> list[Said]:
         for kind, subject, text in db.execute("SELECT kind, subject, text FROM finding ORDER BY id DESC LIMIT 3")
     ]
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'source'").fetchone():
-        said += _check_health(db)
+        said += [*_check_running(path.with_suffix(".lock")), *_check_books(db), *_check_health(db, sources)]
     db.close()
     return said
 

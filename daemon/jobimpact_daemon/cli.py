@@ -82,6 +82,7 @@ def _run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from jobimpact_daemon.check import check
 
+    logging.disable(logging.WARNING)  # what sources have to say is in the answer
     path = config_path(args.config)
     findings = check(load_config(path), path)
     sys.stdout.write("\n".join(finding.line() for finding in findings) + "\n")

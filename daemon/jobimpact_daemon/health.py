@@ -45,7 +45,10 @@ class Health:
         last = self._now
         failed = [one.error for one in readings.values() if isinstance(one, Failed)]
         good = any(not isinstance(one, (Absent, Failed)) for one in readings.values())
-        said = failed[0] if failed else problem
+        absent = [one.reason for one in readings.values() if isinstance(one, Absent)]
+        # A tick without news leaves what was said last.
+        said = problem or (last.problem if not readings else absent[0] if absent and not good else None)
+        said = failed[0] if failed else said
         if failed or good:
             self._trouble.take(failed[0] if failed else None, t_ns)
         self._now = SourceHealth(

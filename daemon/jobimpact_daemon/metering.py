@@ -133,7 +133,7 @@ class Metering:
             book.base.suspect_uj, book.base.suspect_t_ns, book.suspect = reading.uj, now.t_ns, now.t_ns
             return
         if step.verdict not in ("first", "counted", "wrapped") and book.domain.method != "modelled":
-            self._accounts.find(step.verdict, book.domain.name, _told(step, book.base, reading))
+            self._accounts.find(step.verdict, book.domain.name, _told(step, book, reading))
         known = self._known_since(book, step, now)
         if step.uj is not None and known is not None:
             self._post(book, step.uj, self._state.snapshots[known], now)
@@ -214,8 +214,10 @@ def _busy(snapshot: Snapshot) -> int:
     return snapshot.system.get("cpu", 0) + sum(run.used.get("cpu", 0) for run in snapshot.runs.values())
 
 
-def _told(step: Step, base: Baseline | None, reading: Counter) -> str:
-    before = base.uj if base else 0
+def _told(step: Step, book: DomainBook, reading: Counter) -> str:
+    before = book.base.uj if book.base else 0
+    if step.verdict == "reset" and book.domain.method == "gauge":
+        return "its power was not read for a time: that energy is not known"
     said = {
         "reset": "the counter started anew: the energy since the last reading is not known",
         "healed": "the counter fell and came back: a blip, nothing lost",

@@ -47,7 +47,7 @@ def make_sources(config: Config, clock: Clock) -> list[Source]:
 
     What a node does not have is not imported: NVML's, HTTP's and AMD's libraries each cost megabytes.
     """
-    on, name = config.node.sources, config.node.name
+    on, name, sys_root = config.node.sources, config.node.name, Path(config.node.sys_root)
     polled = partial(_polled, clock, config.node.max_gap_s)
     found: list[Source] = []
     if on.rapl is not None:
@@ -55,11 +55,11 @@ def make_sources(config: Config, clock: Clock) -> list[Source]:
     if on.nvml is not None:
         from jobimpact_daemon.sources.nvml import Nvml
 
-        found.append(Nvml(on.nvml.deadline_s))
+        found.append(Nvml(on.nvml.deadline_s, sys_root))
     if on.amdsmi is not None and find_spec("amdsmi") is not None:
         from jobimpact_daemon.sources.amdsmi import Amdsmi
 
-        found.append(Amdsmi(on.amdsmi.deadline_s))
+        found.append(Amdsmi(on.amdsmi.deadline_s, sys_root))
     if on.hwmon is not None:
         from jobimpact_daemon.sources.hwmon import Hwmon
 

@@ -138,7 +138,9 @@ def test_mig_devices_hold_their_slices_and_mps_its_percentage() -> None:
     for key, (gpu, percent, shards) in holds.items():
         holdings.runs[key] = Run(key, key, 0, 0, 0.0, gpus=(gpu,), gpu_percent=percent, shards=shards)
     holdings.advance(7)
-    part = {key: sum(one.held[gpu] for gpu in one.held if gpu.startswith("gpu:")) for key, one in holdings.runs.items()}
+    part = {
+        key: sum(one.held[gpu] for gpu in one.held if gpu.startswith("gpu:")) for key, one in holdings.runs.items()
+    }
     assert part == {"mig": 3 * MILLION - 3, "p30": 2_100_000, "p50": 3_500_000, "s1": 1_750_000, "s3": 5_250_000}
     assert holdings.idle["gpu:p"] == 1_400_000
     assert "gpu:s" not in holdings.idle

@@ -40,6 +40,9 @@ _WORDS = {
     "NO_PERM": "this user may not ask the driver",
     "DRIVER_NOT_LOADED": "the amdgpu driver is not loaded",
     "NOT_SUPPORTED": "this GPU does not tell it",
+    "IO": "the driver cannot reach the GPU",
+    "DRM_ERROR": "the driver cannot reach the GPU",
+    "NOT_FOUND": "the driver does not know the GPU any more",
 }
 _SECOND_DIE = (
     "it tells no energy and no power, or 0: of a GPU with two dies (MI250, MI250X) the driver tells all at the first"

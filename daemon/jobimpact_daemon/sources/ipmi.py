@@ -118,7 +118,8 @@ class Ipmi:
             self.problem = f"{self._where}: {error}"
             self._program = None  # it may have been installed, or taken away
             if _REFUSED.search(str(error)) or (self._way is None and _MAY_BE_REFUSED.search(str(error))):
-                self.problem += f"; tried again every {LOCKED_OUT_S / 60:.0f} min, or after a restart"
+                hint = "" if _REFUSED.search(str(error)) else "; no BMC there, or the wrong user or password"
+                self.problem += f"{hint}; tried again every {LOCKED_OUT_S / 60:.0f} min, or after a restart"
                 self._locked_out_until = time.monotonic() + LOCKED_OUT_S
             return Absent(self.problem) if _UNSUPPORTED.search(str(error)) else Failed(self.problem)
         if isinstance(reading, Failed):

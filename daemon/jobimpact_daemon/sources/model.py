@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from jobimpact.core.clock import Clock
-from jobimpact.core.records import Counter, Domain, Reading
+from jobimpact.core.records import Counter, Domain, Failed, Reading
 
 __all__ = ["Model"]
 
@@ -37,6 +37,7 @@ class Model:
         self, clock: Clock, proc_root: Path, cpus: int, tdp_w: float | None = None, idle_w: float | None = None
     ) -> None:
         psutil.PROCFS_PATH = str(proc_root)
+        self._stat = proc_root / "stat"
         self._clock = clock
         self._cpus = cpus
         guessed = tdp_w is None
@@ -54,7 +55,13 @@ class Model:
 
     def read(self) -> dict[str, Reading]:
         """The model's energy since the daemon started, in microjoules."""
-        now_ns, busy_s = self._clock.boot_ns(), _busy_s()
+        now_ns = self._clock.boot_ns()
+        try:
+            busy_s = _busy_s()
+        except OSError as error:
+            return {"cpu": Failed(f"{self._stat}: {error.strerror}")}
+        except (TypeError, ValueError):  # psutil's, of too few words, or none
+            return {"cpu": Failed(f"{self._stat}: no CPU times")}
         if self._last is not None:
             dt_ns, busy = now_ns - self._last[0], max(0.0, busy_s - self._last[1])
             self._uj += (self._idle_w * dt_ns / 1e9 + (self._tdp_w - self._idle_w) * busy / self._cpus) * 1e6

@@ -146,6 +146,7 @@ class Nvml:
         self._turn = threading.Lock()
         """Held by who decides whether a call has come back in time."""
         self._gpus: dict[str, _Gpu] = {}
+        self._unlisted: dict[int, str] = {}
         self._open = False
         self._epoch: str | None = None
         self._retry_at = self._lost_retry_at = 0.0
@@ -248,7 +249,8 @@ class Nvml:
             self._said = _told(error)
             self._shut()
         else:
-            self._open, self._said = True, None if self._gpus else "NVML lists no GPU"
+            lost = "; ".join(f"GPU {index}: {why}" for index, why in self._unlisted.items())
+            self._open, self._said = True, None if self._gpus else lost or "NVML lists no GPU"
 
     def _find(self, index: int) -> None:
         """One GPU; none if it is lost, which must not cost the others."""
@@ -256,8 +258,12 @@ class Nvml:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             uuid = pynvml.nvmlDeviceGetUUID(handle)
         except pynvml.NVMLError as error:
-            log.warning("GPU %d: %s", index, _told(error))
+            why = _told(error)
+            if self._unlisted.get(index) != why:
+                log.warning("GPU %d: %s", index, why)
+            self._unlisted[index] = why
             return
+        self._unlisted.pop(index, None)
         gpu = self._gpus.get(uuid) or _Gpu(uuid, handle, Domain(f"gpu:{uuid}", "gpu", "nvml"))
         gpu.handle, gpu.lost = handle, False
         gpu.minor = _tried(pynvml.nvmlDeviceGetMinorNumber, handle)
@@ -301,7 +307,8 @@ class Nvml:
             if not gpu.hung:
                 answer.readings[gpu.domain.name] = self._do(answer, gpu, partial(self._read, gpu))
         if gpus and all(gpu.lost and not gpu.hung for gpu in gpus):
-            self._said = "the driver has lost all GPUs"
+            # As each of them said it: what is repeated until the next session is no news.
+            self._said = next(one.error for one in answer.readings.values() if isinstance(one, Failed))
             self._shut()
         elif self._watched:
             self._read_use(answer)
@@ -433,7 +440,7 @@ def _meter(handle: Any) -> _Meter | str:
     try:
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError as error:
-        return f"{_NO_METER}: {_told(error)}"
+        return _told(error) if error.value == pynvml.NVML_ERROR_NO_PERMISSION else f"{_NO_METER}: {_told(error)}"
     return _COUNTER  # it came in between
 
 

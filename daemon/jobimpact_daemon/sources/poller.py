@@ -69,6 +69,10 @@ class Poller:
         self._domains: list[Domain] = []
         self._news: dict[str, Reading] = {}
         self._since_ns: int | None = None
+        self.took_ns = 0
+        """How long the polls took that ended between the last two readings."""
+        self.last_w: dict[str, float] = {}
+        """Power at the last sample, of what is integrated here."""
         self._took_ns = 0
         self._problem: str | None = "not asked yet"
         self._discovered_ns: int | None = None
@@ -83,11 +87,6 @@ class Poller:
         """The meter's own word, or for how long it has not answered."""
         late_s = self._late_s()
         return self._problem if late_s is None else _silent(late_s)
-
-    @property
-    def took_ns(self) -> int:
-        """How long the last poll took."""
-        return self._took_ns
 
     def discover(self) -> list[Domain]:
         """What the meter has found so far; a quick meter's first answer is waited for."""
@@ -107,6 +106,7 @@ class Poller:
         late_s = self._late_s()
         with self._lock:
             news, self._news = self._news, {}
+            self.took_ns, self._took_ns = self._took_ns, 0
             if late_s is not None:
                 return {domain.name: Failed(_silent(late_s)) for domain in self._domains}
         return news
@@ -135,7 +135,8 @@ class Poller:
                 log.warning("%s: %r", self.name, error)
                 self._tell({domain.name: Failed(repr(error)) for domain in self._domains}, repr(error))
             now_ns = self._clock.boot_ns()
-            self._since_ns, self._took_ns = None, now_ns - start_ns
+            with self._lock:
+                self._since_ns, self._took_ns = None, self._took_ns + now_ns - start_ns
             self._first.set()
             self._stop.wait(max(REST * self._period_ns, start_ns + self._period_ns - now_ns) / NS)
         try:
@@ -170,6 +171,7 @@ class Poller:
         if integral is None:
             integral = self._integrals[name] = Integral(self._max_gap_ns, f"{os.getpid()}.{now_ns}")
         integral.add(Sample(reading.w, t_ns))
+        self.last_w[name] = reading.w
         return Counter(integral.uj, None, integral.epoch)
 
 

@@ -277,7 +277,8 @@ class WattCsv:
         except OSError as error:
             why = f"{self._path}: {error.strerror}"
             gone = Failed if self._was_there else Absent
-            fault = Absent(f"{why} to this user") if isinstance(error, PermissionError) else gone(why)
+            refused = Absent(f"{self._path}: not readable by this user")
+            fault = refused if isinstance(error, PermissionError) else gone(why)
         if bad:
             more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
             self.problem = f"{self._path}: {bad[0]}{more}"

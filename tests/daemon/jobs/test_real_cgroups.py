@@ -119,7 +119,7 @@ def wait(usage: UsageReader, condition: Callable[[JobUsage], bool]) -> JobUsage:
     return found
 
 
-SPIN = "held = bytearray(b\"x\") * (9 << 20)\nwhile True: pass"
+SPIN = 'held = bytearray(b"x") * (9 << 20)\nwhile True: pass'
 
 
 def test_the_kernel_tells_cpu_time_by_package(start: Callable[..., Job], usage: UsageReader) -> None:

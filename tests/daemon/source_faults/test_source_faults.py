@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from tests.daemon.source_faults.stands import GPU_WATTS, WATTS
@@ -83,23 +80,6 @@ def the(table: dict[tuple[str, str], Cell], row: str, state: str) -> Cell:
     if why:
         pytest.skip(why)
     return table[row, state]
-
-
-@dataclass(frozen=True)
-class Open:
-    """A fault of ours that is known and waits, and the cases in which it shows."""
-
-    why: str
-    cases: tuple[tuple[str, ...], ...]
-
-
-def marked(cases: Sequence[tuple[str, ...]], *known: Open) -> list[Any]:
-    """The cases, with those that are known to fail marked."""
-    found = []
-    for case in cases:
-        marks = [pytest.mark.xfail(strict=True, reason=one.why) for one in known if case in one.cases]
-        found.append(pytest.param(*case, marks=marks))
-    return found
 
 
 # -- the books --------------------------------------------------------------------------------------------------------
@@ -201,12 +181,11 @@ def test_the_books_balance_at_each_look(worlds: Worlds) -> None:
 
 # -- what others feel -------------------------------------------------------------------------------------------------
 
-MODEL_DIES = Open("the model raises where /proc/stat cannot be read, and the daemon ends", (("modelled", "dies"),))
 NODES = [(name, kind) for name in ("many", "plug") for kind in ("absent", "refused", "dies", "hangs")]
 NODES += [("modelled", "dies")]
 
 
-@pytest.mark.parametrize(("name", "kind"), marked(NODES, MODEL_DIES))
+@pytest.mark.parametrize(("name", "kind"), NODES)
 def test_others_keep_their_rate(worlds: Worlds, name: str, kind: str) -> None:
     """A source that is well is read as often as ever, and never waits much longer than the deadlines say."""
     node = _node(worlds, name, kind)
@@ -216,7 +195,7 @@ def test_others_keep_their_rate(worlds: Worlds, name: str, kind: str) -> None:
         assert gap <= TICK_S + BUSY_S, found
 
 
-@pytest.mark.parametrize(("name", "kind"), marked(NODES, MODEL_DIES))
+@pytest.mark.parametrize(("name", "kind"), NODES)
 def test_no_fault_ends_the_daemon(worlds: Worlds, name: str, kind: str) -> None:
     """It ends when it is told to, cleanly."""
     node = _node(worlds, name, kind)
@@ -224,13 +203,7 @@ def test_no_fault_ends_the_daemon(worlds: Worlds, name: str, kind: str) -> None:
     assert "ended cleanly" in node.log
 
 
-FLOOD = Open(
-    "a reason that counts seconds is a new one at each tick; a session with lost GPUs says all anew every 5 s",
-    (("many", "dies"), ("many", "hangs")),
-)
-
-
-@pytest.mark.parametrize(("name", "kind"), marked([one for one in NODES if one[0] != "modelled"], FLOOD))
+@pytest.mark.parametrize(("name", "kind"), [one for one in NODES if one[0] != "modelled"])
 def test_a_fault_is_logged_and_not_at_each_tick(worlds: Worlds, name: str, kind: str) -> None:
     """A handful of lines for one outage of one source."""
     lines = _node(worlds, name, kind).log.splitlines()
@@ -245,15 +218,10 @@ def _node(worlds: Worlds, name: str, kind: str) -> Node:
 
 # -- check ------------------------------------------------------------------------------------------------------------
 
-SILENT = Open(
-    "`check` takes what has gone for what was never there, or sees one good reading, and has nothing to mend",
-    tuple((row, "dies") for row in ("nvml", "amdsmi", "hwmon"))
-    + tuple((row, "hangs") for row in ("nvml", "amdsmi", "pmcounters")),
-)
 FAULTS = [(row, state) for state in ("dies", "hangs") for row in ROWS]
 
 
-@pytest.mark.parametrize(("row", "state"), marked(FAULTS, SILENT))
+@pytest.mark.parametrize(("row", "state"), FAULTS)
 def test_check_asks_to_mend_a_source_in_its_fault(table: dict[tuple[str, str], Cell], row: str, state: str) -> None:
     """What the daemon measured a moment ago and does not now is something to mend."""
     cell = the(table, row, state)
@@ -268,31 +236,20 @@ def test_check_is_content_once_it_is_back(table: dict[tuple[str, str], Cell], ro
     assert cell.status == 0
 
 
-NEVER = Open(
-    "the daemon's line is `ok ... never a value`: a reading that is absent is neither failed nor a problem",
-    tuple((row,) for row in ("nvml", "amdsmi", "hwmon", "pmcounters", "rapl")),
-)
-
-
-@pytest.mark.parametrize("row", marked([(row,) for row in ROWS if row not in LOGIN], NEVER))
+@pytest.mark.parametrize("row", [row for row in ROWS if row not in LOGIN])
 def test_never_a_value_is_not_ok(table: dict[tuple[str, str], Cell], row: str) -> None:
     """A source that never had a value is not told as one that does well."""
     for line in the(table, row, "refused").check:
         assert not (line.startswith("ok") and "never a value" in line), line
 
 
-STRAY = Open("the source's log goes to the standard error of `check`", (("many", "dies"),))
-BREAKS = Open("the model raises where /proc/stat cannot be read", (("modelled", "dies"),))
-
-
-@pytest.mark.parametrize(("name", "kind"), marked(NODES, STRAY, BREAKS))
+@pytest.mark.parametrize(("name", "kind"), NODES)
 def test_check_says_all_on_standard_output(worlds: Worlds, name: str, kind: str) -> None:
     """No traceback and no stray line, whatever it meets."""
     for seen in _node(worlds, name, kind).seen.values():
         assert not [line for line in seen.check if line.startswith("stderr")]
 
 
-@pytest.mark.xfail(strict=True, reason="a meter's last duration is added at each tick, not at each poll")
 @pytest.mark.parametrize("row", ["ipmi", "redfish"])
 def test_check_tells_how_long_a_poll_takes(table: dict[tuple[str, str], Cell], row: str) -> None:
     """No poll takes longer than its deadline: a mean of more is wrong."""
@@ -301,14 +258,12 @@ def test_check_tells_how_long_a_poll_takes(table: dict[tuple[str, str], Cell], r
     assert float(found[1]) <= {"ipmi": 2200, "redfish": 1200}[row]
 
 
-@pytest.mark.xfail(strict=True, reason="power that is integrated on the way is told in J since `check` has begun")
 @pytest.mark.parametrize("row", ["hwmon"])
 def test_check_tells_a_gauge_in_watts(table: dict[tuple[str, str], Cell], row: str) -> None:
     """An admin knows what a node draws, not what it drew since `check` began."""
     assert f"gauge, {WATTS}.0 W" in the(table, row, "present").said
 
 
-@pytest.mark.xfail(strict=True, reason="`check` reads what the daemon wrote, and not whether there is a daemon")
 def test_check_misses_a_daemon_that_is_not_there(worlds: Worlds) -> None:
     """All daemons have ended: `check` says so."""
     node = worlds.nodes["plug", "dies"]

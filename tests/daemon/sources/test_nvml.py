@@ -271,7 +271,7 @@ source.close()
             Code.NO_PERMISSION,
             (ENERGY, FIELDS, POWER),
             "Absent",
-            "no power reading: the driver does not tell this user",
+            "the driver does not tell this user",
         ),
         (Code.GPU_IS_LOST, (ENERGY,), "Failed", "fallen off its bus"),
         (Code.RESET_REQUIRED, (ENERGY,), "Failed", "needs a reset"),

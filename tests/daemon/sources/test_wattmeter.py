@@ -521,7 +521,7 @@ def test_a_file_that_is_not_ours_to_read_is_absent(tmp_path: Path, clock: Clock)
     path.write_text("time,watts\n" + rows(-1))
     meter = by_csv(path, clock)
     with forbidden(path):
-        assert node(meter) == Absent(f"{path}: Permission denied to this user")
+        assert node(meter) == Absent(f"{path}: not readable by this user")
     append(path, rows(0))
     assert node(meter) is None
     append(path, rows(1, 2))
