@@ -7,17 +7,17 @@ reason), `usage` cumulative CPU seconds and memory now, `mark` one mark. The fir
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 from jobimpact.core.errors import RecordingError
+from jobimpact.core.marks import RESERVED
 from jobimpact.core.records import (
-    IDLE,
-    SYSTEM,
     Absent,
     Counter,
     Domain,
@@ -45,9 +45,11 @@ _KINDS: dict[str, DomainKind] = {
     "module": "gpu",
     "node": "node",
 }
-
+_DOMAIN = re.compile(r"package-[\w-]+|cpu|dram(-[\w-]+)?|(gpu|module):\S+|node", re.ASCII)
+_FORMS = "package-N, cpu, dram-N, gpu:<UUID>, module:<UUID> or node"
 
 _Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+_Size = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e10)]
 _Watts = Annotated[float, Meta(ge=0, le=1e9)]
 
@@ -55,6 +57,7 @@ _Watts = Annotated[float, Meta(ge=0, le=1e9)]
 class Line(msgspec.Struct, frozen=True):
     """One line: any of its parts may be missing."""
 
+    number: int
     t_ns: int
     wall_s: float
     boot: str | None = None
@@ -62,11 +65,13 @@ class Line(msgspec.Struct, frozen=True):
     domains: tuple[Domain, ...] = ()
     seen: Observation | None = None
     mark: Mark | None = None
+    unknown: tuple[str, ...] = ()
+    """Keys that this release does not know; `*` stands for a name."""
 
 
 class _RawReading(msgspec.Struct):
     uj: _Count | None = None
-    max_uj: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)] | None = None
+    max_uj: _Size | None = None
     epoch: str | None = None
     max_w: _Watts | None = None
     absent: str | None = None
@@ -112,12 +117,18 @@ class _RawMark(msgspec.Struct):
     sluid: str | None = None
 
 
+class _RawSlice(msgspec.Struct):
+    gpu: str
+    parts: _Size
+    of: _Size = 7
+
+
 class _RawNode(msgspec.Struct):
     cpus: _Count
     mem_bytes: _Count
     gpus: tuple[str, ...] = ()
-    packages: dict[str, _Count] = {}
-    slices: dict[str, Slice] = {}
+    packages: dict[str, _Size] = {}
+    slices: dict[str, _RawSlice] = {}
 
 
 class _RawLine(msgspec.Struct):
@@ -130,15 +141,42 @@ class _RawLine(msgspec.Struct):
     mark: _RawMark | None = None
 
 
-def _domain_of(source: str, name: str, raw: _RawReading) -> Domain | None:
+_Keys = dict[str, "_Keys | None"]
+
+
+def _keys(kind: inspect.Type) -> _Keys | None:
+    """The keys of an object, with those of what is below them; `*`: any; None: it is no object."""
+    if isinstance(kind, inspect.UnionType):
+        return next((found for one in kind.types if (found := _keys(one)) is not None), None)
+    if isinstance(kind, inspect.StructType):
+        return {field.encode_name: _keys(field.type) for field in kind.fields}
+    return {"*": _keys(kind.value_type)} if isinstance(kind, inspect.DictType) else None
+
+
+_KEYS = _keys(inspect.type_info(_RawLine))
+
+
+def _unknown(found: Any, known: _Keys | None, place: str = "") -> Iterator[str]:
+    """The keys of an object that are none of the known."""
+    if known is None or not isinstance(found, dict):
+        return
+    for key, value in found.items():
+        name = "*" if "*" in known else key
+        if name not in known:
+            yield place + key
+        elif known[name] is not None:
+            yield from _unknown(value, known[name], f"{place}{name}.")
+
+
+def _domain_of(source: str, name: str, raw: _RawReading, where: str) -> Domain | None:
     """What a domain's name says that it is; None: no domain that this release can attribute."""
     kind = _KINDS.get(name.partition(":")[0].partition("-")[0])
     if kind is None:
         return None
+    if not _DOMAIN.fullmatch(name):
+        raise RecordingError(f"{where}: {name!r} is not a domain's name: {_FORMS}")
     guessed: Method = "modelled" if source == "model" else "counter" if raw.w is None else "gauge"
-    return booked(
-        Domain(name, kind, source, raw.method or guessed, raw.idle_w, raw.latency_s, raw.excludes, raw.period_s)
-    )
+    return booked(Domain(name, kind, source, raw.method or guessed, raw.idle_w, raw.latency_s, raw.excludes))
 
 
 def booked(domain: Domain) -> Domain:
@@ -161,33 +199,53 @@ def read_recording(path: Path) -> Iterator[Line]:
         with path.open("rb") as file:
             for number, text in enumerate(file, 1):
                 if text.strip():
-                    yield _parse(text, f"{path}: line {number}")
+                    yield _parse(text, number, f"{path}: line {number}")
     except OSError as error:
         raise RecordingError(f"{path}: {error.strerror}") from error
 
 
-def _parse(text: bytes, where: str) -> Line:
+def _parse(text: bytes, number: int, where: str) -> Line:
     try:
-        raw = msgspec.json.decode(text, type=_RawLine)
+        found = msgspec.json.decode(text)
+        raw = msgspec.convert(found, _RawLine)
     except (msgspec.DecodeError, RecursionError) as error:
         raise RecordingError(f"{where}: {error}") from error
     for job in [*(raw.usage.jobs if raw.usage else ()), *([raw.mark.job] if raw.mark else ())]:
-        if job in ("", IDLE, SYSTEM):
+        if not job or job in RESERVED:
             raise RecordingError(f"{where}: {job!r} is not a job's id")
-    node = NodeFacts(**msgspec.structs.asdict(raw.node)) if raw.node else None
     t_ns = ns(raw.t)
-    readings: dict[str, Reading] = {}
-    domains: list[Domain] = []
-    for source, found in (raw.read or {}).items():
-        for name, one in found.items():
-            domain = _domain_of(source, name, one)
-            if domain is not None:
-                domains.append(domain)
-                readings[domain.name] = _reading(one, f"{where}: read.{source}.{name}")
+    domains, readings = _read(raw.read or {}, where)
     seen = None
     if raw.read is not None or raw.usage is not None:
         seen = Observation(t_ns, raw.wall, readings, _usage(raw.usage))
-    return Line(t_ns, raw.wall, raw.boot, node, tuple(domains), seen, _mark(raw.mark, t_ns))
+    node, mark, unknown = _node(raw.node, where), _mark(raw.mark, t_ns), tuple(_unknown(found, _KEYS))
+    return Line(number, t_ns, raw.wall, raw.boot, node, domains, seen, mark, unknown)
+
+
+def _node(raw: _RawNode | None, where: str) -> NodeFacts | None:
+    if raw is None:
+        return None
+    for name, one in raw.slices.items():
+        if one.parts > one.of:
+            raise RecordingError(f"{where}: node.slices.{name}: parts: {one.parts} of {one.of}")
+    slices = {name: Slice(one.gpu, one.parts, one.of) for name, one in raw.slices.items()}
+    return NodeFacts(raw.cpus, raw.mem_bytes, raw.gpus, raw.packages, slices)
+
+
+def _read(raw: dict[str, dict[str, _RawReading]], where: str) -> tuple[tuple[Domain, ...], dict[str, Reading]]:
+    domains: dict[str, Domain] = {}
+    readings: dict[str, Reading] = {}
+    for source, found in raw.items():
+        for name, one in found.items():
+            key = f"{where}: read.{source}.{name}"
+            domain = _domain_of(source, name, one, key)
+            if domain is None:
+                continue
+            other = domains.setdefault(domain.name, domain)
+            if other is not domain:
+                raise RecordingError(f"{key}: {other.source} has it too: only `node` may have several sources")
+            readings[domain.name] = _reading(one, key)
+    return tuple(domains.values()), readings
 
 
 def _reading(raw: _RawReading, where: str) -> Reading:

@@ -17,12 +17,15 @@ from jobimpact.core.errors import RecordingError
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.records import IDLE, SYSTEM, Absent, Failed, Mark, NodeFacts
 from jobimpact.core.units import NS
-from jobimpact_daemon.bookkeeper import Bookkeeper, Observation, State
+from jobimpact_daemon.bookkeeper import Bookkeeper, Finding, Observation, State
 from jobimpact_daemon.holdings import Holdings
 from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.recording import Line, read_recording
 
 __all__ = ["idle_watts", "make_books", "replay"]
+
+MAX_KEYS, MAX_KEY = 10, 80
+"""Of the keys that are not known, so many are told, and of each so many characters."""
 
 
 def replay(config: Config, path: Path) -> dict[str, Any]:
@@ -77,7 +80,9 @@ class _Player:
         self._books = books
         self._ledger = ledger
         self._marks: list[Mark] = []
-        self._t_ns = 0
+        self._t_ns: int | None = None
+        """The last observation of this boot."""
+        self._unknown: _Unknown | None = None
 
     def play(self, path: Path) -> None:
         last: Line | None = None
@@ -87,8 +92,14 @@ class _Player:
         self._books.settle()
         if last is not None and self._marks:
             self._books.observe(Observation(last.t_ns, last.wall_s, {}), self._marks)
+        if self._unknown is not None:
+            self._books.findings.append(self._unknown.finding())
+        self._commit(path, last)
+
+    def _commit(self, path: Path, line: Line | None) -> None:
         if not self._ledger.commit(self._books):
-            raise RecordingError(f"{path}: the ledger could not be written: {self._ledger.trouble}")
+            where = f"{path}: line {line.number}" if line else str(path)
+            raise RecordingError(f"{where}: the ledger could not be written: {self._ledger.trouble}")
 
     def _line(self, line: Line, path: Path) -> None:
         books = self._books
@@ -96,10 +107,9 @@ class _Player:
             self._boot(line.boot)
         books.state.wall_s = line.wall_s
         if line.seen is not None:
-            if line.t_ns < self._t_ns:
-                raise RecordingError(
-                    f"{path}: t {line.t_ns / NS} comes after {self._t_ns / NS}: boot time never falls"
-                )
+            if self._t_ns is not None and line.t_ns < self._t_ns:
+                order = f"t {line.t_ns / NS} comes after {self._t_ns / NS}"
+                raise RecordingError(f"{path}: line {line.number}: {order}: boot time never falls")
             self._t_ns = line.t_ns
         if line.node is not None:
             books.resize(line.node)
@@ -108,21 +118,51 @@ class _Player:
             failed = line.seen is not None and isinstance(line.seen.readings[domain.name], (Absent, Failed))
             if not (failed and domain.name in books.state.domains):
                 books.declare(domain)
+        if line.unknown:
+            self._unknown = self._unknown or _Unknown(line)
+            self._unknown.add(line)
         if line.mark is not None:
             self._marks.append(line.mark)
         if line.seen is not None:
             books.observe(line.seen, self._marks)
             self._marks = []
-            self._ledger.commit(books)
+            self._commit(path, line)
 
     def _boot(self, boot: str) -> None:
         books = self._books
-        if books.state.boot:
+        if books.state.boot or self._t_ns is not None:
             if self._marks:
-                books.observe(Observation(self._t_ns, books.state.wall_s, {}), self._marks)
+                books.observe(Observation(self._t_ns or 0, books.state.wall_s, {}), self._marks)
                 self._marks = []
             books.reboot(boot)
-        books.state.boot, self._t_ns = boot, 0
+        books.state.boot, self._t_ns = boot, None
+
+
+class _Unknown:
+    """The keys that this release does not know: one finding, for they may stand in every line.
+
+    Args:
+        first: the first line that has any.
+    """
+
+    def __init__(self, first: Line) -> None:
+        self._first = first
+        self._keys: dict[str, None] = {}
+        self._lines = 0
+
+    def add(self, line: Line) -> None:
+        """One more line that has some."""
+        self._lines += 1
+        for key in line.unknown:
+            if len(self._keys) < MAX_KEYS:
+                self._keys.setdefault(key[:MAX_KEY])
+
+    def finding(self) -> Finding:
+        """What a person should know of it."""
+        others = f" and {self._lines - 1} more" if self._lines > 1 else ""
+        keys = ", ".join(repr(key) for key in self._keys)
+        text = f"left out: {keys} (line {self._first.number}{others}): misspelt, or of another release"
+        return Finding(self._first.wall_s, "unknown key", "recording", text)
 
 
 def _told(db: sqlite3.Connection, state: State) -> dict[str, Any]:

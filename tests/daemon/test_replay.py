@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.daemon.books import GIB, Json, end, line, node, start, tick, use, write
+from tests.daemon.books import GIB, WALL, Json, end, line, node, start, tick, use, write
 from tests.daemon.stories import Story, stories
 
 from jobimpact.core.config import Config, Node, Rapl, Sources
@@ -180,9 +180,136 @@ def test_the_examples_of_the_design_are_understood(tmp_path: Path) -> None:
 
 
 def test_boot_time_that_falls_is_refused() -> None:
-    """Within a boot, time never falls: the recording was put together wrongly."""
-    with pytest.raises(RecordingError, match="boot time never falls"):
+    """Within a boot, time never falls: the recording was put together wrongly, at a line that is named."""
+    with pytest.raises(RecordingError, match=r"recording: line 3: .*boot time never falls"):
         told([node(), tick(2, package_0=1), tick(1, package_0=2)])
+
+
+def test_what_comes_before_the_first_boot_id_is_another_boots() -> None:
+    """A recording that was begun in mid boot without its id: the id that comes then tells of a reboot."""
+    lines = [tick(100, package_0=5000), start(100, "1", cpus=4), tick(101, package_0=5100), start(102, "2", cpus=4)]
+    found = told([*lines, node(), tick(1, package_0=0), tick(11, package_0=70)])
+    assert holders(found) == {"1": 100 * J, "idle": 70 * J}
+    assert {run: (job["state"], job["seconds"]) for run, job in found["jobs"].items()} == {
+        "1": ("rebooted", 1.0),
+        "2": ("rebooted", 0.0),
+    }
+
+
+def test_a_boot_id_before_anything_was_read_is_no_reboot() -> None:
+    """A mark that came before the first line of the daemon belongs to its boot."""
+    found = told([start(0, "1", cpus=4), node(), tick(1, package_0=0), tick(2, package_0=100)])
+    assert holders(found) == {"1": 100 * J}
+    assert found["jobs"]["1"]["state"] == "open"
+
+
+def test_keys_that_are_not_known_are_one_finding() -> None:
+    """A later release may have written them, or a person misspelt them: they are left out, and it is said."""
+    lines = [tick(t, package_0={"uj": t * 100 * J, "maxuj": 5}) | {"raed": {"package-0": 1}} for t in (1, 2, 3)]
+    usage = {"jobs": {"1": {"cpu_s": 1, "cpus": 4}}, "busy": 1}
+    found = told([node(cpus=4), *lines, tick(4, usage, package_0=400), tick(5, package_0=500)])
+    assert [finding for finding in found["findings"] if finding["kind"] == "unknown key"] == [
+        {
+            "wall": WALL + 1,
+            "kind": "unknown key",
+            "subject": "recording",
+            "text": "left out: 'read.*.*.maxuj', 'raed', 'usage.jobs.*.cpus', 'usage.busy' (line 2 and 3 more): "
+            "misspelt, or of another release",
+        }
+    ]
+    assert found["domains"]["package-0"]["measured_uj"] == 400 * J
+
+
+def test_many_keys_that_are_not_known_are_told_in_short() -> None:
+    """Whatever stands in a recording, a finding is a line that can be read."""
+    found = told(
+        [node() | {f"{'x' * 1000}{number}\n": None for number in range(1000)} | {f"k{n}": n for n in range(99)}]
+    )
+    (text,) = (finding["text"] for finding in found["findings"] if finding["kind"] == "unknown key")
+    assert len(text) < 1000
+    assert "\n" not in text
+
+
+def test_each_documented_key_is_known(tmp_path: Path) -> None:
+    """What a daemon records is known to replay: nothing of it is called misspelt."""
+    table = Path(__file__).parents[2] / "docs/admin/recordings.md"
+    path = tmp_path / "recording"
+    path.write_text("".join(one + "\n" for one in table.read_text().splitlines() if one.startswith('{"t":')))
+    assert not [one for one in replay(Config(), path)["findings"] if one["kind"] == "unknown key"]
+
+
+@given(stories())
+def test_no_key_of_a_story_is_unknown(story: Story) -> None:
+    """Every reading, use and mark that is in order has known keys alone."""
+    assert "unknown key" not in {finding["kind"] for finding in told(story.lines)["findings"]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["package-0", "package-0-die-1", "package-0-zone-a-1", "cpu", "dram-0", "dram", "gpu:GPU-a", "module:GPU-a"],
+)
+def test_documented_domains_are_booked(name: str) -> None:
+    """The forms of names that daemons write."""
+    assert name in told([node(), line(1, read={"rapl": {name: {"uj": 1}}})])["domains"]
+
+
+@pytest.mark.parametrize("name", ["psys", "core-0", "nodes", "", ":", "-"])
+def test_other_domains_are_left_out(name: str) -> None:
+    """A later release may know more kinds of parts."""
+    assert told([node(), line(1, read={"rapl": {name: {"uj": 1}}})])["domains"] == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["gpu-0", "gpu", "gpu:", "module:", "node-1", "node:redfish", "package", "package-", "cpu-0"]
+)
+def test_a_known_part_with_another_name_is_refused(name: str) -> None:
+    """It would be booked as a part of its own, or not at all: better to say what is allowed."""
+    with pytest.raises(RecordingError, match=r"recording: line 2: read\.rapl\..*gpu:<UUID>"):
+        told([node(), line(1, read={"rapl": {name: {"uj": 1}}})])
+
+
+def test_two_sources_of_one_domain_are_refused() -> None:
+    """A part's energy would count with whichever is read last; of the node's meters there may be several."""
+    both = {"rapl": {"package-0": {"uj": 1}}, "hwmon": {"package-0": {"w": 1}}}
+    with pytest.raises(RecordingError, match=r"line 2: read\.hwmon\.package-0: rapl has it too"):
+        told([node(), line(1, read=both)])
+    found = told([node(), line(1, read={"ipmi": {"node": {"w": 1}}, "redfish": {"node": {"w": 1}}})])
+    assert found["meters"].keys() == {"ipmi", "redfish"}
+
+
+def test_a_line_that_the_ledger_cannot_take_is_named() -> None:
+    """Its sums are 64 bits wide."""
+    lines = [tick(t, package_0={"uj": uj, "max_w": 1e9}) for t, uj in enumerate([0, 2**62, 0, 2**62, 0, 2**62], 1)]
+    lines = [one | {"t": one["t"] * 1e9} for one in lines]
+    with pytest.raises(RecordingError, match="recording: line 5: the ledger could not be written"):
+        told([node(cpus=1), *lines])
+
+
+def node_line(**parts: Any) -> bytes:
+    return json.dumps({"t": 1, "wall": 0, "node": {"cpus": 4, "mem_bytes": GIB} | parts}).encode()
+
+
+def slice_line(**parts: Any) -> bytes:
+    return node_line(slices={"MIG-1": {"gpu": "GPU-a", "parts": 1} | parts})
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (node_line(packages={"package-0": 0}), "node.packages"), (node_line(packages={"cpu": -4}), "node.packages"),
+        (slice_line(of=0), "of"), (slice_line(parts=-3), "parts"), (slice_line(parts=0), "parts"),
+        (slice_line(parts=8), "node.slices.MIG-1: parts: 8 of 7"), (slice_line(parts=3, of=2), "3 of 2"),
+        (node_line(slices={"MIG-1": {"parts": 1}}), "gpu"),
+        (b'{"t":1,"wall":0,"mark":{"event":"end","job":"past"}}', "past"),
+        (b'{"t":1,"wall":0,"usage":{"jobs":{"past":{"cpu_s":1}}}}', "past"),
+    ],
+)  # fmt: skip
+def test_a_size_or_a_job_that_cannot_be_is_named(tmp_path: Path, text: bytes, key: str) -> None:
+    """Nothing has no part of a package, and nobody holds a negative part: file, line and key are told."""
+    path = tmp_path / "recording"
+    path.write_bytes(b'{"t":0,"wall":0}\n' + text + b"\n")
+    with pytest.raises(RecordingError, match=f"recording: line 2: .*{key}"):
+        replay(Config(), path)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +321,7 @@ def test_boot_time_that_falls_is_refused() -> None:
         b'{"t":1,"wall":0,"read":{"rapl":{"dram-0":{"uj":-1}}}}', b"[" * 100_000,
         b'{"t":1,"wall":0,"read":{"rapl":{"dram-0":{"uj":99999999999999999999}}}}',
         b'{"t":1,"wall":0,"usage":{"jobs":{"1":{"cpu_s":-1}}}}', b'{"t":1,"wall":0,"node":{"cpus":-1,"mem_bytes":1}}',
+        b'{"t":1,"wall":0,"x":' + b"[" * 100_000,
     ],
 )  # fmt: skip
 def test_a_bad_line_is_named(tmp_path: Path, text: bytes) -> None:
@@ -206,7 +334,8 @@ def test_a_bad_line_is_named(tmp_path: Path, text: bytes) -> None:
 
 words = st.sampled_from(
     ["t", "wall", "boot", "node", "cpus", "mem_bytes", "gpus", "read", "rapl", "package-0", "dram-0", "uj", "max_uj",
-     "epoch", "max_w", "failed", "usage", "jobs", "1", "cpu_s", "busy_cpu_s", "mark", "event", "start", "job", "gone"]
+     "epoch", "max_w", "failed", "usage", "jobs", "1", "cpu_s", "busy_cpu_s", "mark", "event", "start", "job", "gone",
+     "packages", "slices", "parts", "of", "gpu", "cpus_by", "gpu:a", "w"]
 )  # fmt: skip
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.integers(0, 9) | st.floats() | st.text(max_size=3) | words,
