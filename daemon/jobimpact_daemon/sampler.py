@@ -103,6 +103,7 @@ class Sampler:
         self._read_ns = self._committed_ns = -COMMIT_NS
         self._discover_ns = 0
         self._started_ns: int | None = None
+        self._chosen_ns = 0
 
     @property
     def wake_fd(self) -> int:
@@ -157,7 +158,8 @@ class Sampler:
         if discovered:
             self._choose(read, wall_s)
         elif any(ones.keys() - self._known[source] for source, ones in read.items()):
-            self._discover_ns = 0  # a domain that nobody knew of: at the next reading
+            # A domain that nobody knew of.
+            self._discover_ns = min(self._discover_ns, self._chosen_ns + DISCOVER_SOON_NS)
         marks = [named(mark, self._books.state.minors) for _, mark in found]
         readings = {
             book_name(source, name): one
@@ -241,7 +243,7 @@ class Sampler:
     def _choose(self, read: dict[str, dict[str, Reading]], wall_s: float) -> None:
         """Declare what is booked of what was found, and what the node is made of."""
         books, state = self._books, self._books.state
-        state.wall_s = wall_s
+        state.wall_s, self._chosen_ns = wall_s, self._read_ns
         choice = choose(self._found, read)
         minors: dict[str, str] = {}
         facts = self._facts
@@ -260,7 +262,11 @@ class Sampler:
         books.retire(choice, self._found.keys())
         state.minors = minors or state.minors
         name_devices(state.holdings.open_runs(), state.minors)
-        uuids = {one.domain.name.partition(":")[2] for one in state.domains.values() if one.domain.kind == "gpu"}
+        # A GPU that was replaced is no part of the node any more once nobody waits for its counter.
+        found = {name for ones in self._kept.values() for name in ones}
+        gpus = [one for one in state.parts() if one.domain.kind == "gpu"]
+        awaited = [one.domain.name for one in gpus if one.before is not None or one.domain.name in found]
+        uuids = {name.partition(":")[2] for name in awaited}
         facts = msgspec.structs.replace(facts, gpus=tuple(sorted(uuids | set(facts.gpus))))
         if self._recorder and facts != self._recorded:
             self._recorded = facts

@@ -94,7 +94,17 @@ class Ipmi:
             self._first = self._asked()
             if isinstance(self._first, Gauge) or (isinstance(self._first, Absent) and self.problem is None):
                 on = self._settings
-                self._domains = [Domain("node", "node", "ipmi", "gauge", latency_s=on.latency_s, excludes=on.excludes)]
+                self._domains = [
+                    Domain(
+                        "node",
+                        "node",
+                        "ipmi",
+                        "gauge",
+                        latency_s=on.latency_s,
+                        excludes=on.excludes,
+                        period_s=on.period_s,
+                    )
+                ]
         return self._domains
 
     def poll(self) -> dict[str, Reading]:

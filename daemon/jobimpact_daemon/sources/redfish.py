@@ -80,7 +80,15 @@ class Redfish:
             if self._place is not None:
                 on = self._settings
                 self._domains = [
-                    Domain("node", "node", "redfish", "gauge", latency_s=on.latency_s, excludes=on.excludes)
+                    Domain(
+                        "node",
+                        "node",
+                        "redfish",
+                        "gauge",
+                        latency_s=on.latency_s,
+                        excludes=on.excludes,
+                        period_s=on.period_s,
+                    )
                 ]
                 self._first = reading
         return self._domains
