@@ -176,7 +176,8 @@ def _domain_of(source: str, name: str, raw: _RawReading, where: str) -> Domain |
     if not _DOMAIN.fullmatch(name):
         raise RecordingError(f"{where}: {name!r} is not a domain's name: {_FORMS}")
     guessed: Method = "modelled" if source == "model" else "counter" if raw.w is None else "gauge"
-    return booked(Domain(name, kind, source, raw.method or guessed, raw.idle_w, raw.latency_s, raw.excludes))
+    told = raw.idle_w, raw.latency_s, raw.excludes, raw.period_s
+    return booked(Domain(name, kind, source, raw.method or guessed, *told))
 
 
 def booked(domain: Domain) -> Domain:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+import msgspec
 
 from jobimpact.core.calibration import load_calibration
 from jobimpact.core.config import Config
 from jobimpact.core.errors import RecordingError
 from jobimpact.core.nodefile import node_file
-from jobimpact.core.records import IDLE, SYSTEM, Absent, Failed, Mark, NodeFacts
+from jobimpact.core.records import IDLE, SYSTEM, Absent, Failed, Gauge, Mark, NodeFacts
 from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Bookkeeper, Finding, Observation, State
 from jobimpact_daemon.holdings import Holdings
@@ -45,10 +49,28 @@ def replay(config: Config, path: Path) -> dict[str, Any]:
         ledger = Ledger(node_file(Path(folder), config.node.name), config.node.name, config.cluster, keep=True)
         facts = NodeFacts(config.node.cpus or 0, config.node.mem_bytes or 0, config.node.gpus)
         books = make_books(config, State(Holdings(facts)), ledger)
-        _Player(books, ledger).play(path)
+        _Player(books, ledger, usual_periods(path)).play(path)
         ledger.close()
         with sqlite3.connect(ledger.path) as db:
             return _told(db, books.state)
+
+
+def usual_periods(path: Path) -> dict[str, float]:
+    """How often each gauge of a recording is read, in seconds: a daemon knows it, and a recording need not tell.
+
+    Raises:
+        RecordingError: names the file and the line.
+    """
+    last: dict[str, int] = {}
+    apart: dict[str, list[int]] = {}
+    for line in read_recording(path):
+        for name, reading in line.seen.readings.items() if line.seen else ():
+            if isinstance(reading, Gauge):
+                if name in last and line.t_ns > last[name]:
+                    apart.setdefault(name, []).append(line.t_ns - last[name])
+                last[name] = line.t_ns
+    usual = {name: median(found) / NS for name, found in apart.items() if len(found) >= FEW}
+    return {name: period_s for name, period_s in usual.items() if period_s <= MAX_PERIOD_S}
 
 
 def idle_watts(config: Config) -> dict[str, float]:
@@ -73,11 +95,17 @@ def make_books(config: Config, state: State, ledger: Ledger) -> Bookkeeper:
     )
 
 
+FEW = 3
+MAX_PERIOD_S = 300.0
+"""Nobody asks a meter more seldom than this."""
+
+
 class _Player:
     """Hands a recording's lines to a bookkeeper as a daemon would."""
 
-    def __init__(self, books: Bookkeeper, ledger: Ledger) -> None:
+    def __init__(self, books: Bookkeeper, ledger: Ledger, periods: Mapping[str, float] | None = None) -> None:
         self._books = books
+        self._periods = periods or {}
         self._ledger = ledger
         self._marks: list[Mark] = []
         self._t_ns: int | None = None
@@ -117,7 +145,8 @@ class _Player:
             # A reading that failed says nothing of what kind of meter it is.
             failed = line.seen is not None and isinstance(line.seen.readings[domain.name], (Absent, Failed))
             if not (failed and domain.name in books.state.domains):
-                books.declare(domain)
+                period_s = domain.period_s or self._periods.get(domain.name)
+                books.declare(msgspec.structs.replace(domain, period_s=period_s))
         if line.unknown:
             self._unknown = self._unknown or _Unknown(line)
             self._unknown.add(line)
@@ -210,7 +239,7 @@ def _domain(state: State, name: str) -> dict[str, Any]:
     """What a domain measured; what is still pending at the recording's end is unknown."""
     book = state.domains[name]
     return {
-        "measured_uj": book.measured_uj if book.known_ns else None,
+        "measured_uj": book.measured_uj if book.known_ns or book.measured_uj else None,
         "unknown_s": book.unknown_by(state.holdings.t_ns) / NS,
         "method": book.domain.method,
     } | ({"reason": book.reason} if book.reason else {})
@@ -226,7 +255,8 @@ def _node(state: State, domains: dict[str, Any]) -> dict[str, Any]:
         for holder, uj in domain["holders"].items():
             holders[holder] = holders.get(holder, 0) + uj
     whole = {"measured_uj": sum(holders.values()), "unknown_s": rest["unknown_s"], "method": rest["method"]}
-    return {"node": whole | {"deficit_uj": state.rest.deficit_uj, "holders": dict(sorted(holders.items()))}}
+    owed_uj = state.rest.deficit_uj + state.rest.forgiven_uj
+    return {"node": whole | {"deficit_uj": owed_uj, "holders": dict(sorted(holders.items()))}}
 
 
 def _held(state: State, gpus: str, known: dict[str, float]) -> dict[str, float]:

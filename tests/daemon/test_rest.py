@@ -182,6 +182,14 @@ def test_a_meter_that_is_asked_once_in_a_minute_has_no_gaps_of_a_minute() -> Non
     assert (meter["measured_uj"], meter["unknown_s"]) == (100 * (600 + 360) * J, 240.0)
 
 
+def test_a_recording_need_not_tell_how_often_a_meter_is_asked(tmp_path: Path) -> None:
+    """Replay sees it: a reading in a minute is no gap, and an hour without one is."""
+    times = [*range(0, 601, 60), *range(4200, 4801, 60)]
+    lines = [node(), *(line(t, read={"redfish": {"node": {"w": 100.0}}}) for t in times)]
+    meter = replay(Config(node=Node(name="n1")), write(tmp_path / "recording", lines))["meters"]["redfish"]
+    assert (meter["measured_uj"], meter["unknown_s"]) == (100 * 1200 * J, 3600.0)
+
+
 def test_a_sample_that_comes_late_or_twice_adds_nothing() -> None:
     """A gauge with a time of its own is integrated over its own times, each once."""
     times = [(0.0, 0.0), (5.0, 4.0), (6.0, 4.0), (7.0, 3.0), (10.0, 8.0)]
