@@ -68,7 +68,7 @@ def test_an_upgrade_that_cannot_be_copied_changes_nothing(tmp_path: Path) -> Non
     path = tmp_path / "n1.sqlite"
     old_file(path)
     (tmp_path / "n1.sqlite.schema1").mkdir()
-    with pytest.raises(StoreError, match="n1.sqlite"):
+    with pytest.raises(StoreError, match=r"n1\.sqlite"):
         Ledger(path, "n1", "c")
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (1,)
