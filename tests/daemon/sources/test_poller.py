@@ -101,7 +101,7 @@ def test_present_from_the_first_reading_on() -> None:
     meter = Meter()
     clock = SystemClock()
     before_ns = clock.boot_ns()
-    with polled(meter) as poller:
+    with polled(meter, deadline_s=SOON_S) as poller:
         assert poller.discover() == [NODE]
         reading = poller.read()["node"]
         assert isinstance(reading, Gauge)
@@ -126,7 +126,7 @@ def test_absent_then_there() -> None:
     """A meter that finds nothing is asked again, and is there once it does."""
     meter = Meter()
     meter.domains, meter.problem = [], "no BMC"
-    with polled(meter) as poller:
+    with polled(meter, deadline_s=SOON_S) as poller:
         assert poller.discover() == []
         assert poller.read() == {}
         assert poller.problem == "no BMC"
@@ -252,7 +252,7 @@ def test_a_meter_that_raises_goes_on_being_asked() -> None:
 def test_gauges_become_a_counter() -> None:
     """With `integrate`, power over time: 100 W for as long as was sampled, in one epoch."""
     meter = Meter()
-    with polled(meter, integrate=True) as poller:
+    with polled(meter, deadline_s=SOON_S, integrate=True) as poller:
         assert poller.discover() == [NODE]
         first = next_reading(poller)
         start_ns = time.monotonic_ns()
@@ -288,7 +288,7 @@ def test_integrated_counter_is_booked_as_a_gauge() -> None:
     """What was integrated says so, though it travels as a counter."""
     meter = Meter()
     meter.domains = [Domain("node", "node", "fake", "counter")]
-    with polled(meter, integrate=True) as poller:
+    with polled(meter, deadline_s=SOON_S, integrate=True) as poller:
         assert [domain.method for domain in poller.discover()] == ["gauge"]
 
 
