@@ -69,14 +69,18 @@ class DomainBook(msgspec.Struct):
 
     def unknown_by(self, t_ns: int) -> int:
         """For how long its energy is not known, an outage that still lasts included, in ns."""
-        if self.still is not None and not self.stuck:
-            return self.unknown_ns  # a counter that was read and has not moved: its next move tells
+        # A counter that was read and has not moved is none: its next move tells.
+        since_ns = self.still if self.still is not None and not self.stuck else self.since_ns
+        return self.unknown_ns + (max(0, t_ns - since_ns) if since_ns is not None else 0)
+
+    def lost_by(self, t_ns: int) -> int:
+        """For how long its energy is not known if what is pending is lost, in ns."""
         return self.unknown_ns + (max(0, t_ns - self.since_ns) if self.since_ns is not None else 0)
 
     def lose(self, t_ns: int) -> None:
         """The time since the last good reading is not known, and what comes next begins anew."""
+        self.unknown_ns, self.since_ns = self.lost_by(t_ns), t_ns
         self.forget()
-        self.unknown_ns, self.since_ns = self.unknown_by(t_ns), t_ns
 
     def forget(self) -> None:
         """Whatever comes next begins anew."""

@@ -246,6 +246,8 @@ class Holdings(msgspec.Struct):
 
     def _use_cpu(self, run: Run, job: JobUsage) -> Integrals:
         """CPU time since the last reading, `cpu` and by package."""
+        if job.gone and job.cpu_ns < run.read_cpu_ns:
+            return {}  # a last word that knows less than what was read
         if not job.gone:
             run.seen_ns = self.t_ns
         if run.cgroup_gone and job.cpu_ns < run.read_cpu_ns:

@@ -77,6 +77,7 @@ class Metering:
             # It may have drawn too little to show.
             self._post(book, 0, snapshots[book.before], snapshots[book.still])
             book.since_ns = book.before = book.still
+            book.still = None
 
     def _miss(self, book: DomainBook, reading: Absent | Failed, now: Snapshot) -> None:
         kind, reason = ("absent", reading.reason) if isinstance(reading, Absent) else ("failed", reading.error)
@@ -113,7 +114,7 @@ class Metering:
         if follows and book.steady.is_stuck(sample.w, now.t_ns, self._load(book, now)):
             self._stick(book, now)
         elif book.sample is None or book.before is None:
-            book.unknown_ns = book.unknown_by(now.t_ns)
+            book.unknown_ns = book.lost_by(now.t_ns)
             book.stuck = False
         else:
             book.stuck = False
@@ -147,7 +148,7 @@ class Metering:
         known = book.before
         if step.uj is None or known is None:
             if book.base is None or book.stuck:
-                book.unknown_ns, book.since_ns = book.unknown_by(now.t_ns), now.t_ns
+                book.unknown_ns, book.since_ns = book.lost_by(now.t_ns), now.t_ns
             else:
                 self._lose(book, now, step.verdict)
             return None
@@ -158,7 +159,7 @@ class Metering:
         self._accounts.flag(book.domain, known, self._state.snapshots[later], "stuck" if book.stuck else step.verdict)
         if self._rest.is_meter(book):
             self._rest.stop(now)
-        book.unknown_ns, book.since_ns = book.unknown_by(later), later
+        book.unknown_ns, book.since_ns = book.lost_by(later), later
         return later
 
     def _rebase(self, book: DomainBook, reading: Counter, now: Snapshot) -> None:

@@ -65,7 +65,7 @@ class NodeRest:
         whole = Domain(REST, "rest", domain.source, domain.method)
         own = self._state.domains.setdefault(REST, DomainBook(whole))
         own.domain, own.reason = whole, None
-        own.unknown_ns, own.since_ns = own.unknown_by(now.t_ns), now.t_ns
+        own.unknown_ns, own.since_ns = own.lost_by(now.t_ns), now.t_ns
         rest.begin(domain.name, window_ns(domain.source, domain.latency_s), now.t_ns, book.measured_uj)
         rest.unknown = self._parts_unknown()
         for part in self._seen_parts():
@@ -112,7 +112,7 @@ class NodeRest:
             return
         self.settle()
         book = self._state.domains[REST]
-        book.unknown_ns, book.since_ns = book.unknown_by(now.t_ns), now.t_ns
+        book.unknown_ns, book.since_ns = book.lost_by(now.t_ns), now.t_ns
         book.reason = f"failed: {self._rest.meter} is silent"
         self._rest.stop()
 
@@ -123,7 +123,7 @@ class NodeRest:
         modelled = self._calibration is not None
         if own is None or any(one.source in sources or (modelled and one.name == CALIBRATED) for one in meters):
             return
-        own.unknown_ns, own.since_ns = own.unknown_by(self._state.holdings.t_ns), None
+        own.unknown_ns, own.since_ns = own.lost_by(self._state.holdings.t_ns), None
         own.reason = "absent: no meter of the whole node"
         self._rest.stop()
 
@@ -186,7 +186,7 @@ class NodeRest:
         self._accounts.flag(own.domain, rest.start.t_ns if rest.start else None, now, "unknown")
         text = f"{', '.join(behind)} cannot be read: what {rest.meter} sees of it is not told from the rest"
         self._accounts.find("rest unknown", REST, text)
-        own.unknown_ns, own.since_ns = own.unknown_by(now.t_ns), now.t_ns
+        own.unknown_ns, own.since_ns = own.lost_by(now.t_ns), now.t_ns
         own.reason = f"failed: {text}"
         rest.stop()
 

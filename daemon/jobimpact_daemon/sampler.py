@@ -26,7 +26,7 @@ from jobimpact_daemon.jobs.usage import UsageReader
 from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.notify import Notifier
 from jobimpact_daemon.recording import Recorder, book_name, booked
-from jobimpact_daemon.sources.base import GpuSource, Source
+from jobimpact_daemon.sources.base import GpuSource, KnowsMinors, Source
 from jobimpact_daemon.sources.choice import choose
 
 __all__ = ["Sampler"]
@@ -225,8 +225,10 @@ class Sampler:
             run.sluid: run.job for run in runs if run.sluid
         }
         usage = self._usage.read(self._read_ns, cores, ended, sessions, sluids)
+        use: dict[str, dict[int, int]] = {}
         for source in self._gpu_sources:
-            self._gpu_use.add(source.use())
+            use |= source.use()
+        self._gpu_use.add(use)
         told = self._gpu_use.told(usage)
         self._gpu_use.forget({run.job for run in runs} | {mark.job for mark in marks} | usage.jobs.keys())
         return told
@@ -255,8 +257,9 @@ class Sampler:
                 books.declare(booked(domain))
                 if domain.name.startswith("gpu:accel"):
                     minors[domain.name.removeprefix("gpu:accel")] = domain.name.removeprefix("gpu:")
-            if isinstance(source, GpuSource):
+            if isinstance(source, KnowsMinors):
                 minors |= source.minors
+            if isinstance(source, GpuSource):
                 facts = msgspec.structs.replace(facts, slices={**facts.slices, **source.slices})
         facts = msgspec.structs.replace(facts, packages=self._packages())
         books.retire(choice, self._found.keys())

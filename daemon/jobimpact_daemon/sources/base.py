@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from jobimpact.core.records import Domain, Reading, Slice
 
-__all__ = ["GpuSource", "Meter", "Source"]
+__all__ = ["GpuSource", "KnowsMinors", "Meter", "Source"]
 
 
 class Source(Protocol):
@@ -33,12 +33,17 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class GpuSource(Protocol):
-    """A source that knows GPUs as devices."""
+class KnowsMinors(Protocol):
+    """A source that knows its GPUs by what a scheduler calls them."""
 
     @property
     def minors(self) -> dict[str, str]:
         """Device minor number → UUID."""
+
+
+@runtime_checkable
+class GpuSource(KnowsMinors, Protocol):
+    """A source that knows how its GPUs are shared."""
 
     @property
     def slices(self) -> dict[str, Slice]:

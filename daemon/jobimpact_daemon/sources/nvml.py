@@ -181,7 +181,7 @@ class Nvml:
         """Busy nanoseconds by device and process (its pid on the node), cumulative, as of the last reading.
 
         A device is a GPU, by its UUID, or a MIG device, on which a process is busy as long as it is there. Only of
-        watched GPUs; a process that is not there for ten minutes is dropped, and begins anew.
+        watched GPUs; a process that is not there for ten seconds is dropped, and begins anew.
         """
         return self._use
 
