@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from jobimpact.core.records import Counter
 from jobimpact.core.units import NS
-from jobimpact_daemon.bookkeeper import STUCK_NS
 from jobimpact_daemon.counters import CEILING_W, Baseline, Step, compare
+from jobimpact_daemon.metering import STUCK_NS
 
 MAX_UJ = 262_143_328_850
 MAX_W = 375.0
