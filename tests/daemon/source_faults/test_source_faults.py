@@ -18,7 +18,7 @@ TICK_S = 0.2
 FAULT_S, SOON_S = 12, 5
 """How long a fault lasts, and within which time each source is back."""
 SEEN_S = FAULT_S - 4
-"""What of it is unknown by the last look at least: a scan is stale after two seconds, and a meter may be asked in two."""
+"""What of it is unknown by the last look at least: a scan is stale after two seconds, a meter asked every two."""
 BUSY_S = 0.6
 """What a busy machine and the first deadlines of two hung drivers may cost others."""
 
