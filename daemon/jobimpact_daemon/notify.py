@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from jobimpact.core.units import NS
 
@@ -25,13 +25,18 @@ class Notifier:
         self._every_ns = int(usec) * 500 if usec.isdecimal() else 10 * NS
         self._told_ns: int | None = None
 
-    def alive(self, now_ns: int, status: str) -> None:
-        """The loop has come round: tell it, and at the first time that the daemon is ready."""
+    def alive(self, now_ns: int, status: Callable[[], str]) -> None:
+        """The loop has come round: tell it, and at the first time that the daemon is ready.
+
+        Args:
+            now_ns: boot time.
+            status: how it is, in one line; asked only if it is told.
+        """
         if not self._address or (self._told_ns is not None and now_ns - self._told_ns < self._every_ns):
             return
         first = "READY=1\n" if self._told_ns is None else ""
         self._told_ns = now_ns
-        self._send(f"{first}WATCHDOG=1\nSTATUS={status}")
+        self._send(f"{first}WATCHDOG=1\nSTATUS={status()}")
 
     def stopping(self) -> None:
         """The last readings are taken."""

@@ -175,7 +175,7 @@ class Sampler:
         self._watch_shared_gpus()
         if found or self._read_ns - self._committed_ns >= COMMIT_NS:
             self._commit()
-        self._notifier.alive(self._read_ns, self._status())
+        self._notifier.alive(self._read_ns, self._status)
         return started or any(mark.event == "start" for mark in marks)
 
     def _read(self, source: Source) -> dict[str, Reading]:

@@ -115,7 +115,7 @@ def test_systemd_hears_ready_once_and_alive_twice_within_its_time(systemd: socke
     """WatchdogSec=60: a word every 30 s, with the state in one line; and the end."""
     notifier = Notifier({"NOTIFY_SOCKET": str(systemd.getsockname()), "WATCHDOG_USEC": "60000000"})
     for second in (0, 1, 29, 30, 59, 60):
-        notifier.alive(second * NS, f"{second} jobs")
+        notifier.alive(second * NS, lambda second=second: f"{second} jobs")
     notifier.stopping()
     alive = [f"WATCHDOG=1\nSTATUS={second} jobs" for second in (0, 30, 60)]
     assert heard(systemd) == ["READY=1\n" + alive[0], *alive[1:], "STOPPING=1"]
@@ -126,11 +126,11 @@ def test_an_abstract_address_is_systemds_too() -> None:
     name = f"jobimpact-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
         listener.bind(f"\0{name}")
-        Notifier({"NOTIFY_SOCKET": f"@{name}"}).alive(0, "well")
+        Notifier({"NOTIFY_SOCKET": f"@{name}"}).alive(0, lambda: "well")
         assert heard(listener) == ["READY=1\nWATCHDOG=1\nSTATUS=well"]
 
 
 def test_without_systemd_nothing_is_said(tmp_path: Path) -> None:
     """In a terminal, or with a systemd that is gone, the daemon goes on."""
-    Notifier({}).alive(0, "well")
-    Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).alive(0, "well")
+    Notifier({}).alive(0, lambda: "well")
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).alive(0, lambda: "well")

@@ -25,6 +25,7 @@ __all__ = ["Poller"]
 log = logging.getLogger(__name__)
 
 REDISCOVER_NS = 60 * NS
+NOTHING_NS = 5 * NS
 FIRST_WAIT_S = 2.0
 """How long after its start a meter is waited for, so that a quick one is there from the first reading on."""
 LAST_WAIT_S = 2.0
@@ -138,7 +139,11 @@ class Poller:
             with self._lock:
                 self._since_ns, self._took_ns = None, self._took_ns + now_ns - start_ns
             self._first.set()
-            self._stop.wait(max(REST * self._period_ns, start_ns + self._period_ns - now_ns) / NS)
+            # A meter that finds nothing need not be looked for at the rate at which it would be read.
+            period_ns = (
+                self._period_ns if self._domains else max(self._period_ns, min(NOTHING_NS, 10 * self._period_ns))
+            )
+            self._stop.wait(max(REST * self._period_ns, start_ns + period_ns - now_ns) / NS)
         try:
             self._meter.close()
         except Exception as error:  # noqa: BLE001 (the end of a thread: nobody is left to tell)
