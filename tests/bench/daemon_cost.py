@@ -25,6 +25,8 @@ from tests.fakes.rig import RigNode
 OTHERS = os.environ.get("BENCH_PYTHON", sys.executable)
 JOBS = (1, 10, 100)
 INTERVALS_S = (1.0, 0.1)
+CALM = 10
+"""Jobs of the node on which none starts or ends."""
 WARM_S = 10.0
 DAEMON = "from jobimpact_daemon.cli import main; raise SystemExit(main())"
 CODECARBON = """
@@ -144,6 +146,13 @@ def _daemons(stack: contextlib.ExitStack, folder: Path, node: RigNode) -> Iterat
                 hook("prolog", job, name, marks, str(number) if number < GPUS else "")
             label = f"jobimpactd {1 / interval_s:2.0f} Hz, {count:3} job{'s' if count > 1 else ' '}"
             yield Watched(label, *one, name, [marks])
+    name = f"jib{pid}-calm"
+    jobs = stack.enter_context(live_jobs(folder, name, CALM))
+    path = config(folder, name, 1.0, rig)
+    one = _start(stack, folder, name, [sys.executable, "-c", DAEMON, "run", "--config", str(path)], node.env)
+    for number, job in enumerate(jobs):
+        hook("prolog", job, name, path.parent / "marks", str(number) if number < GPUS else "")
+    yield Watched(f"jobimpactd  1 Hz, {CALM:3} jobs, no edges", *one, name, [path.parent / "marks"])
     name = f"jib{pid}-none"
     path = config(folder, name, 1.0, {"rapl": {"root": str(node.powercap.root)}})
     one = _start(stack, folder, name, [sys.executable, "-c", DAEMON, "run", "--config", str(path)], {})
@@ -186,7 +195,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _pass(seconds: float, watched: list[Watched]) -> None:
     """Let the time pass; on each node one job starts and ends every ten seconds."""
     until, number = time.monotonic() + seconds, 5000
-    daemons = [one for one in watched if one.marks and not one.node.endswith("none")]
+    daemons = [one for one in watched if one.marks and not one.node.endswith(("none", "calm"))]
     while time.monotonic() < until:
         for event in ("prolog", "epilog"):
             for one in daemons:
