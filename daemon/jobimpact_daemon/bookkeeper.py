@@ -100,10 +100,8 @@ class Bookkeeper:
                 text = "its idle power is not known: all of it goes by use until it is learned"
                 self._accounts.find("no idle power", domain.name, text)
         elif book.domain != domain:
-            if (book.domain.source, book.domain.method) != (
-                domain.source,
-                domain.method,
-            ) and book.since_ns is not None:
+            other = (book.domain.source, book.domain.method) != (domain.source, domain.method)
+            if other and book.since_ns is not None:
                 book.lose(self.state.holdings.t_ns)  # another meter stands elsewhere
             book.domain = domain
         node = self.state.holdings.node
@@ -123,14 +121,14 @@ class Bookkeeper:
             others = choice.get(kind, frozenset())
             if kind == "node" and source not in sources and book.domain.name != CALIBRATED:
                 if self._rest.is_meter(book):
-                    self._rest.stop(self.state.holdings.snapshot())
+                    self._rest.stop(self.state.holdings.t_ns)
                 self._retire(book, f"{source} is switched off")
             elif others and source not in others:
                 self._retire(book, f"{'+'.join(sorted(others))} measures this part")
         self._rest.retire(sources)
 
     def _retire(self, book: DomainBook, reason: str) -> None:
-        book.lose(self.state.holdings.t_ns) if book.since_ns is not None else book.forget()
+        book.lose(self.state.holdings.t_ns)
         book.since_ns, book.reason = None, f"absent: {reason}"
 
     def resize(self, node: NodeFacts) -> None:
@@ -157,8 +155,7 @@ class Bookkeeper:
         for run in lives.close_all(holdings, state.wall_s):
             self._accounts.find("reboot", run.key, "the node booted anew in mid run: it ended at the last reading")
         for book in state.domains.values():
-            if book.since_ns is not None:
-                book.lose(holdings.t_ns)
+            book.lose(holdings.t_ns)
             book.since_ns, book.gap, book.stuck, book.steady = None, False, False, Steady()
         state.rest.stop()
         state.snapshots.clear()
@@ -177,12 +174,13 @@ class Bookkeeper:
         state, holdings = self.state, self.state.holdings
         for mark in sorted(marks, key=lambda mark: mark.t_ns):
             self._mark(mark, seen)
-        self._refine(seen.usage)
+        known = lives.by_job(holdings) if seen.usage is not None else {}
+        self._refine(seen.usage, known)
         holdings.advance(seen.t_ns)
         state.wall_s = seen.wall_s
         deferred = self._use_is_late(seen)
         if seen.usage is not None:
-            usage = self._follow_cgroups(seen.usage, seen.wall_s)
+            usage = self._follow_cgroups(seen.usage, known, seen.wall_s)
             holdings.use(usage)
             self._close_gone(usage, seen.wall_s)
             self._follow_runs(usage)
@@ -232,18 +230,17 @@ class Bookkeeper:
             text = "an end mark came for a job that was never seen to start"
             self._accounts.find("no start mark", run.key, text)
 
-    def _refine(self, usage: Usage | None) -> None:
+    def _refine(self, usage: Usage | None, known: Mapping[str, list[Run]]) -> None:
         """What a cgroup tells of its job was so before it was read: a guess is not held on for a whole gap."""
-        known = lives.by_job(self.state.holdings)
         for job, use in (usage.jobs if usage else {}).items():
             run = lives.latest(known.get(job, []), gone=use.gone)
             if run is not None:
                 lives.refine(self.state.holdings, run, use)
 
-    def _follow_cgroups(self, usage: Usage, wall_s: float) -> Usage:
+    def _follow_cgroups(self, usage: Usage, known: Mapping[str, list[Run]], wall_s: float) -> Usage:
         """Use by job id to use by run; a cgroup without a mark starts a run."""
         holdings = self.state.holdings
-        jobs, known = {}, lives.by_job(holdings)
+        jobs = {}
         for job, use in usage.jobs.items():
             run = lives.latest(known.get(job, []), gone=use.gone)
             if run is None:

@@ -73,13 +73,11 @@ class DomainBook(msgspec.Struct):
         since_ns = self.still if self.still is not None and not self.stuck else self.since_ns
         return self.unknown_ns + (max(0, t_ns - since_ns) if since_ns is not None else 0)
 
-    def lost_by(self, t_ns: int) -> int:
-        """For how long its energy is not known if what is pending is lost, in ns."""
-        return self.unknown_ns + (max(0, t_ns - self.since_ns) if self.since_ns is not None else 0)
-
     def lose(self, t_ns: int) -> None:
-        """The time since the last good reading is not known, and what comes next begins anew."""
-        self.unknown_ns, self.since_ns = self.lost_by(t_ns), t_ns
+        """The time since the last good reading is not known, what is pending included; what comes next begins anew."""
+        if self.since_ns is not None:
+            self.unknown_ns += max(0, t_ns - self.since_ns)
+        self.since_ns = t_ns
         self.forget()
 
     def forget(self) -> None:

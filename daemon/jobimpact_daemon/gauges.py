@@ -20,7 +20,11 @@ class Sample(msgspec.Struct, frozen=True):
 
 def trapezoid_uj(before: Sample, after: Sample) -> int:
     """The energy between two samples, in microjoules; power is taken to change evenly."""
-    return round((before.w + after.w) / 2 * (after.t_ns - before.t_ns) / 1000)
+    return round(_area_uj(before, after))
+
+
+def _area_uj(before: Sample, after: Sample) -> float:
+    return (before.w + after.w) / 2 * (after.t_ns - before.t_ns) / 1000
 
 
 class Integral:
@@ -61,7 +65,7 @@ class Integral:
             self._starts += 1
             self._parts = 0.0
         else:
-            self._parts += (last.w + sample.w) / 2 * (sample.t_ns - last.t_ns) / 1000
+            self._parts += _area_uj(last, sample)
         self._last = sample
         return True
 

@@ -68,16 +68,6 @@ class Snapshot(msgspec.Struct, frozen=True):
         _grow(found.used, SYSTEM, self.system, before.system)
         return found
 
-    def since(self, before: Snapshot, resource: str) -> tuple[Weights, Weights]:
-        """What was held and what was used of a resource since an earlier snapshot, by holder."""
-        return self.growth(before).of(resource)
-
-    def times_since(self, before: Snapshot) -> Iterator[tuple[str, int]]:
-        """For how long each run was there since an earlier snapshot, in ns; those that were."""
-        for key, now in self.runs.items():
-            if time_ns := now.time_ns - before.runs.get(key, NOTHING).time_ns:
-                yield key, time_ns
-
 
 class Growth(msgspec.Struct, frozen=True):
     """What happened between two snapshots: by resource what each holder held and used, and each run's time, in ns."""

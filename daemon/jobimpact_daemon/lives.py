@@ -32,16 +32,16 @@ def by_job(holdings: Holdings) -> dict[str, list[Run]]:
     return found
 
 
-def find(holdings: Holdings, job: str, *, gone: bool = False) -> Run | None:
-    """The run that a cgroup with this job id belongs to: the open one, else the last that closed lately.
-
-    A cgroup that is gone is the last one that was seen: a requeued run may be open before it has a cgroup.
-    """
-    return latest([run for run in holdings.runs.values() if job in (run.job, run.sluid)], gone=gone)
+def find(holdings: Holdings, job: str) -> Run | None:
+    """The run that a mark of this job speaks of: the open one, else the last that closed lately."""
+    return latest([run for run in holdings.runs.values() if job in (run.job, run.sluid)])
 
 
 def latest(known: list[Run], *, gone: bool = False) -> Run | None:
-    """Of one job's runs, the one that its cgroup belongs to: see `find`."""
+    """Of one job's runs, the one that its cgroup belongs to: the open one, else the last that closed lately.
+
+    A cgroup that is gone is the last one that was seen: a requeued run may be open before it has a cgroup.
+    """
     if gone:
         known = [run for run in known if run.seen_ns is not None] or known
     return max(known, key=lambda run: (run.state == "open", run.restart), default=None)

@@ -97,7 +97,7 @@ class Metering:
         """The energy since the last good reading is not known, and begins anew."""
         self._accounts.flag(book.domain, book.before, now, word)
         if self._rest.is_meter(book):
-            self._rest.stop(now)
+            self._rest.stop(now.t_ns)
         book.lose(now.t_ns)
 
     def _sample(self, book: DomainBook, reading: Gauge, now: Snapshot) -> None:
@@ -114,7 +114,7 @@ class Metering:
         if follows and book.steady.is_stuck(sample.w, now.t_ns, self._load(book, now)):
             self._stick(book, now)
         elif book.sample is None or book.before is None:
-            book.unknown_ns = book.lost_by(now.t_ns)
+            book.lose(now.t_ns)
             book.stuck = False
         else:
             book.stuck = False
@@ -148,7 +148,7 @@ class Metering:
         known = book.before
         if step.uj is None or known is None:
             if book.base is None or book.stuck:
-                book.unknown_ns, book.since_ns = book.lost_by(now.t_ns), now.t_ns
+                book.lose(now.t_ns)
             else:
                 self._lose(book, now, step.verdict)
             return None
@@ -158,8 +158,8 @@ class Metering:
             return known
         self._accounts.flag(book.domain, known, self._state.snapshots[later], "stuck" if book.stuck else step.verdict)
         if self._rest.is_meter(book):
-            self._rest.stop(now)
-        book.unknown_ns, book.since_ns = book.lost_by(later), later
+            self._rest.stop(now.t_ns)
+        book.lose(later)
         return later
 
     def _rebase(self, book: DomainBook, reading: Counter, now: Snapshot) -> None:

@@ -61,11 +61,11 @@ class NodeRest:
         works = current is not None and rest.start is not None and not current.stuck
         if works and current is not None and _trust(domain) >= _trust(current.domain):
             return
-        self.stop(now)
+        self.stop(now.t_ns)
         whole = Domain(REST, "rest", domain.source, domain.method)
         own = self._state.domains.setdefault(REST, DomainBook(whole))
         own.domain, own.reason = whole, None
-        own.unknown_ns, own.since_ns = own.lost_by(now.t_ns), now.t_ns
+        own.lose(now.t_ns)
         rest.begin(domain.name, window_ns(domain.source, domain.latency_s), now.t_ns, book.measured_uj)
         rest.unknown = self._parts_unknown()
         for part in self._seen_parts():
@@ -88,7 +88,7 @@ class NodeRest:
         """Close the window if it is time, and all parts are known to its end."""
         rest = self._rest
         if rest.start is not None and now.t_ns - (rest.last or rest.start).t_ns > MAX_WAIT_NS:
-            self.stop(now)
+            self.stop(now.t_ns)
         if self._calibration is not None:
             self._model(now, self._calibration)
         behind = self._behind()
@@ -106,13 +106,13 @@ class NodeRest:
         if self._rest.deficit_uj > 0 and self._rest.short_windows:
             self._tell_deficit()
 
-    def stop(self, now: Snapshot) -> None:
+    def stop(self, t_ns: int) -> None:
         """The node's meter says nothing from now on: from its last reading the rest is not known."""
         if self._rest.start is None:
             return
         self.settle()
         book = self._state.domains[REST]
-        book.unknown_ns, book.since_ns = book.lost_by(now.t_ns), now.t_ns
+        book.lose(t_ns)
         book.reason = f"failed: {self._rest.meter} is silent"
         self._rest.stop()
 
@@ -123,8 +123,8 @@ class NodeRest:
         modelled = self._calibration is not None
         if own is None or any(one.source in sources or (modelled and one.name == CALIBRATED) for one in meters):
             return
-        own.unknown_ns, own.since_ns = own.lost_by(self._state.holdings.t_ns), None
-        own.reason = "absent: no meter of the whole node"
+        own.lose(self._state.holdings.t_ns)
+        own.since_ns, own.reason = None, "absent: no meter of the whole node"
         self._rest.stop()
 
     def settle(self) -> None:
@@ -186,7 +186,7 @@ class NodeRest:
         self._accounts.flag(own.domain, rest.start.t_ns if rest.start else None, now, "unknown")
         text = f"{', '.join(behind)} cannot be read: what {rest.meter} sees of it is not told from the rest"
         self._accounts.find("rest unknown", REST, text)
-        own.unknown_ns, own.since_ns = own.lost_by(now.t_ns), now.t_ns
+        own.lose(now.t_ns)
         own.reason = f"failed: {text}"
         rest.stop()
 
@@ -202,16 +202,12 @@ class NodeRest:
         domain = Domain(CALIBRATED, "node", "calibration", "modelled", excludes=fit.excludes)
         book = state.domains.setdefault(CALIBRATED, DomainBook(domain))
         book.domain = domain
-        last, seen = (
-            rest.modelled,
-            Modelled(
-                now.t_ns, sum(one.measured_uj for one in parts), sum(one.unknown_ns for one in parts), len(parts)
-            ),
-        )
+        parts_uj, unknown_ns = sum(one.measured_uj for one in parts), sum(one.unknown_ns for one in parts)
+        last, seen = rest.modelled, Modelled(now.t_ns, parts_uj, unknown_ns, len(parts))
         if last is None or book.before is None or (seen.unknown_ns, seen.parts) != (last.unknown_ns, last.parts):
             book.lose(now.t_ns)
             if self.is_meter(book):
-                self.stop(now)
+                self.stop(now.t_ns)
         else:
             uj = fit.slope * (seen.parts_uj - last.parts_uj) + fit.offset_w * (now.t_ns - last.t_ns) / 1000
             book.measured_uj += round(uj)

@@ -197,5 +197,5 @@ def test_a_gpu_goes_whole_to_its_holder_for_as_long_as_it_is_held() -> None:
     holdings.advance(NS)
     holdings.runs["7"] = Run("7", "7", 0, NS, 0.0, gpus=("g",))
     holdings.advance(4 * NS)
-    held, used = holdings.snapshot().since(before, "gpu:g")
+    held, used = holdings.snapshot().growth(before).of("gpu:g")
     assert (held, used) == ({"7": 3 * NS * MILLION, IDLE: NS * MILLION}, {})
