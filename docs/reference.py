@@ -90,7 +90,35 @@ CONFIG = {
     "node.sources.model.tdp_w": "TDP of all packages together. Default: 4 W for each logical CPU.",
     "node.sources.model.idle_w": "Watts with nothing running. Default: a quarter of the TDP.",
     "grid.zone": "The electricity zone: a key of `accounting/jobimpact/data/electricity.yaml`. `WOR` is the world.",
-    "grid.provider": "Annual means. Nothing else in this release.",
+    "factors": "A folder whose `electricity.yaml`, `gpus.yaml`, `components.yaml`, `generation.yaml` or `meters.yaml` stand"
+    " in place of the shipped ones: [how to change a factor](../method.md). Default: all as shipped.",
+    "grid.provider": "Carbon intensity over time: `annual` means, or an hourly source, which has its section below. It"
+    " serves `grid.zone`; nodes of another zone have the annual mean of theirs.",
+    "grid.rte.url": "RTE's open data. Direct emissions: only their shape is used.",
+    "grid.rte.ca_file": "The authority that signed its certificate, where that is not a public one.",
+    "grid.electricitymaps.token_file": "A file with the token alone, readable by its owner only.",
+    "grid.electricitymaps.zone": "Their name of the zone: `FR`.",
+    "grid.electricitymaps.url": "Their API.",
+    "grid.electricitymaps.ca_file": "As for rte.",
+    "grid.entsoe.token_file": "A file with the security token alone, readable by its owner only.",
+    "grid.entsoe.domain": "The bidding zone's EIC code: `10YFR-RTE------C`.",
+    "grid.entsoe.url": "Their API.",
+    "grid.entsoe.ca_file": "As for rte.",
+    "grid.csv.path": "The file; rows in any order, one header line.",
+    "grid.csv.basis": "What its numbers count: the `lifecycle` of electricity, or `direct` emissions of the plants alone."
+    " Marginal intensities are neither, and must not be mixed with these.",
+    "grid.csv.time": "The column of the time: epoch seconds or ISO 8601 with its offset.",
+    "grid.csv.value": "The column of the intensity, in gCO2e/kWh.",
+    "grid.csv.delimiter": "What stands between two columns.",
+    "grid.cache": "The SQLite file in which answers are kept.",
+    "grid.deadline_s": "Seconds to wait for an answer.",
+    "grid.market.gwp_kgco2e_per_kwh": "What the site's contract says of a kWh. Reported beside the location-based"
+    " figure, never in its place.",
+    "grid.market.source": "Which contract, of which year.",
+    "embodied.idle_share": "`measured`: what was idle of each type of node over the last closed months. `fixed`: as if"
+    " nodes were in use `active_utilisation` of their life, for comparison with published tables.",
+    "embodied.active_utilisation": "The part of its life in which a node is in use, for `fixed`.",
+    "embodied.window_months": "How many closed months `measured` looks back on.",
     "nightly.at": "When `jobimpact schedule` accounts, local time of the host, `HH:MM`.",
     "nightly.look_back_days": "How far back each night looks for late records.",
     "mail.enabled": "Mail is not in this release.",
@@ -127,7 +155,22 @@ INVENTORY = {
     "types.<type>.psu_kg": "Weight of one. Default: 2.99 kg.",
     "types.<type>.board": "Main boards of a node.",
     "types.<type>.case": "Cases of a node: 0.25 for one of four nodes in a chassis.",
+    "types.<type>.nic": "Network cards of a node beyond what is on its board.",
     "types.<type>.lifetime_years": "How long the node is in service.",
+    "types.<type>.purchased": "The day on which the nodes went into service. Without it they are taken to be in their"
+    " life, whenever a job ran.",
+    "types.<type>.past_lifetime": "Once the life is over, manufacture is paid off: `zero`. `continue` charges on.",
+    "types.<type>.exclusive": "Jobs are given whole nodes: each holds every part.",
+    "shared.<part>.nodes": "Which nodes it serves. Default: all.",
+    "shared.<part>.count": "How many of them there are.",
+    "shared.<part>.power_w": "What one draws on average. Without it its use is not known.",
+    "shared.<part>.gwp_kgco2e": "What making one cost: a number, or `[low, central, high]`. Without it: not known.",
+    "shared.<part>.adp_kgsbe": "As above.",
+    "shared.<part>.pe_mj": "As above.",
+    "shared.<part>.source": "Where these three come from.",
+    "shared.<part>.lifetime_years": "How long it is in service.",
+    "shared.<part>.purchased": "As for a type of nodes.",
+    "shared.<part>.past_lifetime": "As for a type of nodes.",
     "types.<type>.pue": "For this type, in place of the file's.",
     "types.<type>.zone": "For this type, in place of `grid.zone`.",
 }
@@ -158,6 +201,8 @@ gets a wide range and a warning in every report. What is done with it: [the meth
 
 """
 
+_ENTRIES = {"types": "type", "shared": "part", "calibration": "node"}
+"""What a mapping's names are names of."""
 _DEFAULTS = {
     "node.name": "host name",
     "scheduler.slurm": "on",
@@ -180,7 +225,7 @@ def keys(found: inspect.Type, path: str = "") -> Iterator[tuple[str, inspect.Fie
         if isinstance(inner, inspect.StructType):
             yield from keys(inner, below)
         elif isinstance(inner, inspect.DictType) and isinstance(inner.value_type, inspect.StructType):
-            yield from keys(inner.value_type, f"{below}.<{'node' if below == 'calibration' else 'type'}>")
+            yield from keys(inner.value_type, f"{below}.<{_ENTRIES[below]}>")
         elif isinstance(inner, inspect.ListType) and isinstance(inner.item_type, inspect.StructType):
             yield from keys(inner.item_type, f"{below}[]")
         else:
@@ -224,6 +269,8 @@ def _kind(found: inspect.Type) -> str:
         name = "integer" if isinstance(found, inspect.IntType) else "number"
         signs = (("> ", found.gt), (">= ", found.ge), ("< ", found.lt), ("<= ", found.le))
         return " ".join([name, ", ".join(f"{sign}{limit:g}" for sign, limit in signs if limit is not None)]).strip()
+    if isinstance(found, inspect.DateType):
+        return "date"
     return "`true` or `false`" if isinstance(found, inspect.BoolType) else "text"
 
 

@@ -10,7 +10,8 @@ import yaml
 
 from jobimpact.impact.embodied import HOURS_A_YEAR, embodied_impacts
 from jobimpact.impact.factors import load_factors
-from jobimpact.impact.inventory import CpuParts, GpuParts, NodeType, parts_of
+from jobimpact.impact.inventory import CpuParts, GpuParts, NodeType
+from jobimpact.impact.parts import parts_of
 from jobimpact.impact.ranges import Impacts, Range
 from jobimpact.impact.use import use_impacts
 

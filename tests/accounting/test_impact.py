@@ -15,7 +15,8 @@ from jobimpact.impact.allocation import Holding, NodeSize, shares_of
 from jobimpact.impact.assess import Assessor
 from jobimpact.impact.embodied import embodied_impacts, held_parts
 from jobimpact.impact.factors import load_factors
-from jobimpact.impact.inventory import Inventory, load_inventory, parts_of
+from jobimpact.impact.inventory import Inventory, load_inventory
+from jobimpact.impact.parts import parts_of
 from jobimpact.impact.ranges import Impacts, Range
 from jobimpact.impact.use import use_impacts
 

@@ -17,7 +17,8 @@ from jobimpact.core.errors import ConfigError
 from jobimpact.energy.summary import EnergySummary, KindEnergy, NodeDomain, NodeEnergy
 from jobimpact.impact.assess import FactorNotes, Indicator
 from jobimpact.impact.factors import load_factors
-from jobimpact.impact.inventory import load_inventory, parts_of
+from jobimpact.impact.inventory import load_inventory
+from jobimpact.impact.parts import parts_of
 from jobimpact.report.json import job_document
 from jobimpact.results.record import JobResult
 from jobimpact_daemon import cli as daemon

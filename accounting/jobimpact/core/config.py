@@ -213,11 +213,68 @@ class Node(_Keys, frozen=True):
     sources: Sources = field(default_factory=_found_sources)
 
 
+class Rte(_Keys, frozen=True):
+    """RTE's eCO2mix: France, quarter hours, direct emissions; no key."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://")] = "https://reseaux-energies-rte.opendatasoft.com"
+    ca_file: str | None = None
+
+
+class ElectricityMaps(_Keys, frozen=True):
+    """Electricity Maps: hourly, life-cycle, by token."""
+
+    token_file: Annotated[str, Meta(min_length=1)]
+    zone: Name
+    url: Annotated[str, Meta(pattern=r"^https?://")] = "https://api.electricitymaps.com/v3"
+    ca_file: str | None = None
+
+
+class Entsoe(_Keys, frozen=True):
+    """ENTSO-E's transparency platform: generation by kind, weighted with life-cycle factors; by token."""
+
+    token_file: Annotated[str, Meta(min_length=1)]
+    domain: Name
+    url: Annotated[str, Meta(pattern=r"^https?://")] = "https://web-api.tp.entsoe.eu/api"
+    ca_file: str | None = None
+
+
+class GridCsv(_Keys, frozen=True):
+    """Carbon intensity over time from a CSV file with a header."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    basis: Literal["lifecycle", "direct"]
+    time: str = "time"
+    value: str = "gco2e_per_kwh"
+    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
+
+
+class Market(_Keys, frozen=True):
+    """The site's contract: reported beside the location-based figure, never in place of it."""
+
+    gwp_kgco2e_per_kwh: NotNegative
+    source: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
 class Grid(_Keys, frozen=True):
-    """The electricity of the site."""
+    """The electricity of the site: its zone, and where its carbon intensity over time comes from."""
 
     zone: Name = "WOR"
-    provider: Literal["annual"] = "annual"
+    provider: Literal["annual", "rte", "electricitymaps", "entsoe", "csv"] = "annual"
+    rte: Rte = field(default_factory=Rte)
+    electricitymaps: ElectricityMaps | None = None
+    entsoe: Entsoe | None = None
+    csv: GridCsv | None = None
+    cache: Annotated[str, Meta(min_length=1)] = "/var/lib/jobimpact/grid.db"
+    deadline_s: Positive = 30.0
+    market: Market | None = None
+
+
+class Embodied(_Keys, frozen=True):
+    """How the machines' idle time is told: by what it was, or by a fixed part of active use."""
+
+    idle_share: Literal["measured", "fixed"] = "measured"
+    active_utilisation: Annotated[float, Meta(gt=0, le=1)] = 0.65
+    window_months: Annotated[int, Meta(ge=1, le=60)] = 12
 
 
 class Nightly(_Keys, frozen=True):
@@ -242,7 +299,9 @@ class Config(_Keys, frozen=True):
     scheduler: Scheduler = field(default_factory=lambda: Scheduler(slurm=Slurm()))
     inventory: str = "/etc/jobimpact/nodes.yaml"
     node: Node = field(default_factory=Node)
+    factors: str | None = None
     grid: Grid = field(default_factory=Grid)
+    embodied: Embodied = field(default_factory=Embodied)
     nightly: Nightly = field(default_factory=Nightly)
     mail: Mail = field(default_factory=Mail)
 
@@ -275,20 +334,22 @@ def load_config(path: Path) -> Config:
         results=_placed_url(config.results, base),
         scheduler=scheduler,
         inventory=placed(config.inventory),
+        factors=None if config.factors is None else placed(config.factors),
+        grid=_placed(config.grid, base),
         node=msgspec.structs.replace(
-            config.node, marks=placed(config.node.marks), sources=_placed_sources(config.node.sources, base)
+            config.node, marks=placed(config.node.marks), sources=_placed(config.node.sources, base)
         ),
     )
 
 
-_FILES = ("password_file", "ca_file", "path")
+_FILES = ("password_file", "token_file", "ca_file", "path", "cache")
 
 
-def _placed_sources(found: Any, base: Path) -> Any:
+def _placed(found: Any, base: Path) -> Any:
     """The same settings with the paths of their files made whole."""
     given = {name: getattr(found, name) for name in found.__struct_fields__}
     whole = {name: str(base / given[name]) for name in _FILES if given.get(name)}
-    whole |= {name: _placed_sources(one, base) for name, one in given.items() if isinstance(one, Struct)}
+    whole |= {name: _placed(one, base) for name, one in given.items() if isinstance(one, Struct)}
     return msgspec.structs.replace(found, **whole)
 
 
@@ -302,6 +363,8 @@ def _check_choices(path: Path, config: Config, raw: object) -> None:
         raise ConfigError(f"{path}: scheduler: exactly one of slurm, local")
     if not config.results.startswith("sqlite:///"):
         raise ConfigError(f"{path}: results: {config.results!r}: a sqlite:/// URL")
+    if config.grid.provider != "annual" and getattr(config.grid, config.grid.provider) is None:
+        raise ConfigError(f"{path}: grid.{config.grid.provider}: its settings are missing")
     wattmeter = config.node.sources.wattmeter
     if wattmeter and (wattmeter.kwollect is None) == (wattmeter.csv is None):
         raise ConfigError(f"{path}: node.sources.wattmeter: exactly one of kwollect, csv")

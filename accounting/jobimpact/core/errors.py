@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "CalibrationError",
     "ConfigError",
+    "GridError",
     "JobImpactError",
     "MarkError",
     "RecordError",
@@ -25,6 +26,10 @@ class CalibrationError(JobImpactError):
 
 class ConfigError(JobImpactError):
     """A configuration or inventory file is wrong: names file, key and what is allowed."""
+
+
+class GridError(JobImpactError):
+    """A source of carbon intensity did not answer, or with what is none: names it and says what it said."""
 
 
 class MarkError(JobImpactError):

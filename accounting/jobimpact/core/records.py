@@ -20,6 +20,8 @@ __all__ = [
     "DomainKind",
     "Failed",
     "Gauge",
+    "HourIntensity",
+    "HourShares",
     "JobEnergy",
     "JobRecord",
     "JobUsage",
@@ -226,6 +228,33 @@ class RunEnergy(msgspec.Struct, frozen=True):
     domains: tuple[DomainEnergy, ...]
     """Every domain that the run has a part of; one with known_ns 0 is unknown, not zero."""
     uid: int | None = None
+    gpu_share: float | None = None
+    """Its mean part of the node's GPUs, 0 to 1, slices and shards by size; None: the books do not tell."""
+    hours: tuple[tuple[int, int], ...] = ()
+    """Its energy over time: an hour's start (epoch seconds), and microjoules over all domains. Empty: not known."""
+
+
+class HourShares(msgspec.Struct, frozen=True):
+    """What no job had of one node in one hour."""
+
+    node: str
+    start_s: int
+    """Epoch seconds, a full hour."""
+    idle_uj: dict[DomainKind, int]
+    """By kind of part; so is `system_uj`. A kind that is not there was not metered."""
+    system_uj: dict[DomainKind, int]
+
+
+class HourIntensity(msgspec.Struct, frozen=True):
+    """What a kWh of one hour emitted."""
+
+    kgco2e_per_kwh: float
+    basis: Literal["lifecycle", "direct"]
+    """`direct` leaves out what came before the power plant: only its shape is used."""
+    mean: float | None = None
+    """Of a direct one: the mean that its shape is taken against, kgCO2e per kWh."""
+    estimated: bool = False
+    """The provider calls it an estimate."""
 
 
 class JobEnergy(msgspec.Struct, frozen=True):

@@ -16,7 +16,8 @@ from jobimpact.core.units import joules, kwh
 from jobimpact.impact.allocation import Holding, shares_of
 from jobimpact.impact.embodied import HOURS_A_YEAR, embodied_impacts, held_parts
 from jobimpact.impact.factors import Factors, Zone
-from jobimpact.impact.inventory import Inventory, NodeParts, NodeType, parts_of
+from jobimpact.impact.inventory import Inventory, NodeType
+from jobimpact.impact.parts import NodeParts, parts_of
 from jobimpact.impact.ranges import NOTHING, Impacts, Range, total
 from jobimpact.impact.use import use_impacts
 

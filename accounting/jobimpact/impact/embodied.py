@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobimpact.core.errors import ConfigError
 from jobimpact.impact.allocation import Shares
-from jobimpact.impact.inventory import NodeParts
+from jobimpact.impact.parts import NodeParts
 from jobimpact.impact.ranges import Impacts, total
 
 __all__ = ["HOURS_A_YEAR", "embodied_impacts", "held_parts"]

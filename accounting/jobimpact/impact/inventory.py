@@ -10,14 +10,17 @@ types:
     gpus: [{model: NVIDIA A100-SXM4-80GB, count: 8}]
     ssd_gb: [1900, 1900]
     psu: 4
+    purchased: 2024-03-01
+shared:
+  switches: {count: 8, power_w: 375, gwp_kgco2e: [200, 400, 800], source: maker's PCF}
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
+from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 from msgspec import Meta, Struct, field
@@ -26,19 +29,18 @@ from jobimpact.core.calibration import NodeCalibration
 from jobimpact.core.config import convert_yaml
 from jobimpact.core.errors import ConfigError
 from jobimpact.impact.allocation import NodeSize
-from jobimpact.impact.factors import Factors
-from jobimpact.impact.ranges import NOTHING, Impacts, Range, total
 
-__all__ = ["Inventory", "NodeParts", "NodeType", "load_inventory", "parts_of"]
+__all__ = ["CpuParts", "GpuParts", "Inventory", "NodeType", "SharedParts", "load_inventory"]
 
 Count = Annotated[int, Meta(ge=0, le=4096)]
 Pieces = Annotated[float, Meta(ge=0, le=4096)]
 Positive = Annotated[float, Meta(gt=0, le=1e7)]
 Pue = Annotated[float, Meta(ge=1, le=5)]
 Names = Annotated[str, Meta(min_length=1)]
-
-GB_A_MODULE = 32
-"""Memory comes in modules of this size where the inventory does not count them."""
+PastLifetime = Literal["zero", "continue"]
+Number = Annotated[float, Meta(ge=0, le=1e9)]
+Triple = Annotated[list[Number], Meta(min_length=3, max_length=3)]
+# Not a tuple: of one with a length beside a constrained number, msgspec 0.22 reads memory that is not its own.
 
 
 class _Keys(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +79,15 @@ class NodeType(_Keys, frozen=True):
     board: Pieces = 1
     case: Pieces = 1
     """0.25 for one of four nodes in a chassis."""
+    nic: Count = 0
+    """Network cards beyond what is on the board."""
     lifetime_years: Positive = 4
+    purchased: date | None = None
+    """When it went into service: its life is counted from there."""
+    past_lifetime: PastLifetime = "zero"
+    """What its manufacture costs once its life is over: nothing more, or on as before."""
+    exclusive: bool = False
+    """Jobs are given whole nodes of this type, whatever they asked for."""
     pue: Pue | None = None
     zone: Names | None = None
 
@@ -88,8 +98,27 @@ class NodeType(_Keys, frozen=True):
         return NodeSize(cpus, round(self.ram_gb * 2**30), sum(gpu.count for gpu in self.gpus))
 
 
+class SharedParts(_Keys, frozen=True):
+    """What serves several nodes: switches, storage, login nodes. Each indicator is one piece's."""
+
+    nodes: Names | list[Names] | None = None
+    """Whom it serves; default: every node of the inventory."""
+    count: Annotated[int, Meta(ge=1, le=4096)] = 1
+    power_w: Number | None = None
+    """What one draws, on average."""
+    gwp_kgco2e: Number | Triple | None = None
+    adp_kgsbe: Number | Triple | None = None
+    pe_mj: Number | Triple | None = None
+    source: str | None = None
+    """Where the three come from."""
+    lifetime_years: Positive = 4
+    purchased: date | None = None
+    past_lifetime: PastLifetime = "zero"
+
+
 class _File(_Keys, frozen=True):
     types: dict[str, NodeType]
+    shared: dict[str, SharedParts] = field(default_factory=dict)
     version: str | None = None
     pue: Pue | None = None
     calibration: dict[str, NodeCalibration] | None = None
@@ -104,26 +133,14 @@ class Inventory(Struct, frozen=True):
     type_of_node: dict[str, str]
     pue: float | None = None
     reason: str | None = None
+    shared: dict[str, SharedParts] = {}
+    served: dict[str, tuple[str, ...]] = {}
+    """The nodes that each of the shared parts serves."""
 
     def type_of(self, node: str) -> NodeType | None:
         """How a node is built; None: the inventory does not list it."""
         name = self.type_of_node.get(node)
         return None if name is None else self.types[name]
-
-
-class NodeParts(Struct, frozen=True):
-    """What making a node cost: kgCO2e, kgSbe, MJ by part, and what had to be assumed."""
-
-    gpu: Impacts
-    cpu: Impacts
-    ram: Impacts
-    rest: Impacts
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def whole(self) -> Impacts:
-        """The node."""
-        return total((self.gpu, self.cpu, self.ram, self.rest))
 
 
 def load_inventory(path: Path) -> Inventory:
@@ -137,66 +154,33 @@ def load_inventory(path: Path) -> Inventory:
     found = convert_yaml(path, _File)
     type_of_node: dict[str, str] = {}
     for name, node_type in found.types.items():
-        for node in _expand(path, name, node_type):
+        for node in _expand(path, f"types.{name}", node_type.nodes):
             if node in type_of_node:
                 raise ConfigError(f"{path}: types.{name}.nodes: {node} is of type {type_of_node[node]} already")
             type_of_node[node] = name
     version = found.version or hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return Inventory(version, found.types, type_of_node, found.pue)
+    served = {name: _served(path, name, one, type_of_node) for name, one in found.shared.items()}
+    return Inventory(version, found.types, type_of_node, found.pue, shared=found.shared, served=served)
 
 
-def _expand(path: Path, name: str, node_type: NodeType) -> list[str]:
-    nodes = node_type.nodes if isinstance(node_type.nodes, str) else ",".join(node_type.nodes)
+def _served(path: Path, name: str, shared: SharedParts, type_of_node: dict[str, str]) -> tuple[str, ...]:
+    where = f"shared.{name}"
+    for key in ("gwp_kgco2e", "adp_kgsbe", "pe_mj"):
+        value = getattr(shared, key)
+        if isinstance(value, list) and not value[0] <= value[1] <= value[2]:
+            raise ConfigError(f"{path}: {where}.{key}: low, central, high are not in order")
+    if shared.nodes is None:
+        return tuple(type_of_node)
+    nodes = _expand(path, where, shared.nodes)
+    stranger = next((node for node in nodes if node not in type_of_node), None)
+    if stranger is not None:
+        raise ConfigError(f"{path}: {where}.nodes: {stranger} is in none of the types")
+    return tuple(nodes)
+
+
+def _expand(path: Path, where: str, nodes: str | list[str]) -> list[str]:
+    text = nodes if isinstance(nodes, str) else ",".join(nodes)
     try:
-        return list(NodeSet(nodes, resolver=RESOLVER_NOGROUP))
+        return list(NodeSet(text, resolver=RESOLVER_NOGROUP))
     except NodeSetException as error:
-        raise ConfigError(f"{path}: types.{name}.nodes: {error}") from error
-
-
-def parts_of(node_type: NodeType, factors: Factors) -> NodeParts:
-    """What making such a node cost. A part that the factors do not list gets a wide range and a warning."""
-    one = {name: part.impacts for name, part in factors.components.parts.items()}
-    size = {name: value.range for name, value in factors.components.quantities.items()}
-    modules = node_type.ram_modules or math.ceil(node_type.ram_gb / GB_A_MODULE)
-    die, cpu_warnings = _die_mm2(node_type.cpu, factors)
-    gpu, gpu_warnings = _gpus(node_type, factors)
-    ssds = [one["ssd"] + one["ssd_die"].by(_per(gb, size["ssd_gb_per_cm2"])) for gb in node_type.ssd_gb]
-    psu_kg = node_type.psu_kg or size["psu_kg"].central
-    rest = (
-        *ssds,
-        one["hdd"].times(len(node_type.hdd_gb)),
-        one["psu"].times(psu_kg * node_type.psu),
-        one["case"].times(node_type.case),
-        one["board"].times(node_type.board),
-        one["assembly"],
-    )
-    return NodeParts(
-        gpu=gpu,
-        cpu=(one["cpu"] + one["cpu_die"].by(die)).times(node_type.cpu.count),
-        ram=one["ram_module"].times(modules) + one["ram_die"].by(_per(node_type.ram_gb, size["ram_gb_per_cm2"])),
-        rest=total(rest),
-        warnings=(*cpu_warnings, *gpu_warnings),
-    )
-
-
-def _per(amount: float, density: Range) -> Range:
-    return Range(amount / density.low, amount / density.central, amount / density.high)
-
-
-def _die_mm2(cpu: CpuParts, factors: Factors) -> tuple[Range, list[str]]:
-    listed = factors.cpu(cpu.model)
-    given = cpu.die_mm2 or (listed.die_mm2 if listed else None)
-    if given is not None:
-        return Range(given, given, given), []
-    warning = f"CPU {cpu.model!r} is not in the factors: a wide range stands for its die (or give cpu.die_mm2)"
-    return factors.components.quantities["cpu_die_mm2"].range, [warning]
-
-
-def _gpus(node_type: NodeType, factors: Factors) -> tuple[Impacts, list[str]]:
-    impacts, warnings = NOTHING, []
-    for gpu in node_type.gpus:
-        listed = factors.gpu(gpu.model)
-        if listed is None:
-            warnings.append(f"GPU {gpu.model!r} is not in the factors: a wide range stands for it")
-        impacts += (listed or factors.gpus.archetype).impacts.times(gpu.count)
-    return impacts, warnings
+        raise ConfigError(f"{path}: {where}.nodes: {error}") from error
