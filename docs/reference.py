@@ -90,8 +90,8 @@ CONFIG = {
     "node.sources.model.tdp_w": "TDP of all packages together. Default: 4 W for each logical CPU.",
     "node.sources.model.idle_w": "Watts with nothing running. Default: a quarter of the TDP.",
     "grid.zone": "The electricity zone: a key of `accounting/jobimpact/data/electricity.yaml`. `WOR` is the world.",
-    "factors": "A folder whose `electricity.yaml`, `gpus.yaml`, `components.yaml`, `generation.yaml` or `meters.yaml` stand"
-    " in place of the shipped ones: [how to change a factor](../method.md). Default: all as shipped.",
+    "factors": "A folder whose `electricity.yaml`, `gpus.yaml`, `components.yaml`, `generation.yaml` or `meters.yaml`"
+    " stand in place of the shipped ones: [how to change a factor](../method.md). Default: all as shipped.",
     "grid.provider": "Carbon intensity over time: `annual` means, or an hourly source, which has its section below. It"
     " serves `grid.zone`; nodes of another zone have the annual mean of theirs.",
     "grid.rte.url": "RTE's open data. Direct emissions: only their shape is used.",
@@ -105,8 +105,8 @@ CONFIG = {
     "grid.entsoe.url": "Their API.",
     "grid.entsoe.ca_file": "As for rte.",
     "grid.csv.path": "The file; rows in any order, one header line.",
-    "grid.csv.basis": "What its numbers count: the `lifecycle` of electricity, or `direct` emissions of the plants alone."
-    " Marginal intensities are neither, and must not be mixed with these.",
+    "grid.csv.basis": "What its numbers count: the `lifecycle` of electricity, or `direct` emissions of the plants"
+    " alone. Marginal intensities are neither, and must not be mixed with these.",
     "grid.csv.time": "The column of the time: epoch seconds or ISO 8601 with its offset.",
     "grid.csv.value": "The column of the intensity, in gCO2e/kWh.",
     "grid.csv.delimiter": "What stands between two columns.",

@@ -28,6 +28,8 @@ commands (each has --help):
   account     put the jobs that ended into the results; twice changes nothing
   schedule    do so every night
   books       what the nodes measured, and who it belongs to
+  inventory   what making each type of node cost, part by part; `probe` drafts this machine's entry
+  assess      use and embodied impact of a training or another functional unit, without a scheduler
   demo        run real jobs on this machine and say what they cost
 
 exit status: 0 all answered, 1 some jobs unknown, 2 wrong usage or configuration,
@@ -163,6 +165,34 @@ def _books(words: list[str]) -> int:
     return books.run(given.config, as_json=given.json)
 
 
+def _inventory(words: list[str]) -> int:
+    if words[:1] == ["probe"]:
+        parser = _parser("inventory probe", "Draft the inventory's entry of the machine it runs on.")
+        given = parser.parse_args(words[1:])
+        from jobimpact.cli import probe
+
+        return probe.run(given.config)
+    parser = _parser(
+        "inventory", "What making each type of node cost, by part, with range and source. `probe` drafts an entry."
+    )
+    parser.add_argument("types", nargs="*", metavar="TYPE", help="types of nodes; default: all")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    given = parser.parse_args(words)
+    from jobimpact.cli import inventory
+
+    return inventory.run(given.types, given.config, as_json=given.json)
+
+
+def _assess(words: list[str]) -> int:
+    parser = _parser("assess", "Use, embodied and total impact of functional units, as a YAML file describes them.")
+    parser.add_argument("file", metavar="FILE", help="one unit, or a list under `units`")
+    parser.add_argument("--json", action="store_true", help="one JSON document, unrounded")
+    given = parser.parse_args(words)
+    from jobimpact.cli import assess
+
+    return assess.run(Path(given.file), given.config, as_json=given.json)
+
+
 def _demo(words: list[str]) -> int:
     parser = _parser(
         "demo", "Run real jobs on this machine, meter them, and say what they cost. It makes its own configuration."
@@ -178,5 +208,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "account": _account,
     "schedule": _schedule,
     "books": _books,
+    "inventory": _inventory,
+    "assess": _assess,
     "demo": _demo,
 }
