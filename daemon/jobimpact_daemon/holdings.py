@@ -119,6 +119,9 @@ class Run(msgspec.Struct):
     time_ns: int = 0
     held: Integrals = {}
     used: Integrals = {}
+    gpus_held: int = 0
+    """Its part of all the node's GPUs (millionths x ns), over the time in which they and its own were known."""
+    gpus_known_ns: int = 0
     read_cpu_ns: int = 0
     """Its CPU time as last read; by package in `read_cpu_by`."""
     read_cpu_by: Integrals = {}
@@ -184,13 +187,35 @@ class Holdings(msgspec.Struct):
         for run in runs:
             run.time_ns += dt
         gpu_parts = _gpu_parts(self.node, runs)
+        of_gpus = _of_all(gpu_parts, runs)
+        for run in runs:
+            if gpu_parts and all(_gpu_of(self.node, device) in gpu_parts for device in run.gpus):
+                run.gpus_known_ns += dt
+                run.gpus_held += of_gpus[run.key] * dt
         self._pass(dt, "cpu", self.node.cpus, {run.key: _cpus(run) for run in runs})
         for package, capacity, parts in self._package_parts(runs):
             self._pass(dt, package, capacity, parts)
         self._pass(dt, "dram", self.node.mem_bytes >> 10, {run.key: run.mem_bytes >> 10 for run in runs})
         for gpu, parts in gpu_parts.items():
             self._pass(dt, f"gpu:{gpu}", MILLION, parts)
-        self._pass(dt, "node", MILLION, _dominant(self.node, runs, gpu_parts))
+        self._pass(dt, "node", MILLION, _dominant(self.node, runs, of_gpus))
+
+    def shares(self, run: Run) -> dict[str, int]:
+        """What a run held so far of the node's CPUs, memory, GPUs and of all of it: its part (0 to 1) x ns.
+
+        Over its time it is the mean part. Of what the node has not, or nobody knows, there is none. Of GPUs that were
+        known for some of the time the mean part of that time is taken.
+        """
+        node, of = self.node, run.held
+        found = {"node": of.get("node", 0) // MILLION}
+        if node.cpus:
+            found["cpu"] = of.get("cpu", 0) // node.cpus
+        if mem_kib := node.mem_bytes >> 10:
+            found["dram"] = of.get("dram", 0) // mem_kib
+        if run.gpus_known_ns:
+            found["gpu"] = run.gpus_held * run.time_ns // (run.gpus_known_ns * MILLION)
+        # The node may have been smaller (another configuration) than it was.
+        return {resource: min(ns, run.time_ns) for resource, ns in found.items()}
 
     def _pass(self, dt: int, resource: str, capacity: int, parts: Mapping[str, int]) -> None:
         """Let every part of a resource be held for a time."""
@@ -356,14 +381,22 @@ def _shared(fixed: dict[str, int], open_: dict[str, int]) -> dict[str, int]:
     return {key: fixed.get(key, 0) + shares.get(key, 0) for key in {**fixed, **shares}}
 
 
-def _dominant(node: NodeFacts, runs: list[Run], gpu_parts: dict[str, dict[str, int]]) -> dict[str, int]:
+def _of_all(gpu_parts: dict[str, dict[str, int]], runs: list[Run]) -> dict[str, int]:
+    """What each run holds of all the node's GPUs together, in millionths."""
+    count = len(gpu_parts)
+    return {
+        run.key: sum(parts.get(run.key, 0) for parts in gpu_parts.values()) // count if run.gpus and count else 0
+        for run in runs
+    }
+
+
+def _dominant(node: NodeFacts, runs: list[Run], of_gpus: dict[str, int]) -> dict[str, int]:
     """Each run's largest share of any resource, in millionths of the node; all to 1 where they are more."""
     shares = {}
     for run in runs:
-        gpus = sum(parts.get(run.key, 0) for parts in gpu_parts.values()) if run.gpus else 0
         shares[run.key] = max(
             _cpus(run) * MILLION // node.cpus if node.cpus else 0,
             run.mem_bytes * MILLION // node.mem_bytes if node.mem_bytes else 0,
-            gpus // len(gpu_parts) if gpu_parts else 0,
+            of_gpus[run.key],
         )
     return split(MILLION, shares) if sum(shares.values()) > MILLION else shares

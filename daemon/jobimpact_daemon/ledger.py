@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -35,6 +35,7 @@ STEP_S = 3600.0
 RUN_DAYS = 400
 FINDINGS = 10_000
 """More findings than this nobody reads."""
+NOTHING = Account()
 PAST = "past"
 """The holder into which the runs of long ago are folded, one sum per domain."""
 
@@ -65,7 +66,7 @@ class Ledger:
         self._keep = keep
         self._db = open_for_writing(path)
         self._job_points: dict[str, float] = {}
-        self._power_point = self._health_point = 0.0
+        self._power_point = self._health_point = self._free_point = 0.0
         self._pruned = (0.0, -DAY_S * NS)
         self.trouble: str | None = None
         """Why the last commit failed; None: it did not."""
@@ -159,7 +160,8 @@ class Ledger:
         )
         runs = [*books.closed, *state.holdings.runs.values()]
         db.executemany(
-            "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [_row(run) for run in runs]
+            "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [_row(run, state.holdings.shares(run)) for run in runs],
         )
         db.executemany(
             "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)",
@@ -182,6 +184,8 @@ class Ledger:
             for (domain, key), account in books.accounts.items()
             if key in due
         ]
+        if abs(wall_s - self._free_point) >= JOB_POINT_S:
+            points += _free(books, wall_s)
         self._db.executemany("INSERT OR REPLACE INTO job_energy VALUES (?, ?, ?, ?, ?)", points)
         if abs(wall_s - self._power_point) >= POWER_POINT_S:
             self._db.executemany(
@@ -222,6 +226,8 @@ class Ledger:
                 self._job_points[key] = wall_s
         if abs(wall_s - self._power_point) >= POWER_POINT_S:
             self._power_point = wall_s
+        if abs(wall_s - self._free_point) >= JOB_POINT_S:
+            self._free_point = wall_s
         books.touched.clear()
         books.findings.clear()
         books.closed.clear()
@@ -283,10 +289,20 @@ def _identity(domain: Domain) -> tuple[str, str, str, str]:
     return domain.name, domain.kind, domain.source, domain.method
 
 
-def _row(run: Run) -> tuple[object, ...]:
+def _free(books: Bookkeeper, wall_s: float) -> Iterator[tuple[str, str, float, int, int]]:
+    """A point of `idle` in every domain that is read, and of `system` where it ever had something."""
+    for name, book in books.state.domains.items():
+        if book.domain.kind != "node" and book.known_ns and book.since_ns is not None:
+            yield IDLE, name, wall_s, books.accounts.get((name, IDLE), NOTHING).uj, book.known_ns
+            if (name, SYSTEM) in books.accounts:
+                yield SYSTEM, name, wall_s, books.accounts[name, SYSTEM].uj, book.known_ns
+
+
+def _row(run: Run, shares: dict[str, int]) -> tuple[object, ...]:
     gpus = msgspec.json.encode(run.gpus).decode()
     flags = msgspec.json.encode(run.flags).decode()
     return (
         *(run.key, run.job, run.restart, run.uid, run.cpus, run.mem_bytes, gpus),
         *(run.start_s, run.end_s, run.time_ns, run.state, flags),
+        msgspec.json.encode(shares).decode(),
     )

@@ -143,15 +143,15 @@ class Node:
         self.db.execute("INSERT INTO domain VALUES (?, ?, ?, ?, 0, 0, 0, ?)", row)
 
     def run(self, job: str = "1", start: float = 0.5, end: float | None = 100.5, **more: Any) -> str:
-        """A run, its edges in seconds after T0. Gives its key."""
+        """A run, its edges in seconds after T0, `held` its parts of the node x ns. Gives its key."""
         restart = more.get("restart", 0)
         key = job if restart == 0 else f"{job}#{restart}"
         elapsed_ns = round(((end if end is not None else start + 50) - start) * NS)
         row = (key, job, restart, more.get("uid"), more.get("cpus", 4), more.get("mem_bytes", 2**30))
         row += (json.dumps(more.get("gpus", [])), T0 + start, None if end is None else T0 + end, elapsed_ns)
         state = more.get("state", "open" if end is None else "ended")
-        row += (state, json.dumps(more.get("flags", [])))
-        self.db.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        row += (state, json.dumps(more.get("flags", [])), json.dumps(more.get("held", {})))
+        self.db.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         return key
 
     def charge(self, holder: str, domain: str = "package-0", joules: float = 5000.0, known_s: float = 100.0) -> None:
@@ -162,6 +162,11 @@ class Node:
             "UPDATE domain SET measured_uj = measured_uj + ?, known_ns = known_ns + ? WHERE name = ?",
             (uj, known_ns, domain),
         )
+
+    def point(self, holder: str, at: float, joules: float, domain: str = "package-0", known_s: float = 0.0) -> None:
+        """What a holder has so far, `at` seconds after T0."""
+        row = (holder, domain, T0 + at, round(joules * 1e6), round(known_s * NS))
+        self.db.execute("INSERT INTO job_energy VALUES (?, ?, ?, ?, ?)", row)
 
     def redfish(self, settled: bool = True) -> Node:
         """The node has a BMC: its meter and the rest, which as yet holds nothing."""

@@ -1,7 +1,8 @@
-"""A file of the first schema is taken over: its sums stay, its open run goes on, and a copy is left for going back."""
+"""A file of an earlier schema is taken over: its sums stay, its open run goes on, a copy is left for going back."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -12,17 +13,27 @@ from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import SCHEMA, open_for_reading
 from jobimpact.core.records import Counter, NodeFacts, Usage
 from jobimpact.core.units import NS
+from jobimpact.energy.local import LocalEnergy
 from jobimpact_daemon.bookkeeper import Bookkeeper, Observation
 from jobimpact_daemon.ledger import Ledger
 
-FIRST = Path(__file__).with_name("schema1.sql").read_text(encoding="utf-8")
+EARLIER = range(1, SCHEMA)
 
 
-def old_file(path: Path) -> dict[str, int]:
-    """A file as the first release left it; what each domain measured."""
+def old_file(path: Path, schema: int = 1) -> dict[str, int]:
+    """A file as the last release of a schema left it; what each domain measured."""
     with sqlite3.connect(path) as db:
-        db.executescript(FIRST)
+        db.executescript(Path(__file__).with_name(f"schema{schema}.sql").read_text(encoding="utf-8"))
         found = dict(db.execute("SELECT name, measured_uj FROM domain"))
+    db.close()
+    return found
+
+
+def columns(path: Path) -> list[tuple[str, str]]:
+    """Every table's columns, in order."""
+    with sqlite3.connect(path) as db:
+        question = "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c ORDER BY m.name, c.cid"
+        found = db.execute(question).fetchall()
     db.close()
     return found
 
@@ -52,13 +63,50 @@ def test_the_books_go_on_after_an_upgrade(tmp_path: Path) -> None:
     assert books.state.domains["package-0"].unknown_ns == 87 * NS
 
 
-def test_a_copy_is_left_for_going_back(tmp_path: Path) -> None:
-    """The file as it was lies beside it; a reader of today reads it as well."""
+def test_a_file_of_schema_2_goes_on(tmp_path: Path) -> None:
+    """To the microjoule, and what its open run holds is known from now on: half of the CPUs, one GPU of two."""
     path = tmp_path / "n1.sqlite"
-    before = old_file(path)
+    before = old_file(path, 2)
+    ledger = Ledger(path, "n1", "c")
+    state, _, _ = ledger.load(NodeFacts(4, 4 * GIB))
+    books = Bookkeeper(state, {}, ledger.taken)
+    books.accounts = ledger.accounts(state)
+    books.resume()
+    books.observe(Observation(171 * NS, 1.8e9 + 171, {"package-0": Counter(171 * 10**8)}, Usage({})), [])
+    assert ledger.commit(books)
+    ledger.close()
+    with sqlite3.connect(path) as db:
+        assert dict(db.execute("SELECT name, measured_uj FROM domain")) == before | {"package-0": 170 * 10**8}
+        held = {run: (json.loads(text), ns) for run, text, ns in db.execute("SELECT run, held, elapsed_ns FROM run")}
+    db.close()
+    assert held["1"][0] == dict.fromkeys(("cpu", "dram", "gpu", "node"), held["1"][1] // 2)
+    # It was closed before the upgrade: of GPUs nothing is told.
+    assert set(held["2"][0]) == {"cpu", "dram", "node"}
+
+
+@pytest.mark.parametrize("schema", EARLIER)
+def test_a_reader_of_today_reads_a_file_of_before(tmp_path: Path, schema: int) -> None:
+    """Energy and runs are told as they are, the part of the GPUs and the idle hours are not known."""
+    old_file(tmp_path / "n1.sqlite", schema)
+    with LocalEnergy(tmp_path) as energy:
+        for job in ("1", "2"):
+            ((run,), unread) = energy.runs_of(job)
+            assert (run.gpu_share, unread) == (None, [])
+            assert sum(uj for _, uj in run.hours) == sum(domain.uj for domain in run.domains)
+        assert energy.idle_hours(0, 1e10) == ([], [])
+        assert all(one.difference_uj == 0 for one in energy.books()[0])
+
+
+@pytest.mark.parametrize("schema", EARLIER)
+def test_a_copy_is_left_for_going_back(tmp_path: Path, schema: int) -> None:
+    """The file as it was lies beside it; a reader of today reads it as well, and a new file is of one shape."""
+    path = tmp_path / "n1.sqlite"
+    before = old_file(path, schema)
     Ledger(path, "n1", "c").close()
-    db = open_for_reading(tmp_path / "n1.sqlite.schema1")
-    assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    Ledger(tmp_path / "new.sqlite", "n1", "c").close()
+    assert columns(path) == columns(tmp_path / "new.sqlite")
+    db = open_for_reading(tmp_path / f"n1.sqlite.schema{schema}")
+    assert db.execute("PRAGMA user_version").fetchone() == (schema,)
     assert dict(db.execute("SELECT name, measured_uj FROM domain")) == before
     db.close()
 

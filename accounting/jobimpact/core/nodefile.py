@@ -1,4 +1,4 @@
-"""The node's SQLite file: its tables, which the daemon writes and accounting reads, version 2.
+"""The node's SQLite file: its tables, which the daemon writes and accounting reads, version 3.
 
 One file per node, `<node>.sqlite`, in WAL mode. Energies are integer microjoules, durations integer nanoseconds,
 stamps seconds since the epoch (UTC). Counters of energy are cumulative, so a reader needs only first and last.
@@ -13,7 +13,7 @@ from jobimpact.core.errors import SchemaTooNewError, StoreError
 
 __all__ = ["SCHEMA", "node_file", "open_for_reading", "open_for_writing"]
 
-SCHEMA = 2
+SCHEMA = 3
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -43,7 +43,9 @@ CREATE TABLE ledger (
   PRIMARY KEY (holder, domain)
 ) WITHOUT ROWID;
 
--- Cumulative points over time: a run's at its start, once a minute and at its end; a domain's every 10 s.
+-- Cumulative points over time: a run's at its start, once a minute and at its end; a domain's every 10 s. Those of
+-- 'idle' and 'system' come once a minute of the domains that are read; their known_ns is the domain's own, and none
+-- of 'system' is 0.
 CREATE TABLE job_energy (
   run TEXT NOT NULL, domain TEXT NOT NULL, wall_s REAL NOT NULL, uj INTEGER NOT NULL, known_ns INTEGER NOT NULL,
   PRIMARY KEY (run, domain, wall_s)
@@ -77,7 +79,12 @@ CREATE TABLE source_health (
   took_ns INTEGER NOT NULL, busy_ns INTEGER NOT NULL, age_s REAL, problem TEXT, PRIMARY KEY (name, wall_s)
 ) WITHOUT ROWID;
 """
-_STEPS = {0: _TABLES + _WHOLE, 1: _WHOLE}
+_HELD = """
+-- What a run held so far: a JSON object of the node's `cpu`, `dram`, `gpu` (all its GPUs) and `node` (the dominant
+-- share), each as part (0 to 1) x ns: by elapsed_ns it is the mean part. What is not known is not there.
+ALTER TABLE run ADD COLUMN held TEXT NOT NULL DEFAULT '{}';
+"""
+_STEPS = {0: _TABLES + _WHOLE + _HELD, 1: _WHOLE + _HELD, 2: _HELD}
 """What makes a file of the present schema out of one of an earlier."""
 
 

@@ -7,13 +7,14 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file, open_for_reading
-from jobimpact.core.records import IDLE, SYSTEM, DomainKind, JobEnergy, JobRecord, RunEnergy
+from jobimpact.core.records import IDLE, SYSTEM, DomainKind, HourShares, JobEnergy, JobRecord, RunEnergy
+from jobimpact.energy.hours import free_hours, run_hours
 
 __all__ = ["DomainBooks", "LocalEnergy", "MeterBooks"]
 
@@ -24,9 +25,10 @@ EARLY_S = 5.0
 
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z", re.ASCII)
 _RUNS = """
-SELECT run, job, restart, start_s, end_s, elapsed_ns, state, cpus, mem_bytes, gpus, flags, uid
+SELECT run, job, restart, start_s, end_s, elapsed_ns, state, cpus, mem_bytes, gpus, flags, uid, {held}
 FROM run WHERE job = ? ORDER BY start_s
 """
+_KNOWS_HELD = "SELECT 1 FROM pragma_table_info('run') WHERE name = 'held'"
 # A domain of which the ledger says nothing for this run is one that could not be read: unknown, and listed. The meters
 # of the whole node have no part of their own in a job: their energy is that of the parts and the rest.
 _DOMAINS = """
@@ -214,6 +216,18 @@ class LocalEnergy:
         """
         return self._ask_all(_meters)
 
+    def idle_hours(self, from_s: float, to_s: float) -> tuple[list[HourShares], list[str]]:
+        """What no job had of each node, by full hour, and why a node's file could not be asked.
+
+        Args:
+            from_s: the first moment of the time, epoch seconds.
+            to_s: where it ends: an hour that goes on after it is left out, and so is one that the points do not reach.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
+        return self._ask_all(lambda node, db: free_hours(node, db, from_s, to_s))
+
     def _ask_all(self, question: Callable[[str, sqlite3.Connection], list[T]]) -> tuple[list[T], list[str]]:
         """Every node's answer, and why a node's file could not be asked."""
         found: list[T] = []
@@ -285,10 +299,12 @@ def _settled(db: sqlite3.Connection) -> Settled | None:
 
 
 def _runs(node: str, db: sqlite3.Connection, raw_id: str) -> list[RunEnergy]:
-    return [_run(node, db, row) for row in db.execute(_RUNS, (raw_id,)).fetchall()]
+    # A file of an earlier schema does not tell what its runs held.
+    held = "held" if db.execute(_KNOWS_HELD).fetchone() else "'{}'"
+    return [_run(node, db, row) for row in db.execute(_RUNS.format(held=held), (raw_id,)).fetchall()]
 
 
-def _run(node: str, db: sqlite3.Connection, row: tuple[object, ...]) -> RunEnergy:
+def _run(node: str, db: sqlite3.Connection, row: tuple[Any, ...]) -> RunEnergy:
     names = ("job", "restart", "start_s", "end_s", "elapsed_ns", "state", "cpus", "mem_bytes")
     fields = dict(zip(names, row[1:9], strict=True))
     gpus, flags = (msgspec.json.decode(str(text)) for text in row[9:11])
@@ -306,8 +322,25 @@ def _run(node: str, db: sqlite3.Connection, row: tuple[object, ...]) -> RunEnerg
         domains.append(
             {"domain": name, "kind": kind, "method": method, "uj": uj, "known_ns": known_ns, "reason": reason}
         )
-    more = {"node": node, "gpus": gpus, "flags": flags, "domains": domains, "uid": row[11]}
+    known = {str(one["domain"]): int(one["uj"]) for one in domains if one["known_ns"]}
+    start_s, end_s, elapsed_ns = row[3:6]
+    hours = run_hours(db, str(row[0]), (start_s, end_s), elapsed_ns, known)
+    more = {
+        "node": node,
+        "hours": hours,
+        "gpu_share": _gpu_share(row[12], elapsed_ns),
+        "gpus": gpus,
+        "flags": flags,
+        "domains": domains,
+        "uid": row[11],
+    }
     return msgspec.convert(fields | more, RunEnergy)
+
+
+def _gpu_share(held: str, elapsed_ns: int) -> float | None:
+    """Its mean part of the node's GPUs; None: the books do not tell."""
+    gpu_ns = msgspec.json.decode(held, type=dict[str, int]).get("gpu")
+    return None if gpu_ns is None or elapsed_ns <= 0 else min(gpu_ns / elapsed_ns, 1.0)
 
 
 def _is_replaced(kind: str, source: str, reason: str | None, known: set[tuple[str, str]]) -> bool:
