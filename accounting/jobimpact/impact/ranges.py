@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-__all__ = ["NOTHING", "Impacts", "Range", "total"]
+__all__ = ["NOTHING", "Impacts", "Range", "exactly", "sum_of", "total"]
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -51,7 +51,12 @@ class Impacts(msgspec.Struct, frozen=True):
         return Impacts(self.gwp_kgco2e.by(other), self.adp_kgsbe.by(other), self.pe_mj.by(other))
 
 
-_ZERO = Range(0.0, 0.0, 0.0)
+def exactly(value: float) -> Range:
+    """A quantity that is known."""
+    return Range(value, value, value)
+
+
+_ZERO = exactly(0.0)
 NOTHING = Impacts(_ZERO, _ZERO, _ZERO)
 """The sum of no impacts."""
 
@@ -59,3 +64,8 @@ NOTHING = Impacts(_ZERO, _ZERO, _ZERO)
 def total(impacts: Iterable[Impacts]) -> Impacts:
     """The sum."""
     return sum(impacts, start=NOTHING)
+
+
+def sum_of(ranges: Iterable[Range]) -> Range:
+    """The sum of quantities in one unit."""
+    return sum(ranges, start=_ZERO)
