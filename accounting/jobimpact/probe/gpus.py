@@ -65,7 +65,7 @@ def _names() -> Told:
         except pynvml.NVMLError as error:
             told.problems.append(f"GPU {index} is not counted: NVML: {error}")
         else:
-            told.names.append(clean(name.decode("utf-8", "replace") if isinstance(name, bytes) else name))
+            told.names.append(name.decode("utf-8", "replace") if isinstance(name, bytes) else name)
     return told
 
 
@@ -78,7 +78,7 @@ def find_gpus(proc_root: Path, sys_root: Path, nvml: Callable[[], Told] = ask_nv
         nvml: what asks NVML.
     """
     told = nvml()
-    names, notes, problems = [name for name in told.names if name], [], list(told.problems)
+    names, notes, problems = [name for one in told.names if (name := clean(one))], [], list(told.problems)
     if len(names) < len(told.names):
         problems.append(f"{len(told.names) - len(names)} GPUs have no name in NVML")
     listed = list(_by_driver(proc_root))
