@@ -292,7 +292,7 @@ def _identity(domain: Domain) -> tuple[str, str, str, str]:
 def _free(books: Bookkeeper, wall_s: float) -> Iterator[tuple[str, str, float, int, int]]:
     """A point of `idle` in every domain that is read, and of `system` where it ever had something."""
     for name, book in books.state.domains.items():
-        if book.domain.kind != "node" and book.known_ns and book.since_ns is not None:
+        if book.domain.kind != "node" and book.since_ns is not None and (book.known_ns or book.reason is None):
             yield IDLE, name, wall_s, books.accounts.get((name, IDLE), NOTHING).uj, book.known_ns
             if (name, SYSTEM) in books.accounts:
                 yield SYSTEM, name, wall_s, books.accounts[name, SYSTEM].uj, book.known_ns

@@ -142,10 +142,10 @@ def test_idle_and_system_have_points_once_a_minute(tmp_path: Path) -> None:
     path = keep(tmp_path, lines)
     idle = points(path, "idle")
     assert {domain for domain, *_ in idle} == {"package-0"}
-    assert [round(wall_s - idle[0][1]) for _, wall_s, *_ in idle] == [0, 60, 120, 180, 240]
+    assert [round(wall_s - idle[0][1]) for _, wall_s, *_ in idle] == [0, 60, 120, 180, 240, 300]
     assert all(known_ns == round((wall_s - 1_800_000_001) * NS) for _, wall_s, _, known_ns in idle)
     system = points(path, "system")
-    assert [wall_s for _, wall_s, *_ in system] == [wall_s for _, wall_s, *_ in idle]
+    assert [wall_s for _, wall_s, *_ in system] == [wall_s for _, wall_s, *_ in idle[1:]]
     assert idle[-1][2] + system[-1][2] == 40 * 10**6 * (idle[-1][1] - 1_800_000_001)
 
 

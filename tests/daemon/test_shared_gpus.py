@@ -14,6 +14,8 @@ from tests.fakes.curve import Curve, boot_ns
 from tests.fakes.rig import PowerRig
 from tests.fakes.rig_gpu import Mig, Process, gpu
 
+from jobimpact.energy.local import LocalEnergy
+
 pytestmark = pytest.mark.usefixtures("compiled")
 
 MIG_GPU, MPS_GPU, WHOLE_GPU = (f"GPU-{one * 8}-1111-2222-3333-444444444444" for one in "abc")
@@ -100,6 +102,10 @@ def test_joules_of_each_holder_of_shared_gpus(daemon: Daemon, jobs: dict[str, su
         print(f"{uuid[:8]} {holder:>7} true {watts * seconds:8.1f} J  ours {joules:8.1f} J")
         # Until the driver has told of a process, its first tenths of a second go by what is held.
         assert joules == pytest.approx(watts * seconds, rel=0.05, abs=12), (uuid, holder)
+    with LocalEnergy(daemon.store) as energy:
+        shares = {job: energy.runs_of(job)[0][0].gpu_share for job in holds}
+    expected = {"slice": (3 / 7 + 1) / 3, "client": 0.5 / 3, "both": (2 / 7 + 0.3) / 3}
+    assert shares == pytest.approx(expected, abs=1e-5)
 
 
 def energies(daemon: Daemon) -> dict[tuple[str, str], int]:
