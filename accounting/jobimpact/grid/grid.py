@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -13,7 +13,9 @@ from jobimpact.core.errors import GridError
 from jobimpact.core.records import HourIntensity
 from jobimpact.grid.base import HOUR_S, Source, stamp
 from jobimpact.grid.cache import Cache
+from jobimpact.grid.csv_file import CsvFile
 from jobimpact.grid.electricitymaps import ElectricityMaps
+from jobimpact.grid.entsoe import Entsoe
 from jobimpact.grid.rte import Rte
 from jobimpact.grid.slots import hourly
 from jobimpact.grid.web import NoAnswerError
@@ -133,19 +135,19 @@ class _Problems:
     def __init__(self, name: str, wanted: frozenset[int]) -> None:
         self._name = name
         self._wanted = wanted
-        self._examples: dict[str, list[str]] = {}
+        self._examples: dict[str, dict[str, None]] = {}
         self._hours: dict[str, set[int]] = {}
 
     def add(self, what: str, examples: Iterable[str], hours: Iterable[int]) -> None:
-        self._examples.setdefault(what, []).extend(examples)
+        self._examples.setdefault(what, {}).update(dict.fromkeys(examples))
         self._hours.setdefault(what, set()).update(self._wanted.intersection(hours))
 
     def told(self) -> list[str]:
         return [self._line(what, examples) for what, examples in self._examples.items()]
 
-    def _line(self, what: str, examples: list[str]) -> str:
+    def _line(self, what: str, examples: Collection[str]) -> str:
         more = f", and {len(examples) - 1} more" if len(examples) > 1 else ""
-        example = f": {examples[0]}{more}" if examples else ""
+        example = f": {next(iter(examples))}{more}" if examples else ""
         hours = len(self._hours[what])
         concerns = f": {hours} hour{'s' if hours > 1 else ''} concerned" if hours else ""
         return f"{self._name}: {what}{example}{concerns}"
@@ -223,7 +225,12 @@ def _source(config: Config, generation: Mapping[str, tuple[float, bool]]) -> Sou
             return Rte(config)
         case "electricitymaps":
             return ElectricityMaps(config)
-    return None
+        case "entsoe":
+            return Entsoe(config, generation)
+        case "csv":
+            return CsvFile(config)
+        case "annual":
+            return None
 
 
 def _hours(from_s: float, to_s: float) -> range:

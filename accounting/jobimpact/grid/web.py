@@ -28,8 +28,8 @@ MAX_BODY = 20 << 20
 _TOKEN = re.compile(r"[\x21-\x7e]{1,1024}")
 _MEANS = {
     400: "it does not understand the question",
-    401: "it does not accept the token: see token_file",
-    403: "it does not allow this: see token_file, and what its contract covers",
+    401: "it wants a token, or does not accept this one: see token_file",
+    403: "it does not allow this: see token_file, and what the contract covers",
     404: "not there: see url and zone",
     429: "asked too often",
     500: "it failed",
@@ -106,15 +106,15 @@ class Web:
             headers: further ones.
 
         Raises:
-            GridError: too large an answer, one that was cut short, or a redirect.
-            NoAnswerError: no answer at all, or none in time.
+            GridError: too large an answer, or one that was cut short.
+            NoAnswerError: no answer at all, none in time, or a redirect.
         """
         shown = self._url + path
         request = Request(f"{shown}?{urlencode(params)}", headers=dict(headers))  # noqa: S310 (the schema checks it)
         watch = _Watch(time.monotonic() + self._deadline_s)
         try:
             with watch, _opener(self._tls, watch).open(request, timeout=self._deadline_s) as response:
-                body = Body(shown, response.status, _read(response, shown))
+                body, length = Body(shown, response.status, _read(response, shown)), response.length
         except HTTPError as error:
             with error, watch:
                 return self._refusal(shown, error)
@@ -122,6 +122,8 @@ class Web:
             raise NoAnswerError(f"{shown}: {self.clean(_why(error, late=watch.late))}") from None
         if watch.late:
             raise NoAnswerError(f"{shown}: {_LATE}")
+        if length:
+            raise GridError(f"{shown}: the answer is cut short")
         return body
 
     def clean(self, text: str) -> str:
@@ -135,10 +137,10 @@ class Web:
             # The place itself may repeat our question, and with it the token.
             host = urlsplit(error.headers.get("Location") or "").hostname
             where = self.clean(host) if host else "elsewhere"
-            raise GridError(f"{shown}: HTTP {error.code}, leads to {where}: if it is right, set url to it")
+            raise NoAnswerError(f"{shown}: HTTP {error.code}, leads to {where}: if it is right, set url to it")
         try:
             return Body(shown, error.code, _read(error, shown))
-        except (OSError, HTTPException):
+        except (GridError, OSError, HTTPException):
             return Body(shown, error.code, b"")
 
 
@@ -217,8 +219,6 @@ def _read(response: Any, shown: str) -> bytes:
         content += chunk
         if len(content) > MAX_BODY:
             raise GridError(f"{shown}: the answer is larger than {MAX_BODY >> 20} MiB")
-    if getattr(response, "length", None):
-        raise GridError(f"{shown}: the answer is cut short")
     return bytes(content)
 
 

@@ -1,0 +1,224 @@
+"""ENTSO-E's transparency platform: what a bidding zone generated, by kind, weighted with life-cycle factors.
+
+Actual generation per type (document A75, process A16), by the RESTful API. Generation alone: imports are not in it.
+Storage that fills up has an outgoing zone, and is left out; so are kinds that do not count. Documented at
+https://transparencyplatform.zendesk.com ("Web API": at most a year at once, 400 questions a minute) and in
+ENTSO-E's "Introduction of different Timeseries possibilities (curveType)": in a curve A03 a point holds until the
+next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Literal
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+import msgspec
+
+from jobimpact.core.config import Grid as Config
+from jobimpact.core.errors import ConfigError, GridError
+from jobimpact.grid.base import HOUR_S, Answer, Collected, Slot, seconds
+from jobimpact.grid.web import Body, Web, read_token
+
+__all__ = ["Entsoe"]
+
+_QUARTER_S = 900
+_RESOLUTIONS = {"PT15M": 900, "PT30M": 1800, "PT60M": 3600, "PT1H": 3600}
+_PSR = re.compile(r"[A-Z]\d\d")
+_QUANTITY = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
+MOST_MW = 1e6
+"""More than any zone generates."""
+SMALL = 0.02
+"""A kind of less than this part of the generation may be missing from a quarter of an hour."""
+
+_Megawatts = dict[int, float | None]
+"""By start of the quarter; None: told, and not to be used."""
+
+
+class Entsoe:
+    """One bidding zone's generation.
+
+    Args:
+        config: the section `grid`, with `entsoe`.
+        generation: of each psrType, kgCO2e/kWh over its life cycle, and whether it counts.
+
+    Raises:
+        ConfigError: its section is missing, url, ca_file or token_file is of no use, or no kind of generation counts.
+    """
+
+    name = "entsoe"
+    basis: Literal["lifecycle", "direct"] = "lifecycle"
+    chunk_s = 14 * 24 * HOUR_S
+    changes = False
+
+    def __init__(self, config: Config, generation: Mapping[str, tuple[float, bool]]) -> None:
+        own = config.entsoe
+        if own is None:
+            raise ConfigError("grid.entsoe: its settings are missing")
+        if not any(counted for _, counted in generation.values()):
+            raise ConfigError("grid.provider: entsoe needs factors of generation, and there are none")
+        self._domain = own.domain
+        self._generation = dict(generation)
+        # Other factors give other values, which must not be mixed with these.
+        factors = json.dumps(sorted(self._generation.items())).encode()
+        self.key = f"{own.domain} {hashlib.sha256(factors).hexdigest()[:16]}"
+        self._token = read_token(own.token_file, "grid.entsoe")
+        self._web = Web(own.url, "grid.entsoe", ca_file=own.ca_file, deadline_s=config.deadline_s, token=self._token)
+
+    def ask(self, from_s: int, to_s: int) -> Answer:
+        """The quarter hours of [from_s, to_s).
+
+        Raises:
+            GridError: no answer, or none that can be used: another zone, another document.
+        """
+        params = {
+            "securityToken": self._token,
+            "documentType": "A75",
+            "processType": "A16",
+            "in_Domain": self._domain,
+            "periodStart": _minute(from_s),
+            "periodEnd": _minute(to_s),
+        }
+        body = self._web.get("", params, {"Accept": "application/xml"})
+        if body.status != 400:
+            body.success()
+        root = _read_xml(body)
+        found = Collected(from_s, to_s)
+        if root.tag == "Acknowledgement_MarketDocument":
+            text = self._web.clean(root.findtext("Reason/text") or "no reason is told")
+            if "no matching data" not in text.lower():
+                raise GridError(f"{body.shown}: it refuses: {text}")
+            return found.answer()
+        body.success()
+        self._check(body, root)
+        by_kind: dict[str, _Megawatts] = {}
+        for series in root.findall("TimeSeries"):
+            self._add(body, series, by_kind, found, (from_s, to_s))
+        for slot in self._weighted(by_kind, found):
+            found.add(slot)
+        return found.answer()
+
+    def _check(self, body: Body, root: Element) -> None:
+        said = {"document": root.tag, "type": root.findtext("type"), "process": root.findtext("process.processType")}
+        for name, value in (("document", "GL_MarketDocument"), ("type", "A75"), ("process", "A16")):
+            if said[name] != value:
+                got = self._web.clean(said[name] or "not told")
+                raise GridError(f"{body.shown}: asked for {name} {value}, and the answer's is {got}")
+
+    def _add(
+        self, body: Body, series: Element, by_kind: dict[str, _Megawatts], found: Collected, asked: tuple[int, int]
+    ) -> None:
+        zone = series.findtext("inBiddingZone_Domain.mRID")
+        if zone is None and series.findtext("outBiddingZone_Domain.mRID") == self._domain:
+            return  # what storage and power plants take
+        unit = series.findtext("quantity_Measure_Unit.name")
+        for name, got, value in (("zone", zone, self._domain), ("unit", unit, "MAW")):
+            if got != value:
+                raise GridError(
+                    f"{body.shown}: asked for {name} {value}, and the answer's is {self._web.clean(str(got))}"
+                )
+        kind = series.findtext("MktPSRType/psrType") or ""
+        if not _PSR.fullmatch(kind):
+            raise GridError(f"{body.shown}: a series has no psrType")
+        if self._generation.get(kind, (0.0, True))[1]:
+            values = by_kind.setdefault(kind, {})
+            holds = series.findtext("curveType") == "A03"
+            for period in series.findall("Period"):
+                _add_period(kind, period, values, found, asked, holds=holds)
+
+    def _weighted(self, by_kind: dict[str, _Megawatts], found: Collected) -> Iterator[Slot]:
+        sums = {kind: math.fsum(mw for mw in values.values() if mw is not None) for kind, values in by_kind.items()}
+        needed = {kind for kind, whole in sums.items() if whole > SMALL * math.fsum(sums.values())}
+        for at in sorted({at for values in by_kind.values() for at in values}):
+            here = {kind: mw for kind, values in by_kind.items() if (mw := values.get(at)) is not None}
+            if missing := sorted(needed - here.keys()):
+                found.refuse("a kind of generation is missing", ", ".join(missing), at)
+            elif unknown := sorted(kind for kind, mw in here.items() if mw > 0 and kind not in self._generation):
+                found.refuse("a kind of generation has no factor", ", ".join(unknown), at)
+            elif whole := math.fsum(here.values()):
+                emitted = math.fsum(mw * self._generation[kind][0] for kind, mw in here.items() if mw > 0)
+                yield Slot(at, _QUARTER_S, emitted / whole)
+
+
+class _Point(msgspec.Struct, frozen=True):
+    position: int
+    mw: float | None
+
+
+def _add_period(
+    kind: str, period: Element, values: _Megawatts, found: Collected, asked: tuple[int, int], *, holds: bool
+) -> None:
+    start, end = (seconds(period.findtext(f"timeInterval/{name}")) for name in ("start", "end"))
+    step = _RESOLUTIONS.get(period.findtext("resolution") or "")
+    if start is None or end is None or step is None or start % _QUARTER_S or end <= start:
+        found.refuse("not a period of quarter, half or whole hours", kind, start)
+        return
+    if not found.within(start, end - start):
+        return
+    points = sorted(_points(kind, period, start, step, found), key=lambda point: point.position)
+    for number, point in enumerate(points):
+        from_s = start + (point.position - 1) * step
+        last = points[number + 1].position if number + 1 < len(points) else (end - start) // step + 1
+        to_s = min(end, start + (last - 1) * step if holds else from_s + step)
+        for at in range(max(from_s, asked[0]), min(to_s, asked[1]), _QUARTER_S):
+            if at in values and values[at] != point.mw:
+                found.refuse("two values for one time", kind, at)
+                values[at] = None
+            else:
+                values[at] = point.mw
+
+
+def _points(kind: str, period: Element, start: int, step: int, found: Collected) -> Iterator[_Point]:
+    """The points; one that is no power is there as unknown, so that the one before does not hold in its place."""
+    seen: dict[int, float | None] = {}
+    for point in period.findall("Point"):
+        position, text = point.findtext("position") or "", point.findtext("quantity") or ""
+        if not position.isdecimal() or not 0 < int(position[:9]) < 1e6:
+            found.refuse("not a point", f"a position of {kind}", start)
+            continue
+        at = start + (int(position[:9]) - 1) * step
+        mw = float(text) if _QUANTITY.fullmatch(text) else None
+        if mw is None or not 0 <= mw <= MOST_MW:
+            found.refuse("not a power", f"{text[:20]!a} MW of {kind}", at)
+            mw = None
+        if int(position[:9]) in seen and seen[int(position[:9])] != mw:
+            found.refuse("two values for one time", kind, at)
+            mw = None
+        seen[int(position[:9])] = mw
+    yield from (_Point(position, mw) for position, mw in seen.items())
+
+
+def _read_xml(body: Body) -> Element:
+    """The document, its names without their spaces.
+
+    Raises:
+        GridError: it is not XML, or brings a DTD, by which a small text can be made a huge one.
+    """
+    builder = TreeBuilder()
+
+    def doctype(*_: object) -> None:
+        raise GridError(f"{body.shown}: the answer has a document type definition, which is not read")
+
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = doctype
+    parser.StartElementHandler = lambda name, _: builder.start(name.rpartition("}")[2], {})
+    parser.EndElementHandler = lambda name: builder.end(name.rpartition("}")[2])
+    parser.CharacterDataHandler = builder.data
+    if body.is_html():
+        raise GridError(f"{body.shown}: the answer is a page of HTML")
+    try:
+        parser.Parse(body.content, True)
+    except (expat.ExpatError, ValueError, LookupError):
+        raise GridError(f"{body.shown}: the answer is not XML, or cut short") from None
+    return builder.close()
+
+
+def _minute(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y%m%d%H%M")
