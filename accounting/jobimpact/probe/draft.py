@@ -29,7 +29,7 @@ _MULTI_NODE = {0x19, 0x1C, 0x1D}
 
 
 class _Line(Struct, frozen=True):
-    """A key of the entry. Without a value it stands as a comment, with `example` for one."""
+    """A key of the entry. Without a value it stands as a comment, or, if required, with dots that do not load."""
 
     key: str
     value: str | None
@@ -43,7 +43,9 @@ class _Line(Struct, frozen=True):
         notes = [one_line(note) for note in self.notes]
         if missing:
             notes[0] = f"not found: {notes[0]}"
-        head = f"# {self.key}: {self.example}" if missing else f"{self.key}: {self.value}"
+        head = f"{self.key}: {self.example if missing else self.value}"
+        if missing and not self.required:
+            head = f"# {head}"
         beside = f"{head}  # {notes[0]}" if notes else head
         if len(notes) <= 1 and len(beside) <= WIDTH - 4:
             return [f"    {beside}"]
@@ -178,10 +180,8 @@ def _disks(disks: Disks) -> list[_Line]:
 def _housing(host: Host, firmware: Firmware) -> list[_Line]:
     kind = CHASSIS.get(host.chassis or 0) or f"type {host.chassis}"
     calls = f"the firmware calls it {kind}" if host.chassis else f"the firmware names no chassis ({firmware.reason})"
-    if host.chassis in _MULTI_NODE:
-        case = _Line("case", None, (f"{calls}: this node's share of it; without it, 1 is assumed",), "0.25")
-    else:
-        case = _Line("case", None, (f"{calls}: 1 is assumed; 0.25 for one of four nodes in it",), "0.25")
+    share = "this node's share of its chassis, 0.25 for one of four nodes; without it, 1 is assumed"
+    case = _Line("case", None, (f"{share}: {calls}",), "0.25")
     supplies = firmware.supplies_w
     if not supplies:
         why = firmware.reason or (

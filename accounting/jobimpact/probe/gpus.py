@@ -18,9 +18,12 @@ __all__ = ["Gpus", "Told", "ask_nvml", "find_gpus"]
 DEADLINE_S = 10.0
 """A first call may load the driver; a hung driver never answers."""
 MAX_OF_A_MODEL = 64
-NVIDIA, AMD = 0x10DE, 0x1002
-_DISPLAY, _ACCELERATOR = 0x03, 0x12
-_MAKERS = {NVIDIA: "NVIDIA", AMD: "AMD"}
+NVIDIA, AMD, INTEL = 0x10DE, 0x1002, 0x8086
+_MAKERS = {NVIDIA: "NVIDIA", AMD: "AMD", INTEL: "Intel"}
+_KINDS = {0x0300, 0x0302, 0x0380, 0x1200}
+"""PCI classes: VGA, 3D and other display controllers, accelerators."""
+_OF_INTEL = {0x0380}
+"""Those that are VGA are part of the CPU."""
 
 
 class Told(Struct):
@@ -90,11 +93,15 @@ def find_gpus(proc_root: Path, sys_root: Path, nvml: Callable[[], Told] = ask_nv
     if any("MI250" in name for name in counts):
         notes.append("one MI250 shows as two GPUs: the factors are of a whole card")
     if any(name.startswith(_NO_NAME) for name in counts):
-        notes.append("the driver gives only a number: see `amd-smi static` for the name")
+        notes.append("only a number is told: see `amd-smi static`; take it out where it is part of the CPU")
     found = {NVIDIA: len(names), AMD: len(amd)}
-    for vendor, shown in _on_bus(sys_root).items():
-        if shown > found[vendor]:
-            problems.append(f"the PCI bus has {shown} of {_MAKERS[vendor]}, of which {found[vendor]} told their names")
+    on_bus = _on_bus(sys_root)
+    for vendor, shown in on_bus.items():
+        named = found.get(vendor, 0)
+        if shown > named:
+            problems.append(f"the PCI bus has {shown} of {_MAKERS[vendor]}, of which {named} told their names")
+    if not counts and not on_bus and there(sys_root / "bus/pci/devices"):
+        problems.append("no GPU on the PCI bus")
     too_many = [name for name, count in counts.items() if count > MAX_OF_A_MODEL]
     problems += [f"{counts.pop(name)} of {name} cannot be" for name in too_many]
     return Gpus(dict(counts), tuple(notes), tuple(problems))
@@ -126,7 +133,8 @@ def _on_bus(sys_root: Path) -> dict[int, int]:
     """How many GPUs the bus has by maker, virtual functions apart."""
     found: dict[int, set[object]] = {}
     for one in children(sys_root / "bus/pci/devices"):
-        vendor, kind = number(one / "vendor", 16), (number(one / "class", 16) or 0) >> 16
-        if vendor in _MAKERS and kind in {_DISPLAY, _ACCELERATOR} and not there(one / "physfn"):
+        vendor, kind = number(one / "vendor", 16), (number(one / "class", 16) or 0) >> 8
+        kinds = _OF_INTEL if vendor == INTEL else _KINDS
+        if vendor in _MAKERS and kind in kinds and not there(one / "physfn"):
             found.setdefault(vendor, set()).add(pci_address(one) or one.name)
     return {vendor: len(places) for vendor, places in found.items()}

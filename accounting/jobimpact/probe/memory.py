@@ -14,7 +14,7 @@ __all__ = ["Memory", "find_memory"]
 
 MIB, GIB = 1 << 10, 1 << 20
 """In KiB."""
-MAX_GIB = 1e7
+MIN_GIB, MAX_GIB = 0.001, 1e7
 MAX_MODULES = 4096
 _STEPS = (8, 9, 12)
 """Installed sizes are these times a power of two: 1, 2, 4, 8 modules, 3, 6, 12, and 9 for 12 modules of 48 or 96."""
@@ -35,7 +35,7 @@ def find_memory(proc_root: Path, sys_root: Path, firmware: Firmware) -> Memory:
     """Add up the modules; where none are told, take the kernel's total."""
     total = _mem_total(proc_root)
     found = _by_firmware(firmware, total) or _by_edac(sys_root, total, firmware) or _by_kernel(total, firmware)
-    if found.gib is not None and not 0 < found.gib <= MAX_GIB:
+    if found.gib is not None and not MIN_GIB <= found.gib <= MAX_GIB:
         return Memory(notes=(f"what was found cannot be: {found.gib:g} GiB",))
     return found
 

@@ -166,17 +166,22 @@ def modules(table: Table, sizes_mb: Iterable[int]) -> Table:
     return table
 
 
-def xeon(folder: Path) -> Machine:
-    """Two sockets, 12 of 24 slots filled, four GPUs, two on-board ports and an add-in card of two."""
-    machine = Machine(folder)
-    machine.cpus(2, 20, 2, "Intel(R) Xeon(R) Gold 6148 CPU @ 2.40GHz")
-    machine.memory(394_906_312)
+def xeon_table() -> bytes:
+    """The firmware's words on `xeon`."""
     table = Table().system("Dell Inc.", "PowerEdge C4140").chassis(0x17)
     for _ in range(2):
         table.processor("Intel", "Intel(R) Xeon(R) Gold 6148 CPU @ 2.40GHz", 20, 40)
     modules(table, [32 * GIB_MB, 0] * 12)
     table.supply(2400).supply(2400).onboard("0000:04:00.0").onboard("0000:04:00.1").onboard("0000:03:00.0", 3)
-    machine.dmi(table.data)
+    return table.data
+
+
+def xeon(folder: Path) -> Machine:
+    """Two sockets, 12 of 24 slots filled, four GPUs, two on-board ports and an add-in card of two."""
+    machine = Machine(folder)
+    machine.cpus(2, 20, 2, "Intel(R) Xeon(R) Gold 6148 CPU @ 2.40GHz")
+    machine.memory(394_906_312)
+    machine.dmi(xeon_table())
     for bus in ("1a", "1c", "1d", "1e"):
         machine.nvidia(f"0000:{bus}:00.0", "Tesla V100-SXM2-32GB")
     machine.model(machine.disk("sda", 480), "ATA", "SSDSC2KB480G8R")

@@ -19,6 +19,7 @@ from tests.fakes.rig_child import ask_child
 from tests.fakes.rig_gpu import ALL, FOREVER, Code, Delay, Fault, Mig, gpu
 
 from jobimpact.cli.main import main
+from jobimpact.core.errors import ConfigError
 from jobimpact.impact.factors import load_factors
 from jobimpact.impact.inventory import CpuParts, GpuParts, Inventory, NodeType, load_inventory
 from jobimpact.impact.parts import parts_of
@@ -65,7 +66,7 @@ def test_two_socket_xeon_with_gpus(tmp_path: Path) -> None:
     assert "CPUTot=80" in said(text, "cpu")
     assert "ib0/ib1/mlx5_0 at 0000:3b:00" in said(text, "nic")
     assert "of 2400, 2400 W" in said(text, "psu")
-    assert "a rack mount chassis" in said(text, "case")
+    assert "the firmware calls it a rack mount chassis" in said(text, "case")
     assert "on gpu01: Dell Inc. PowerEdge C4140" in text
     for key in ("purchased", "lifetime_years", "pue", "zone", "exclusive"):
         assert re.search(rf"^    # {key}: \.\.\.  # not found: ", text, re.MULTILINE), key
@@ -104,7 +105,7 @@ def test_apollo_like_epyc_with_multipath_nvme(tmp_path: Path) -> None:
     assert (found.psu, found.gpus, found.case) == (4, [GpuParts(model=A100, count=8)], 1)
     assert len(found.ssd_gb) == 1
     assert 1900 < found.ssd_gb[0] < 1940
-    assert "a multi-system chassis: this node's share of it" in said(text, "case")
+    assert "a multi-system chassis" in said(text, "case")
     assert "share them with other nodes?" in said(text, "psu")
     assert parts_of(found, load_factors()).warnings == ()
 
@@ -153,9 +154,11 @@ def test_nothing_at_all_is_a_comment(tmp_path: Path) -> None:
     for key in ("cpu", "ram_gb", "gpus", "ssd_gb", "psu", "case", "nic", "purchased"):
         assert "not found: " in said(text, key), key
     assert "NVML Shared Library Not Found" in said(text, "gpus")
-    filled = text.replace("types: {}", "types:").replace("\n#  ", "\n  ")
-    filled = filled.replace('# cpu: {model: "...", count: ..., cores: ...}', "cpu: {model: x, count: 1, cores: 2}")
-    assert loaded(tmp_path, filled.replace("# ram_gb: ...", "ram_gb: 8")).cpu.cores == 2
+    bare = text.replace("types: {}", "types:").replace("\n#  ", "\n  ")
+    with pytest.raises(ConfigError, match=r"types\.node\."):
+        load(tmp_path, bare)
+    filled = bare.replace('{model: "...", count: ..., cores: ...}', "{model: x, count: 1, cores: 2}")
+    assert loaded(tmp_path, filled.replace("ram_gb: ...", "ram_gb: 8")).cpu.cores == 2
 
 
 def test_unreadable_table_is_told(tmp_path: Path) -> None:
