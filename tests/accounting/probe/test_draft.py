@@ -72,6 +72,12 @@ def test_two_socket_xeon_with_gpus(tmp_path: Path) -> None:
         assert re.search(rf"^    # {key}: \.\.\.  # not found: ", text, re.MULTILINE), key
 
 
+def test_the_page_shows_this_draft(tmp_path: Path) -> None:
+    """What the documents show is what the program says."""
+    page = (Path(__file__).parents[3] / "docs/admin/inventory-probe.md").read_text(encoding="utf-8")
+    assert f"```\n{xeon(tmp_path).draft(*[V100] * 4, name='gpu01')}```" in page
+
+
 def test_the_configured_number_of_cpus_says_what_the_scheduler_counts(tmp_path: Path) -> None:
     """As many CPUs as cores: the scheduler gives away cores; as threads: threads; another number is told."""
     machine = xeon(tmp_path)
