@@ -157,7 +157,8 @@ class _Assessment:
         zone = site.factors.zone(name)
         values = (zone.gwp_kgco2e_per_kwh, zone.adp_kgsbe_per_kwh, zone.pe_mj_per_kwh)
         self._say("electricity", zone.per_kwh, f"zone {name} ({zone.name}), {of}")
-        self._method["electricity"]["sources"] = list(dict.fromkeys(site.factors.cite(one.source) for one in values))
+        cited = [site.factors.cite(source) for one in values for source in (one.source, *one.span)]
+        self._method["electricity"]["sources"] = list(dict.fromkeys(cited))
         return zone.per_kwh
 
     def _pue(self, *, needed: bool) -> float:
@@ -184,6 +185,8 @@ class _Assessment:
         self._say("share", unit.share, "given, or the whole of it")
         nodes = unit.nodes or (unit.extrapolate.nodes if unit.extrapolate else 1)
         self._say("nodes", nodes, "given" if unit.nodes else "extrapolate.nodes" if unit.extrapolate else "one")
+        if unit.extrapolate and unit.extrapolate.nodes != nodes:
+            self._notes.append(f"the energy is that of {unit.extrapolate.nodes} nodes, the hardware of {nodes}")
         if duration is None:
             return _UNKNOWN
         if duration.central > lifetime * (unit.active_utilisation or 1.0):

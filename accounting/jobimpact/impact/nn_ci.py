@@ -147,7 +147,7 @@ def estimate(asked: NnCi) -> Estimates:
     given: dict[str, Phase | None] = {"training": asked.training, "query": asked.query}
     there = {name: phase for name, phase in given.items() if phase is not None}
     if not there:
-        raise ConfigError("nothing to estimate: give training, query, or both")
+        raise ConfigError("training: missing: give training, query, or both")
     phases = {name: _phase(name, phase, asked.lifetime_hours) for name, phase in there.items()}
     energy, operation, embodied = (
         sum(getattr(one, name) for one in phases.values())

@@ -71,7 +71,7 @@ def _phase(one: Extrapolated) -> dict[str, Any]:
         "reason": fit.reason,
         "slope_kwh_per_step": fit.slope_kwh_per_step,
         "intercept_kwh": fit.intercept_kwh,
-        "n": fit.points,
+        "n": fit.points or None,
         "r2": fit.r2,
         "standard_error_kwh": fit.standard_error_kwh,
         "slope_error_kwh_per_step": fit.slope_error_kwh_per_step,
