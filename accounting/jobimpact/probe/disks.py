@@ -53,7 +53,7 @@ class _Drive(Struct):
 
 def find_disks(sys_root: Path, *, virtual: bool) -> Disks:
     """List the drives; USB, removable and remote ones are not the node's."""
-    if not (sys_root / "block").is_dir():
+    if not there(sys_root / "block"):
         return Disks(reason=f"{sys_root / 'block'} is not there")
     drives = list(_drives(sys_root / "block"))
     inside = [one for one in drives if one.why_not is None]

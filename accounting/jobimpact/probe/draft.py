@@ -71,7 +71,7 @@ def draft(node: Node, nvml: Callable[[], Told] = ask_nvml) -> str:
         _nodes(node.name),
         _cpu(cpus, node.cpus),
         *_memory(find_memory(proc_root, sys_root, firmware)),
-        _gpus(gpus),
+        _gpus(gpus, host),
         *_disks(find_disks(sys_root, virtual=virtual)),
         *_housing(host, firmware),
         _nic(find_network(sys_root, firmware, virtual=virtual)),
@@ -157,7 +157,9 @@ def _memory(memory: Memory) -> list[_Line]:
     return [*lines, _Line("ram_modules", None, why)]
 
 
-def _gpus(gpus: Gpus) -> _Line:
+def _gpus(gpus: Gpus, host: Host) -> _Line:
+    if not gpus.counts and "jetson" in (host.name or "").lower():
+        return _Line("gpus", None, ("a Jetson's GPU is in its module, which the factors list as one GPU",))
     if not gpus.counts:
         return _Line("gpus", None, ("; ".join(gpus.problems) or "no GPU",))
     listed = ", ".join(f"{{model: {quoted(name)}, count: {count}}}" for name, count in sorted(gpus.counts.items()))
@@ -220,7 +222,7 @@ def _plain(number: float) -> str:
 def _type_name(host: Host, gpus: Gpus, cpus: Cpus) -> str:
     """By the GPUs, else the product, else the CPU."""
     if gpus.counts:
-        parts = [f"{count}x {name}" for name, count in sorted(gpus.counts.items())]
+        parts = [f"{name} x{count}" for name, count in sorted(gpus.counts.items())]
         found = " ".join(re.sub(r"\b(nvidia|tesla|amd|instinct)\b", "", part, flags=re.IGNORECASE) for part in parts)
     else:
         found = host.product or cpus.model or ""

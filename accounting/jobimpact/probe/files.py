@@ -19,12 +19,11 @@ def read_bytes(path: Path) -> bytes | str:
     try:
         with path.open("rb") as file:
             return file.read(LIMIT)
-    except PermissionError:
-        return f"{path} may only be read by root: run this as root"
     except FileNotFoundError:
         return f"{path} is not there"
     except OSError as error:
-        return f"{path}: {error.strerror}"
+        root = os.geteuid() and isinstance(error, PermissionError)
+        return f"{path} may only be read by root: run this as root" if root else f"{path}: {error.strerror}"
 
 
 def read_text(path: Path) -> str | None:

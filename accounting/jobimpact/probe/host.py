@@ -24,7 +24,7 @@ CHASSIS = {
 """What SMBIOS calls the housing, of those that matter here."""
 _VIRTUAL = re.compile(
     r"qemu|kvm|vmware|virtualbox|virtual machine|bochs|hvm domu|openstack|parallels|google compute engine|rhev|ovirt"
-    r"|bhyve|nutanix ahv|proxmox|cloud hypervisor|firecracker",
+    r"|amazon ec2 (?!.*metal)|bhyve|nutanix ahv|proxmox|cloud hypervisor|firecracker",
     re.IGNORECASE,
 )
 

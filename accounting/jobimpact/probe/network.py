@@ -26,7 +26,7 @@ class Network(Struct, frozen=True):
 def find_network(sys_root: Path, firmware: Firmware, *, virtual: bool) -> Network:
     """Count cards: ports of one PCI device are one, and virtual functions, USB and hypervisors' cards are none."""
     nets = sys_root / "class/net"
-    if not nets.is_dir():
+    if not there(nets):
         return Network(None, (f"{nets} is not there",))
     ports: dict[Place, list[str]] = {}
     # A port of InfiniBand has no network interface until IPoIB is set up.

@@ -61,7 +61,7 @@ def test_two_socket_xeon_with_gpus(tmp_path: Path) -> None:
     )
     assert (found.ram_gb, found.ram_modules, found.psu, found.nic) == (384, 12, 2, 1)
     assert (found.gpus, found.ssd_gb, found.hdd_gb) == ([GpuParts(model=V100, count=4)], [480], [4000])
-    assert "4x-v100-sxm2-32gb" in inventory.types
+    assert "v100-sxm2-32gb-x4" in inventory.types
     assert parts_of(found, load_factors()).warnings == ()
     assert "CPUTot=80" in said(text, "cpu")
     assert "ib0/ib1/mlx5_0 at 0000:3b:00" in said(text, "nic")

@@ -316,3 +316,36 @@ def test_a_board_without_firmware_tables_names_itself(tmp_path: Path) -> None:
     machine.write(machine.sys / "firmware/devicetree/base/model", "NVIDIA Jetson AGX Orin Developer Kit\0")
     host = find_host(machine.proc, machine.sys, read_firmware(machine.sys))
     assert (host.name, host.virtual) == ("NVIDIA Jetson AGX Orin Developer Kit", None)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "product", "virtual"),
+    [
+        ("Amazon EC2", "c6g.large", True),
+        ("Amazon EC2", "c6g.metal", False),
+        ("Microsoft Corporation", "Virtual Machine", True),
+        ("QEMU", "QEMU Virtual Machine", True),
+        ("Supermicro", "AS-4124GO-NART", False),
+    ],
+)
+def test_virtual_machines_are_known_by_their_firmware(
+    tmp_path: Path, vendor: str, product: str, *, virtual: bool
+) -> None:
+    """ARM's cpuinfo has no flag that says so."""
+    machine = Machine(tmp_path)
+    found = find_host(machine.proc, machine.sys, Firmware(vendor=vendor, product=product))
+    assert (found.virtual is not None) is virtual
+
+
+def test_folders_in_place_of_files_are_no_files(tmp_path: Path) -> None:
+    """Whatever is odd about a tree is one more thing that is not found."""
+    machine = Machine(tmp_path)
+    for name in ("cpuinfo", "meminfo"):
+        (machine.proc / name).mkdir()
+    (machine.sys / "firmware/dmi/tables/DMI").mkdir(parents=True)
+    (machine.sys / "block").mkdir()
+    (machine.sys / "block/sda").symlink_to(machine.sys / "block/sda")
+    machine.write(machine.sys / "class", "no folder")
+    text = machine.draft()
+    assert "Is a directory" in text
+    assert "NOT COMPLETE" in text
