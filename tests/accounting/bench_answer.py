@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.accounting.world import World, batch, record
 
-from jobimpact.nightly import Accounts
+from jobimpact.nightly.accounts import Accounts
 from jobimpact.results.write import Results
 
 JOBS = 20_000

@@ -17,7 +17,7 @@ from jobimpact.cli.account import moment
 from jobimpact.cli.main import main
 from jobimpact.core import config
 from jobimpact.core.errors import ConfigError
-from jobimpact.nightly import account
+from jobimpact.nightly.night import account
 
 NOW = T0 + 1000.0
 Captured = pytest.CaptureFixture[str]

@@ -13,11 +13,12 @@ from jobimpact.core.errors import ConfigError
 from jobimpact.core.records import DomainEnergy, JobEnergy, RunEnergy
 from jobimpact.impact.allocation import Holding, NodeSize, shares_of
 from jobimpact.impact.assess import Assessor
-from jobimpact.impact.embodied import embodied_impacts, held_parts
+from jobimpact.impact.embodied import charged, embodied_impacts, hourly_rates
 from jobimpact.impact.factors import load_factors
 from jobimpact.impact.inventory import Inventory, load_inventory
+from jobimpact.impact.occupancy import Hours
 from jobimpact.impact.parts import parts_of
-from jobimpact.impact.ranges import Impacts, Range
+from jobimpact.impact.ranges import Impacts, Range, total
 from jobimpact.impact.use import use_impacts
 
 FACTORS = load_factors()
@@ -50,8 +51,8 @@ def test_jobs_that_part_a_node_among_them_hold_it_once(parts: list[int]) -> None
     size = NodeSize(whole, whole * 2**30, whole)
     shares = [shares_of(Holding(one, one * 2**30, one), size) for one in parts]
     expected = 1.0 if sum(parts) else 0.0
-    for total in (sum(s.cpu for s in shares), sum(s.ram for s in shares), sum(s.gpu for s in shares)):
-        assert total == pytest.approx(expected)
+    for whole_ in (sum(s.cpu for s in shares), sum(s.ram for s in shares), sum(s.gpu for s in shares)):
+        assert whole_ == pytest.approx(expected)
 
 
 def test_what_is_not_tracked_goes_by_the_dominant_share() -> None:
@@ -83,10 +84,10 @@ def test_a_job_alone_for_the_whole_life_carries_the_whole_node(tmp_path: Path) -
     node_type = inventory(tmp_path).types["a100"]
     parts = parts_of(node_type, FACTORS)
     size = node_type.size
-    held = held_parts(parts, shares_of(Holding(size.cpus, size.mem_bytes, size.gpus), size))
-    assert embodied_impacts(held, 4 * 8766, 4 * 8766).gwp_kgco2e.central == pytest.approx(
-        parts.whole.gwp_kgco2e.central
-    )
+    shares = shares_of(Holding(size.cpus, size.mem_bytes, size.gpus), size)
+    life = Hours(*(share * 4 * 8766 for share in shares.each()))
+    held = total(charged(life, hourly_rates(parts, 4 * 8766)).values())
+    assert held.gwp_kgco2e.central == pytest.approx(parts.whole.gwp_kgco2e.central)
 
 
 def test_a_lifetime_of_nothing_is_an_error() -> None:
@@ -175,7 +176,9 @@ def run(node: str, joules: float | None, **more: object) -> RunEnergy:
 
 def test_no_energy_is_no_use_impact_but_an_embodied_one(tmp_path: Path) -> None:
     """An unmeasured job in the inventory: use null with the reason, embodied known, total null."""
-    found = Assessor(FACTORS, inventory(tmp_path), "FRA").assess(record(), JobEnergy((), {"node01": "gone"}))
+    found = (
+        Assessor(FACTORS, inventory(tmp_path), "FRA").assess(record(), JobEnergy((), {"node01": "gone"})).assessment
+    )
     assert found.gwp_kgco2e.use is None
     assert found.gwp_kgco2e.embodied is not None
     assert found.gwp_kgco2e.total is None
@@ -185,7 +188,7 @@ def test_no_energy_is_no_use_impact_but_an_embodied_one(tmp_path: Path) -> None:
 def test_a_node_that_is_not_listed_has_no_embodied_impact(tmp_path: Path) -> None:
     """Its use is known all the same, and the reason names the node."""
     energy = JobEnergy((run("login7", 3.6e6),), {})
-    found = Assessor(FACTORS, inventory(tmp_path), "FRA").assess(record(nodes=("login7",)), energy)
+    found = Assessor(FACTORS, inventory(tmp_path), "FRA").assess(record(nodes=("login7",)), energy).assessment
     assert found.gwp_kgco2e.use is not None
     assert found.gwp_kgco2e.use.central == pytest.approx(0.04418 * 1.3)
     assert found.gwp_kgco2e.embodied is None
@@ -196,7 +199,11 @@ def test_each_node_s_zone_and_pue_are_its_own(tmp_path: Path) -> None:
     """A node type's zone and PUE come before the site's."""
     text = INVENTORY.replace("    psu: 4\n", "    psu: 4\n    zone: POL\n    pue: 2.0\n")
     energy = JobEnergy((run("node01", 3.6e6), run("node03", 3.6e6)), {})
-    found = Assessor(FACTORS, inventory(tmp_path, text), "FRA").assess(record(nodes=("node01", "node03")), energy)
+    found = (
+        Assessor(FACTORS, inventory(tmp_path, text), "FRA")
+        .assess(record(nodes=("node01", "node03")), energy)
+        .assessment
+    )
     assert found.gwp_kgco2e.use is not None
     assert found.gwp_kgco2e.use.central == pytest.approx(0.04418 * 1.3 + 0.61498 * 2.0)
     assert (found.factors.zone, found.factors.pue) == ("FRA,POL", [1.3, 2.0])
@@ -205,7 +212,11 @@ def test_each_node_s_zone_and_pue_are_its_own(tmp_path: Path) -> None:
 def test_without_a_pue_the_result_says_that_one_was_assumed(tmp_path: Path) -> None:
     """A PUE of 1 is an assumption, and a warning."""
     energy = JobEnergy((run("node01", 1.0),), {})
-    found = Assessor(FACTORS, inventory(tmp_path, INVENTORY.replace("pue: 1.3\n", "")), "FRA").assess(record(), energy)
+    found = (
+        Assessor(FACTORS, inventory(tmp_path, INVENTORY.replace("pue: 1.3\n", "")), "FRA")
+        .assess(record(), energy)
+        .assessment
+    )
     assert any("PUE" in one for one in found.warnings)
 
 
@@ -215,7 +226,7 @@ def test_the_books_tell_how_an_uneven_job_is_spread(tmp_path: Path) -> None:
     job = record(nodes=("node03", "node04"), cpus=8, mem_bytes=2**31, gpus=8)
     uneven = JobEnergy((run("node03", 1.0, gpus=tuple("abcdefgh")), run("node04", 1.0)), {})
     even = JobEnergy((run("node03", 1.0, gpus=tuple("abcd")), run("node04", 1.0, gpus=tuple("abcd"))), {})
-    one, other = (assessor.assess(job, energy).gwp_kgco2e.embodied for energy in (uneven, even))
+    one, other = (assessor.assess(job, energy).assessment.gwp_kgco2e.embodied for energy in (uneven, even))
     assert one is not None
     assert other is not None
     # The whole rest of node03 on the one hand; half of each node's on the other: the same.
@@ -225,5 +236,5 @@ def test_the_books_tell_how_an_uneven_job_is_spread(tmp_path: Path) -> None:
 def test_a_job_that_never_started_costs_nothing(tmp_path: Path) -> None:
     """Cancelled while pending: zero, and known to be zero."""
     job = record(start_s=None, elapsed_s=0, nodes=(), state="CANCELLED")
-    found = Assessor(FACTORS, inventory(tmp_path), "FRA").assess(job, JobEnergy((), {}))
+    found = Assessor(FACTORS, inventory(tmp_path), "FRA").assess(job, JobEnergy((), {})).assessment
     assert found.gwp_kgco2e.total == Range(0.0, 0.0, 0.0)

@@ -10,7 +10,8 @@ import pytest
 from tests.accounting.world import CONFIG, INVENTORY, T0, World, batch
 
 from jobimpact.core.errors import ConfigError, SchedulerError, StoreError
-from jobimpact.nightly import NightReport, account, night
+from jobimpact.nightly.night import NightReport, account
+from jobimpact.nightly.schedule import night
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
 
@@ -67,7 +68,7 @@ NIGHT = """
 import sys
 from pathlib import Path
 from jobimpact.core.config import load_config
-from jobimpact.nightly import account
+from jobimpact.nightly.night import account
 print(account(load_config(Path(sys.argv[1])), float(sys.argv[2])).new)
 """
 

@@ -15,7 +15,7 @@ from tests.accounting.world import T0, record
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 from jobimpact.results.read import Reader
-from jobimpact.results.record import JobResult
+from jobimpact.results.record import Entry, JobResult
 from jobimpact.results.write import Counts, Results
 
 
@@ -31,7 +31,7 @@ def url(folder: Path) -> str:
 def write(folder: Path, *results: JobResult, at: float = 1.0) -> Counts:
     writer = Results(url(folder))
     try:
-        return writer.write(results, at)
+        return writer.write([Entry(one, {}, ()) for one in results], at)
     finally:
         writer.close()
 

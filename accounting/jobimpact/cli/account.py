@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from jobimpact.core.config import config_path, load_config
 from jobimpact.core.errors import ConfigError
-from jobimpact.nightly import account, schedule
+from jobimpact.nightly.night import account
+from jobimpact.nightly.schedule import schedule
 
 __all__ = ["moment", "run", "run_schedule"]
 

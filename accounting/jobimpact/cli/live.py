@@ -8,7 +8,7 @@ import pwd
 from jobimpact.core.config import Config
 from jobimpact.core.records import JobEnergy, JobRecord, RunEnergy
 from jobimpact.core.units import NS
-from jobimpact.nightly import Accounts
+from jobimpact.nightly.accounts import Accounts
 from jobimpact.results.record import JobResult
 
 __all__ = ["ENDED", "IN_PROGRESS", "live_results"]

@@ -14,6 +14,7 @@ __all__ = [
     "IDLE",
     "SYSTEM",
     "Absent",
+    "Charge",
     "Counter",
     "Domain",
     "DomainEnergy",
@@ -29,8 +30,10 @@ __all__ = [
     "NodeFacts",
     "Reading",
     "RunEnergy",
+    "Shares",
     "Slice",
     "SourceHealth",
+    "Stay",
     "Usage",
     "run_key",
 ]
@@ -42,6 +45,7 @@ SYSTEM = "system"
 
 DomainKind = Literal["cpu", "dram", "gpu", "rest", "node"]
 """`node` is the whole machine's meter, of which the others are parts; `rest` is what it has beyond them."""
+RunState = Literal["open", "ended", "lost", "rebooted"]
 Method = Literal["counter", "gauge", "modelled"]
 """How an energy came about: a counter's difference, power integrated over time, or a model."""
 
@@ -220,7 +224,7 @@ class RunEnergy(msgspec.Struct, frozen=True):
     """Wall clock, UTC, of the marks."""
     end_s: float | None
     elapsed_ns: int
-    state: Literal["open", "ended", "lost", "rebooted"]
+    state: RunState
     cpus: int | None
     mem_bytes: int | None
     gpus: tuple[str, ...]
@@ -292,3 +296,50 @@ class JobRecord(msgspec.Struct, frozen=True):
     gpus: int | None
     raw: dict[str, str]
     """The scheduler's own words: they may be gone from there later."""
+    exclusive: bool = False
+    """It was given whole nodes, whatever it asked for."""
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """A job's part of each part of a node, from 0 to 1. `rest` is the dominant share: the largest."""
+
+    cpu: float
+    ram: float
+    gpu: float
+    rest: float
+
+    def each(self) -> tuple[float, float, float, float]:
+        """In order."""
+        return (self.cpu, self.ram, self.gpu, self.rest)
+
+
+class Stay(msgspec.Struct, frozen=True):
+    """One incarnation of a job on one node: when, in epoch seconds, and which part of each component it reserved."""
+
+    key: str
+    start_s: float
+    end_s: float
+    shares: Shares
+
+
+Triple = tuple[float, float, float]
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """What is booked of one job, node and month: central values, GWP (kgCO2e), ADP (kgSbe), PE (MJ)."""
+
+    key: str
+    node: str
+    month: str
+    """`2026-11`, UTC."""
+    node_type: str
+    hours: dict[str, float]
+    """Hours of each whole component of the node (cpu, ram, gpu, rest) that it held while the node was in its life."""
+    own: dict[str, Triple]
+    """Its own part of their manufacture."""
+    idle: dict[str, Triple]
+    """Its share of the manufacture of what was idle."""
+    idle_use: dict[str, Triple]
+    """Its share of the electricity of what was idle; a component of which that is not known is not there."""
+    shared: dict[str, tuple[float | None, float | None, float | None]] = {}
+    """Its part of the manufacture of what serves several nodes, by name; None: not known."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import msgspec
 
-from jobimpact.core.records import DomainEnergy, DomainKind, JobEnergy, JobRecord, RunEnergy
+from jobimpact.core.records import DomainEnergy, DomainKind, JobEnergy, JobRecord, Method, RunEnergy, RunState
 from jobimpact.core.units import NS, joules, kwh
 
-__all__ = ["EnergySummary", "KindEnergy", "NodeDomain", "NodeEnergy", "summarise"]
+__all__ = ["EnergySummary", "KindEnergy", "NodeDomain", "NodeEnergy", "restored", "summarise"]
 
 KINDS: tuple[DomainKind, ...] = ("cpu", "dram", "gpu", "rest")
 """What a job has a part of. `node`, the meter of the whole, is none: its energy is that of the parts and the rest."""
@@ -42,7 +42,7 @@ class NodeDomain(msgspec.Struct, frozen=True):
 
     kind: DomainKind
     energy_j: float | None
-    method: str
+    method: Method
     known_s: float
     reason: str | None = None
 
@@ -50,13 +50,19 @@ class NodeDomain(msgspec.Struct, frozen=True):
 class NodeEnergy(msgspec.Struct, frozen=True):
     """One node's part; without a run only `reason` is set."""
 
-    state: str | None = None
+    state: RunState | None = None
     start_s: float | None = None
     end_s: float | None = None
     elapsed_s: float | None = None
     domains: dict[str, NodeDomain] = msgspec.field(default_factory=dict)
     flags: tuple[str, ...] = ()
     reason: str | None = None
+    cpus: int | None = None
+    mem_bytes: int | None = None
+    gpus: tuple[str, ...] = ()
+    gpu_share: float | None = None
+    hours: tuple[tuple[int, int], ...] = ()
+    """An hour's start (epoch seconds), and microjoules in it; empty: not known."""
 
 
 class EnergySummary(msgspec.Struct, frozen=True):
@@ -200,6 +206,12 @@ def _nodes(energy: JobEnergy) -> dict[str, NodeEnergy]:
             run.elapsed_ns / NS,
             {one.domain: _domain(one) for one in run.domains},
             run.flags,
+            None,
+            run.cpus,
+            run.mem_bytes,
+            run.gpus,
+            run.gpu_share,
+            run.hours,
         )
     return nodes | {node: NodeEnergy(reason=why) for node, why in energy.missing.items()}
 
@@ -209,6 +221,36 @@ def _domain(one: DomainEnergy) -> NodeDomain:
     if not one.known_ns:
         return NodeDomain(one.kind, None, one.method, known_s, _why_unknown(one))
     return NodeDomain(one.kind, joules(one.uj), one.method, known_s)
+
+
+def restored(record: JobRecord, summary: EnergySummary) -> JobEnergy:
+    """What the nodes' books said when a job was accounted for, as far as impacts need it."""
+    runs = [_run(record, node, one) for node, one in summary.nodes.items() if one.state is not None]
+    missing = {node: one.reason or "" for node, one in summary.nodes.items() if one.state is None}
+    return JobEnergy(tuple(runs), missing)
+
+
+def _run(record: JobRecord, node: str, one: NodeEnergy) -> RunEnergy:
+    domains = tuple(
+        DomainEnergy(name, d.kind, d.method, round((d.energy_j or 0.0) * 1e6), round(d.known_s * NS), d.reason)
+        for name, d in one.domains.items()
+    )
+    return RunEnergy(
+        node=node,
+        job=record.raw_id,
+        restart=0,
+        start_s=one.start_s or 0.0,
+        end_s=one.end_s,
+        elapsed_ns=round((one.elapsed_s or 0.0) * NS),
+        state=one.state or "ended",
+        cpus=one.cpus,
+        mem_bytes=one.mem_bytes,
+        gpus=one.gpus,
+        flags=one.flags,
+        domains=domains,
+        gpu_share=one.gpu_share,
+        hours=one.hours,
+    )
 
 
 def _flags(

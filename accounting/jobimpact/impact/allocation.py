@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Holding", "NodeSize", "Shares", "shares_of"]
+from jobimpact.core.records import Shares
+
+__all__ = ["COMPONENTS", "WHOLE", "Holding", "NodeSize", "shares_of"]
+
+COMPONENTS = ("cpu", "ram", "gpu", "rest")
+"""The parts of a node that are held apart."""
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -27,13 +32,8 @@ class NodeSize(msgspec.Struct, frozen=True):
     gpus: int
 
 
-class Shares(msgspec.Struct, frozen=True):
-    """A job's part of each part of a node, from 0 to 1. `rest` is the dominant share: the largest."""
-
-    cpu: float
-    ram: float
-    gpu: float
-    rest: float
+WHOLE = Shares(1.0, 1.0, 1.0, 1.0)
+"""All of a node: what an exclusive job holds."""
 
 
 def shares_of(held: Holding, size: NodeSize) -> Shares:

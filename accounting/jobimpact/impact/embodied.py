@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from jobimpact.core.errors import ConfigError
-from jobimpact.impact.allocation import Shares
+from jobimpact.impact.allocation import COMPONENTS
+from jobimpact.impact.lifetime import HOURS_A_YEAR
+from jobimpact.impact.occupancy import Hours
 from jobimpact.impact.parts import NodeParts
-from jobimpact.impact.ranges import Impacts, total
+from jobimpact.impact.ranges import Impacts
 
-__all__ = ["HOURS_A_YEAR", "embodied_impacts", "held_parts"]
-
-HOURS_A_YEAR = 365.25 * 24
+__all__ = ["HOURS_A_YEAR", "charged", "embodied_impacts", "hourly_rates"]
 
 
-def held_parts(parts: NodeParts, shares: Shares) -> Impacts:
-    """What a job holds of a node's manufacture: each part by its own share, the rest by the dominant one."""
-    return total(
-        (
-            parts.gpu.times(shares.gpu),
-            parts.cpu.times(shares.cpu),
-            parts.ram.times(shares.ram),
-            parts.rest.times(shares.rest),
-        )
-    )
+def hourly_rates(parts: NodeParts, life_hours: float) -> dict[str, Impacts]:
+    """What an hour of each whole component of a node costs: kgCO2e, kgSbe, MJ, by the names of COMPONENTS."""
+    whole = (parts.cpu, parts.ram, parts.gpu, parts.rest)
+    return {name: embodied_impacts(one, 1.0, life_hours) for name, one in zip(COMPONENTS, whole, strict=True)}
+
+
+def charged(hours: Hours, rates: Mapping[str, Impacts]) -> dict[str, Impacts]:
+    """What holding parts of a node for some hours costs, component by component."""
+    return {name: rates[name].times(held) for name, held in zip(COMPONENTS, hours.each(), strict=True)}
 
 
 def embodied_impacts(

@@ -133,7 +133,8 @@ class _Assessment:
             low, high = one.forecast.prediction_kwh or (central, central)
             energy += Range(max(low, 0.0), central, high)
         energy = energy.times(asked.nodes)
-        self._say("energy_kwh", energy, "extrapolated; low and high by the 95 % prediction intervals")
+        how = "extrapolated; low and high by the 95 % prediction intervals"
+        self._say("energy_kwh", energy, how if energy.low != energy.high else "extrapolated")
         self._method["energy_kwh"]["nodes"] = asked.nodes
         return energy, phases
 

@@ -13,7 +13,7 @@ from jobimpact.impact.ranges import Impacts, Range
 from jobimpact.report.numbers import duration, energy, grams, kwh, percent, rounded, span
 from jobimpact.report.text import clean
 
-__all__ = ["unit_text", "units_text"]
+__all__ = ["units_text"]
 
 WIDTH = 80
 _PARTS = ("use", "embodied", "total")
@@ -25,22 +25,27 @@ _SHOWN = {
 
 
 def units_text(units: Iterable[UnitImpacts]) -> str:
-    """Every unit, with an empty line between two."""
-    return "\n".join(unit_text(one) for one in units)
+    """Every unit, as a report that ends with a newline, and an empty line between two."""
+    said, before = [], ""
+    for one in units:
+        method = _method(one)
+        said.append("\n".join([*_unit(one), *_wrapped("Method: as above." if method == before else method)]) + "\n")
+        before = method
+    return "\n".join(said)
 
 
-def unit_text(one: UnitImpacts) -> str:
-    """One unit, as a report that ends with a newline."""
-    lines = [textwrap.shorten(clean(one.name), WIDTH, placeholder="...")]
+def _unit(one: UnitImpacts) -> Iterator[str]:
+    name = clean(one.name)
+    yield name if len(name) <= WIDTH else f"{name[: WIDTH - 3]}..."
     if one.estimates is not None:
-        lines += _estimates(one.estimates)
+        yield from _estimates(one.estimates)
     else:
-        lines += [*_spent(one), *_extrapolation(one), *_impacts(one)]
-    lines += _not_known(one)
+        yield from _spent(one)
+        yield from _extrapolation(one)
+        yield from _impacts(one)
+    yield from _not_known(one)
     for note in one.notes:
-        lines += _wrapped(f"Note: {clean(note)}.")
-    lines += _wrapped(clean(_method(one)))
-    return "\n".join(lines) + "\n"
+        yield from _wrapped(f"Note: {clean(note)}.")
 
 
 def _wrapped(text: str) -> list[str]:
@@ -48,16 +53,13 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _spent(one: UnitImpacts) -> Iterator[str]:
-    if one.energy_kwh is not None:
-        yield f"  {'Energy':<18} {_span(one.energy_kwh, kwh)}"
-    if one.duration_hours is not None:
-        yield f"  {'Duration':<18} {_span(one.duration_hours, lambda hours: duration(hours * 3600))}"
-
-
-def _span(found: Range, shown: Any) -> str:
-    if found.low == found.high:
-        return str(shown(found.central))
-    return f"{shown(found.central)}  ({span(shown(found.low), shown(found.high))})"
+    kwhs, hours = one.energy_kwh, one.duration_hours
+    if kwhs is not None:
+        ends = span(*(f"{rounded(end, 4)} kWh" for end in (kwhs.low, kwhs.high)))
+        yield f"  {'Energy':<18} {kwh(kwhs.central)}" + (f"  ({ends})" if kwhs.low != kwhs.high else "")
+    if hours is not None:
+        low, central, high = (duration(end * 3600) for end in (hours.low, hours.central, hours.high))
+        yield f"  {'Duration':<18} {central}" + (f"  ({low} - {high})" if low != high else "")
 
 
 def _impacts(one: UnitImpacts) -> Iterator[str]:
@@ -121,6 +123,7 @@ def _phase(number: int, one: Extrapolated) -> Iterator[str]:
 
 
 def _estimates(found: Estimates) -> Iterator[str]:
+    yield "  By NN-CI"
     for name, what in (("nn-et", "training"), ("nn-eq", "query")):
         if what in found.phases:
             yield _row(name, what, kwh(found.phases[what].energy_kwh))
@@ -133,7 +136,7 @@ def _estimates(found: Estimates) -> Iterator[str]:
         return
     if found.lifetime_hours is None:
         return
-    yield f"  By the hours of use, of {found.lifetime_hours:g} h that the hardware lasts"
+    yield f"  The hardware by its hours of use, of the {found.lifetime_hours:g} h that it lasts"
     for name, phase in found.phases.items():
         if phase.amortised_gco2e is not None:
             yield _row("", f"hardware, {name}", _co2(phase.amortised_gco2e))
@@ -161,10 +164,8 @@ def _method(one: UnitImpacts) -> str:
         said += _embodied(method)
     if any(found is not None and found.low != found.high for found in one.total.values()):
         said.append("The range takes all lows and all highs together.")
-    versions = [f"factors {method['factors']}"] if method["factors"] else []
-    versions += [f"inventory {method['inventory']}"] if method["inventory"] else []
-    said += [f"By {', '.join(versions)}."] if versions else []
-    return " ".join(["Method: energy", f"{method['energy_kwh']['source']}.", *said, "All inputs are in --json."])
+    said += [f"{what.capitalize()}: {method[what]}." for what in ("factors", "inventory") if method[what]]
+    return clean(" ".join([f"Method: energy {method['energy_kwh']['source']}.", *said, "All inputs are in --json."]))
 
 
 def _electricity(found: dict[str, Any]) -> str:

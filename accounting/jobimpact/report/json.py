@@ -48,7 +48,7 @@ def job_document(one: JobResult) -> dict[str, Any]:
         "mem_bytes": one.mem_bytes,
         "gpus": one.gpus,
         "energy": _energy(one.energy),
-        "impacts": {name: _without_none(value, "reason") for name, value in impacts.items()},
+        "impacts": {name: _indicator(value) for name, value in impacts.items()},
         "factors": one.factors,
         "inventory": one.inventory,
         "warnings": list(one.warnings),
@@ -63,6 +63,15 @@ def utc(at_s: float | None) -> str | None:
         return None
     precision = "seconds" if float(at_s).is_integer() else "milliseconds"
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _indicator(found: dict[str, Any]) -> dict[str, Any]:
+    """One indicator; what is told beside it only where there is any."""
+    beside = {
+        name: _without_none(found[name], "reason") for name in ("idle_share", "shared") if found.get(name) is not None
+    }
+    own = {name: value for name, value in found.items() if name not in ("idle_share", "shared")}
+    return _without_none(own, "reason") | beside
 
 
 def _energy(energy: dict[str, Any]) -> dict[str, Any]:

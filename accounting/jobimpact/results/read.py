@@ -6,22 +6,20 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
-from jobimpact.results.record import JSON_COLUMNS, SCHEMA, JobResult, database_path
+from jobimpact.results.record import SCHEMA, JobResult, database_path, result_of
 
 __all__ = ["Reader"]
 
 _NAMES = tuple(field.name for field in msgspec.structs.fields(JobResult))
 # Each word a user may know a job by, one index each. A raw id that is a task's or a part's own is never shown
 # to users, but hooks and logs carry it.
-_FIND = " UNION ".join(
-    f"SELECT {', '.join(_NAMES)} FROM job_result WHERE {column} = :id"  # noqa: S608 (our own names)
-    for column in ("job_id", "raw_id", "array_id", "het_id")
-)
+_BY = ("job_id", "raw_id", "array_id", "het_id")
+_NEW = frozenset({"exclusive"})
+"""Columns that a file of schema 1 has not."""
 
 
 class Reader:
@@ -35,6 +33,7 @@ class Reader:
     def __init__(self, url: str) -> None:
         self._path = Path(database_path(url))
         self._db: sqlite3.Connection | None = None
+        self._names = _NAMES
         if not self._path.parent.is_dir():
             raise StoreError(f"{self._path}: no such folder")
         if self._path.exists():
@@ -64,8 +63,8 @@ class Reader:
         if self._db is None:
             return []
         with self._errors():
-            rows = self._db.execute(_FIND, {"id": job}).fetchall()
-            found = [_result(dict(zip(_NAMES, row, strict=True))) for row in rows]
+            rows = self._db.execute(_find(self._names), {"id": job}).fetchall()
+            found = [result_of(dict(zip(self._names, row, strict=True))) for row in rows]
         return sorted(_narrowed(job, found), key=lambda one: (_order(one.job_id), one.submit_s or 0))
 
     def _check(self, db: sqlite3.Connection) -> None:
@@ -76,6 +75,8 @@ class Reader:
             )
         if found == 0:
             raise StoreError(f"{self._path}: not a database of results")
+        if found == 1:
+            self._names = tuple(name for name in _NAMES if name not in _NEW)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -83,6 +84,11 @@ class Reader:
             yield
         except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
             raise StoreError(f"{self._path}: {error}") from error
+
+
+def _find(names: tuple[str, ...]) -> str:
+    each = (f"SELECT {', '.join(names)} FROM job_result WHERE {column} = :id" for column in _BY)  # noqa: S608 (ours)
+    return " UNION ".join(each)
 
 
 def _narrowed(job: str, found: list[JobResult]) -> list[JobResult]:
@@ -94,9 +100,3 @@ def _narrowed(job: str, found: list[JobResult]) -> list[JobResult]:
 def _order(job_id: str) -> tuple[int, str]:
     tail = job_id.replace("+", "_").rpartition("_")[2]
     return (int(tail), job_id) if tail.isascii() and tail.isdigit() else (0, job_id)
-
-
-def _result(row: dict[str, Any]) -> JobResult:
-    for name in JSON_COLUMNS:
-        row[name] = msgspec.json.decode(row[name])
-    return msgspec.convert(row, JobResult)

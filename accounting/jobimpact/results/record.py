@@ -7,11 +7,21 @@ from typing import Any
 
 import msgspec
 
-from jobimpact.core.records import JobRecord
+from jobimpact.core.records import Charge, JobRecord, Stay
 
-__all__ = ["JSON_COLUMNS", "SCHEMA", "JobResult", "array_of", "database_path", "het_of"]
+__all__ = [
+    "JSON_COLUMNS",
+    "SCHEMA",
+    "Entry",
+    "JobResult",
+    "MonthRow",
+    "array_of",
+    "database_path",
+    "het_of",
+    "result_of",
+]
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of the results' tables."""
 
 Json = dict[str, Any]
@@ -54,6 +64,29 @@ class JobResult(JobRecord, frozen=True, kw_only=True):
         return cls(**msgspec.structs.asdict(record), **found)
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """A job's row, with what it reserved of each node and what is booked of it for each node and month."""
+
+    result: JobResult
+    stays: dict[str, Stay]
+    charges: tuple[Charge, ...]
+
+
+class MonthRow(msgspec.Struct, frozen=True):
+    """One component of one type of nodes in one month that is closed, and the idle key that was frozen with it."""
+
+    month: str
+    node_type: str
+    component: str
+    idle: Json
+    """Hours and energy that no job had."""
+    key: Json
+    """What an hour that was held brings with it, over the months up to this one."""
+    factors: str
+    inventory: str
+    revision: int = 0
+
+
 def array_of(job_id: str) -> str | None:
     """The array that `6_3` is a task of."""
     match = _ARRAY.match(job_id)
@@ -69,3 +102,11 @@ def het_of(job_id: str) -> str | None:
 def database_path(url: str) -> str:
     """The file of a `sqlite:///` URL."""
     return url.removeprefix("sqlite:///").partition("?")[0]
+
+
+def result_of(row: dict[str, Any]) -> JobResult:
+    """A row as the database gives it, by column."""
+    for name in JSON_COLUMNS:
+        row[name] = msgspec.json.decode(row[name])
+    row["exclusive"] = bool(row.get("exclusive"))
+    return msgspec.convert(row, JobResult)

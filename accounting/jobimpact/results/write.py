@@ -1,15 +1,15 @@
 """The writer of the results: SQLAlchemy Core over SQLite with a rollback journal, so that a group may read it.
 
 A row is written by one statement that does nothing where nothing changed: two nights at once, or one night
-twice, leave the same rows and the same revisions. Nothing is ever deleted.
+twice, leave the same rows and the same revisions. No job is ever deleted; its charges are replaced with its row.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,20 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
-from jobimpact.results.record import JSON_COLUMNS, SCHEMA, JobResult, array_of, database_path, het_of
+from jobimpact.core.records import Charge, Shares, Stay, Triple
+from jobimpact.results.record import (
+    JSON_COLUMNS,
+    SCHEMA,
+    Entry,
+    JobResult,
+    MonthRow,
+    array_of,
+    database_path,
+    het_of,
+    result_of,
+)
 
-__all__ = ["Counts", "Results"]
+__all__ = ["Counts", "Results", "Sums"]
 
 BUSY_S = 60.0
 """How long one night waits for another's transaction."""
@@ -43,6 +54,7 @@ job_result = sa.Table(
     Column("submit_s", Integer),
     *(Column(name, Float) for name in ("start_s", "end_s", "elapsed_s")),
     *(Column(name, Integer) for name in ("cpus", "mem_bytes", "gpus")),
+    Column("exclusive", sa.Boolean, nullable=False, server_default=sa.false()),
     Column("energy_j", Float),
     Column("coverage", Float, nullable=False),
     *(Column(name, Text, nullable=False) for name in JSON_COLUMNS),
@@ -57,6 +69,55 @@ job_result = sa.Table(
     sa.Index("job_result_by_end", "end_s"),
 )
 
+SHARES = ("cpu", "ram", "gpu", "rest")
+AMOUNTS = tuple(f"{what}_{of}" for what in ("own", "idle", "idle_use") for of in ("gwp", "adp", "pe"))
+"""In kgCO2e, kgSbe and MJ: a job's own part of manufacture, and its share of what was idle and of its electricity."""
+
+stay = sa.Table(
+    "stay",
+    _METADATA,
+    *(Column(name, Text, primary_key=True) for name in ("cluster", "key", "node")),
+    *(Column(name, Float, nullable=False) for name in ("start_s", "end_s", *SHARES)),
+    sa.Index("stay_by_node", "cluster", "node", "end_s"),
+)
+
+charge = sa.Table(
+    "charge",
+    _METADATA,
+    *(Column(name, Text, primary_key=True) for name in ("cluster", "key", "node", "month", "component")),
+    Column("node_type", Text, nullable=False),
+    Column("hours", Float, nullable=False),
+    *(Column(name, Float) for name in AMOUNTS),
+    sa.Index("charge_by_month", "cluster", "month"),
+)
+
+idle_month = sa.Table(
+    "idle_month",
+    _METADATA,
+    *(Column(name, Text, primary_key=True) for name in ("cluster", "month", "node_type", "component")),
+    *(Column(name, Text, nullable=False) for name in ("idle", "key", "factors", "inventory", "digest")),
+    Column("revision", Integer, nullable=False),
+    Column("closed_s", Float, nullable=False),
+)
+
+true_up = sa.Table(
+    "true_up",
+    _METADATA,
+    *(Column(name, Text, primary_key=True) for name in ("cluster", "year", "node_type", "component")),
+    Column("data", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("closed_s", Float, nullable=False),
+)
+
+covered = sa.Table(
+    "covered",
+    _METADATA,
+    Column("cluster", Text, primary_key=True),
+    Column("from_s", Float, primary_key=True),
+    Column("to_s", Float, nullable=False),
+)
+
 meta = sa.Table("meta", _METADATA, Column("key", Text, primary_key=True), Column("value", Float, nullable=False))
 
 
@@ -66,6 +127,8 @@ class Counts(msgspec.Struct, frozen=True):
     new: int = 0
     changed: int = 0
     unchanged: int = 0
+    months: frozenset[str] = frozenset()
+    """The months in which something is booked anew."""
 
 
 class Results:
@@ -90,17 +153,126 @@ class Results:
         """Let go of the file."""
         self._engine.dispose()
 
-    def write(self, results: Iterable[JobResult], now_s: float) -> Counts:
+    def write(self, entries: Iterable[Entry], now_s: float) -> Counts:
         """Put rows in, replace those that changed, leave the others alone: one transaction.
 
         A row with measured energy is not replaced by one for which the nodes' books could not be read.
         """
-        rows = [_row(result, now_s) for result in results]
+        rows = [(entry, _row(entry, now_s)) for entry in entries]
         with self._transaction() as db:
             before = _size(db)
-            touched = sum(max(db.execute(_upsert(), row).rowcount, 0) for row in rows)
+            touched = [entry for entry, row in rows if db.execute(_upsert(), row).rowcount > 0]
+            for entry in touched:
+                _book(db, entry)
             new = _size(db) - before
-        return Counts(new, touched - new, len(rows) - touched)
+        booked = frozenset(one.month for entry in touched for one in entry.charges)
+        return Counts(new, len(touched) - new, len(rows) - len(touched), booked)
+
+    def stays_over(self, cluster: str, node: str, from_s: float, to_s: float) -> list[Stay]:
+        """Who was on a node at any time within [from_s, to_s]."""
+        c = stay.c
+        names = ("key", "start_s", "end_s", *SHARES)
+        query = sa.select(*(c[name] for name in names)).where(
+            c.cluster == cluster, c.node == node, c.end_s >= from_s, c.start_s <= to_s
+        )
+        with self._transaction() as db:
+            return [Stay(key, start_s, end_s, Shares(*four)) for key, start_s, end_s, *four in db.execute(query)]
+
+    def booked_hours(self, cluster: str, node: str, keys: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+        """What was booked of some jobs on a node: hours by job, month and component."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        c = charge.c
+        with self._transaction() as db:
+            for some in _chunks(keys):
+                query = sa.select(c.key, c.month, c.component, c.hours).where(
+                    c.cluster == cluster, c.node == node, c.key.in_(some), c.component.in_(SHARES)
+                )
+                for key, month, component, hours in db.execute(query):
+                    found.setdefault(key, {}).setdefault(month, {})[component] = hours
+        return found
+
+    def rows(self, cluster: str, keys: Sequence[str]) -> list[JobResult]:
+        """Rows by their keys."""
+        found: list[JobResult] = []
+        with self._transaction() as db:
+            for some in _chunks(keys):
+                found += _results(db, (job_result.c.cluster == cluster) & job_result.c.key.in_(some))
+        return found
+
+    def ended(self, cluster: str, from_s: float, to_s: float) -> list[tuple[float, str]]:
+        """When jobs ended, and their keys: those that did within [from_s, to_s]."""
+        c = job_result.c
+        query = sa.select(c.end_s, c.key).where(c.cluster == cluster, c.end_s.between(from_s, to_s))
+        with self._transaction() as db:
+            return [(end_s, key) for end_s, key in db.execute(query)]
+
+    def covered(self, cluster: str) -> list[tuple[float, float]]:
+        """The times all of whose jobs are accounted for."""
+        query = sa.select(covered.c.from_s, covered.c.to_s).where(covered.c.cluster == cluster)
+        with self._transaction() as db:
+            return [(from_s, to_s) for from_s, to_s in db.execute(query)]
+
+    def cover(self, cluster: str, from_s: float, to_s: float) -> None:
+        """Note that all jobs that ended within [from_s, to_s] are accounted for."""
+        c = covered.c
+        inside = (c.cluster == cluster) & (c.from_s <= to_s) & (c.to_s >= from_s)
+        with self._transaction() as db:
+            least, most = db.execute(sa.select(sa.func.min(c.from_s), sa.func.max(c.to_s)).where(inside)).one()
+            db.execute(covered.delete().where(inside))
+            edges = {"from_s": min(from_s, least or from_s), "to_s": max(to_s, most or to_s)}
+            db.execute(covered.insert(), {"cluster": cluster} | edges)
+
+    def months(self, cluster: str) -> list[MonthRow]:
+        """The months that are closed, in order."""
+        c = idle_month.c
+        names = ("month", "node_type", "component", "idle", "key", "factors", "inventory", "revision")
+        query = sa.select(*(c[name] for name in names)).where(c.cluster == cluster).order_by(c.month)
+        with self._transaction() as db:
+            rows = db.execute(query).all()
+        found = [dict(zip(names, row, strict=True)) for row in rows]
+        for row in found:
+            row |= {name: msgspec.json.decode(row[name]) for name in ("idle", "key")}
+        return [msgspec.convert(row, MonthRow) for row in found]
+
+    def close_month(self, cluster: str, rows: Iterable[MonthRow], now_s: float, *, anew: bool = False) -> None:
+        """Freeze a month; one that is frozen already stays as it is, but for a recomputation (`anew`)."""
+        with self._transaction() as db:
+            for one in rows:
+                text = {name: _json(getattr(one, name)) for name in ("idle", "key")}
+                found = msgspec.structs.asdict(one) | text | {"cluster": cluster, "revision": 1, "closed_s": now_s}
+                found["digest"] = _hash([text, one.factors, one.inventory])
+                db.execute(_frozen(idle_month, ("cluster", "month", "node_type", "component"), anew=anew), found)
+
+    def true_ups(self, cluster: str, year: str) -> list[dict[str, Any]]:
+        """What closed a year's books: a line for each component of each type of nodes; none if it is not closed."""
+        c = true_up.c
+        query = sa.select(c.data, c.revision).where(c.cluster == cluster, c.year == year)
+        with self._transaction() as db:
+            return [msgspec.json.decode(data) | {"revision": revision} for data, revision in db.execute(query)]
+
+    def write_true_ups(self, cluster: str, year: str, lines: Iterable[dict[str, Any]], now_s: float) -> None:
+        """Close a year's books; a line that changed since gets a revision."""
+        keys = ("cluster", "year", "node_type", "component")
+        with self._transaction() as db:
+            for line in lines:
+                where = {"cluster": cluster, "year": year} | {name: line[name] for name in keys[2:]}
+                row = where | {"data": _json(line), "digest": _hash(line), "revision": 1, "closed_s": now_s}
+                db.execute(_frozen(true_up, keys, anew=True), row)
+
+    def charged(self, cluster: str, from_month: str, to_month: str) -> dict[tuple[str, str], Sums]:
+        """What was booked from one month to another, both inclusive: sums by type of nodes and component."""
+        c = charge.c
+        sums = [sa.func.coalesce(sa.func.sum(c[name]), 0.0) for name in ("hours", *AMOUNTS)]
+        query = (
+            sa.select(c.node_type, c.component, *sums)
+            .where(c.cluster == cluster, c.month.between(from_month, to_month))
+            .group_by(c.node_type, c.component)
+        )
+        with self._transaction() as db:
+            return {
+                (kind, component): Sums(hours, _three(a), _three(a[3:]), _three(a[6:]))
+                for kind, component, hours, *a in db.execute(query)
+            }
 
     def watermark(self, cluster: str) -> float | None:
         """Up to when this cluster's jobs were all accounted for, in epoch seconds."""
@@ -132,6 +304,19 @@ def _size(db: Connection) -> int:
     return db.execute(sa.select(sa.func.count()).select_from(job_result)).scalar_one()
 
 
+class Sums(msgspec.Struct, frozen=True):
+    """What was booked of one component of one type of nodes: hours of the whole component; kgCO2e, kgSbe, MJ."""
+
+    hours: float
+    own: Triple
+    idle: Triple
+    idle_use: Triple
+
+
+def _three(values: Sequence[float]) -> Triple:
+    return (values[0], values[1], values[2])
+
+
 def _upsert() -> Any:
     row = insert(job_result)
     keys = {"cluster", "key"}
@@ -142,19 +327,78 @@ def _upsert() -> Any:
     return row.on_conflict_do_update(index_elements=sorted(keys), set_=values, where=changed & no_worse)
 
 
-def _row(result: JobResult, now_s: float) -> dict[str, Any]:
+def _frozen(table: sa.Table, keys: tuple[str, ...], *, anew: bool) -> Any:
+    """A row that is written once, or (`anew`) again only where it says something else."""
+    row = insert(table)
+    if not anew:
+        return row.on_conflict_do_nothing(index_elements=keys)
+    values: dict[str, Any] = {c.name: row.excluded[c.name] for c in table.columns if c.name not in keys}
+    values["revision"] = table.c.revision + 1
+    return row.on_conflict_do_update(index_elements=keys, set_=values, where=table.c.digest != row.excluded.digest)
+
+
+def _book(db: Connection, entry: Entry) -> None:
+    """Replace what is booked of a job."""
+    mine = {"cluster": entry.result.cluster, "key": entry.result.key}
+    for table in (stay, charge):
+        db.execute(table.delete().where(table.c.cluster == mine["cluster"], table.c.key == mine["key"]))
+    stays = [
+        mine
+        | {"node": node, "start_s": one.start_s, "end_s": one.end_s}
+        | dict(zip(SHARES, one.shares.each(), strict=True))
+        for node, one in entry.stays.items()
+    ]
+    charges = [mine | row for one in entry.charges for row in _charge_rows(one)]
+    for table, rows in ((stay, stays), (charge, charges)):
+        if rows:
+            db.execute(table.insert(), rows)
+
+
+def _charge_rows(one: Charge) -> Iterator[dict[str, Any]]:
+    where = {"node": one.node, "month": one.month, "node_type": one.node_type}
+    nothing = (None, None, None)
+    for component, hours in one.hours.items():
+        amounts = (*one.own[component], *one.idle.get(component, nothing), *one.idle_use.get(component, nothing))
+        yield where | {"component": component, "hours": hours} | dict(zip(AMOUNTS, amounts, strict=True))
+    for name, own in one.shared.items():
+        amounts = (*own, *nothing, *nothing)
+        found = {"component": f"shared.{name}", "hours": one.hours["rest"]}
+        yield where | found | dict(zip(AMOUNTS, amounts, strict=True))
+
+
+def _row(entry: Entry, now_s: float) -> dict[str, Any]:
+    result = entry.result
     row = msgspec.structs.asdict(result)
     for name in JSON_COLUMNS:
-        row[name] = msgspec.json.encode(row[name]).decode()
-    more = {"array_id": array_of(result.job_id), "het_id": het_of(result.job_id), "digest": _digest(result)}
+        row[name] = _json(row[name])
+    more = {"array_id": array_of(result.job_id), "het_id": het_of(result.job_id), "digest": _digest(entry)}
     return row | more | {"revision": 1, "accounted_s": now_s}
 
 
-def _digest(result: JobResult) -> str:
-    """A word that changes when anything in the row does, its revision and time of writing apart."""
-    content = msgspec.structs.asdict(result)
+def _digest(entry: Entry) -> str:
+    """A word that changes when anything in the row or its charges does, its revision and time of writing apart."""
+    content = msgspec.structs.asdict(entry.result)
     del content["accounted_s"], content["revision"]
-    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+    return _hash([content, entry.stays, entry.charges])
+
+
+def _json(found: object) -> str:
+    return msgspec.json.encode(found).decode()
+
+
+def _hash(found: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(found, order="deterministic")).hexdigest()
+
+
+def _results(db: Connection, where: Any) -> list[JobResult]:
+    names = [field.name for field in msgspec.structs.fields(JobResult)]
+    query = sa.select(*(job_result.c[name] for name in names)).where(where).order_by(job_result.c.end_s)
+    return [result_of(dict(zip(names, row, strict=True))) for row in db.execute(query)]
+
+
+def _chunks(keys: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    for at in range(0, len(keys), size):
+        yield keys[at : at + size]
 
 
 def _engine(url: str) -> Engine:
@@ -176,8 +420,18 @@ def _migrate(db: Connection, path: str) -> None:
     found = db.execute(sa.text("PRAGMA user_version")).scalar_one()
     if found > SCHEMA:
         raise SchemaTooNewError(f"{path}: written by a newer release (schema {found}, this one knows {SCHEMA})")
-    if found == 0:
-        if db.execute(sa.text("SELECT count(*) FROM sqlite_master")).scalar_one():
-            raise StoreError(f"{path}: a database, but not one of results")
-        _METADATA.create_all(db)
-        db.execute(sa.text(f"PRAGMA user_version = {SCHEMA}"))
+    if found == SCHEMA:
+        return
+    if found == 0 and db.execute(sa.text("SELECT count(*) FROM sqlite_master")).scalar_one():
+        raise StoreError(f"{path}: a database, but not one of results")
+    if found == 1:
+        _back_up(path, f"{path}.schema1")
+        db.execute(sa.text("ALTER TABLE job_result ADD COLUMN exclusive BOOLEAN NOT NULL DEFAULT 0"))
+    _METADATA.create_all(db)
+    db.execute(sa.text(f"PRAGMA user_version = {SCHEMA}"))
+
+
+def _back_up(path: str, aside: str) -> None:
+    """The file as the last release left it, for going back."""
+    with closing(sqlite3.connect(path)) as was, closing(sqlite3.connect(aside)) as copy:
+        was.backup(copy)

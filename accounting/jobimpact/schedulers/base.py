@@ -11,16 +11,26 @@ from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 from jobimpact.core.errors import RecordError
 from jobimpact.core.records import JobRecord
 
-__all__ = ["Finished", "JobSource", "expand_nodes"]
+__all__ = ["Finished", "JobSource", "expand_nodes", "held_at"]
 
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z", re.ASCII)
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """The jobs that ended in a window, and the rows that could not be read (each error names its row)."""
+    """The jobs that were asked for, and the rows that could not be read (each error names its row)."""
 
     records: tuple[JobRecord, ...]
     problems: tuple[RecordError, ...]
+
+
+def held_at(found: Finished, at_s: int) -> Finished:
+    """Those of some jobs that had begun and were not over."""
+    records = tuple(
+        one
+        for one in found.records
+        if one.start_s is not None and one.start_s <= at_s and (one.end_s is None or one.end_s > at_s)
+    )
+    return Finished(records, found.problems)
 
 
 class JobSource(Protocol):
@@ -28,6 +38,13 @@ class JobSource(Protocol):
 
     def finished(self, from_s: int, to_s: int) -> Finished:
         """Jobs whose end lies in [from_s, to_s], both in epoch seconds and inclusive.
+
+        Raises:
+            SchedulerError: the scheduler did not answer; its own words are in the message.
+        """
+
+    def running(self, at_s: int) -> Finished:
+        """Jobs that held nodes at a time (epoch seconds), whether or not they have ended since.
 
         Raises:
             SchedulerError: the scheduler did not answer; its own words are in the message.

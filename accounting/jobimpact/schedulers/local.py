@@ -7,8 +7,9 @@ appends (a job's start, then the same job with its end). Times are epoch seconds
      "submit": 1795190300, "start": 1795190301.2, "end": 1795190309.3,
      "nodes": ["node01"], "cpus": 4, "mem_bytes": 1073741824, "gpus": 1}
 
-`account` and `partition` may be added; `start`, `end`, `exit_code`, `cpus`, `mem_bytes` and `gpus` may be left
-out or null; `nodes` may be a host list in one string (`node[01-02]`). An `id` has a digit.
+`account`, `partition` and `exclusive` (it was given whole nodes) may be added; `start`, `end`, `exit_code`, `cpus`,
+`mem_bytes` and `gpus` may be left out or null; `nodes` may be a host list in one string (`node[01-02]`). An `id` has a
+digit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from msgspec import Meta, Struct
 
 from jobimpact.core.errors import RecordError, SchedulerError
 from jobimpact.core.records import JobRecord
-from jobimpact.schedulers.base import Finished, expand_nodes
+from jobimpact.schedulers.base import Finished, expand_nodes, held_at
 
 __all__ = ["LocalRecords"]
 
@@ -45,6 +46,7 @@ class _Line(Struct, frozen=True, forbid_unknown_fields=True):
     cpus: Count | None = None
     mem_bytes: Count | None = None
     gpus: Count | None = None
+    exclusive: bool = False
 
 
 class LocalRecords:
@@ -60,6 +62,19 @@ class LocalRecords:
         Raises:
             SchedulerError: the file cannot be read.
         """
+        found = self._all()
+        inside = tuple(r for r in found.records if r.end_s is not None and from_s <= r.end_s <= to_s)
+        return Finished(inside, found.problems)
+
+    def running(self, at_s: int) -> Finished:
+        """Jobs that held nodes at a time.
+
+        Raises:
+            SchedulerError: the file cannot be read.
+        """
+        return held_at(self._all(), at_s)
+
+    def _all(self) -> Finished:
         try:
             lines = self._path.read_bytes().split(b"\n")
         except OSError as error:
@@ -75,8 +90,7 @@ class LocalRecords:
                 problems.append(RecordError(f"{self._path}:{number}: {error}"))
             else:
                 records[record.key] = record
-        inside = tuple(r for r in records.values() if r.end_s is not None and from_s <= r.end_s <= to_s)
-        return Finished(inside, tuple(problems))
+        return Finished(tuple(records.values()), tuple(problems))
 
     def _record(self, line: bytes) -> JobRecord:
         found = msgspec.json.decode(line, type=_Line)
@@ -104,4 +118,5 @@ class LocalRecords:
             mem_bytes=found.mem_bytes,
             gpus=found.gpus,
             raw={"line": line.decode(errors="replace")},
+            exclusive=found.exclusive,
         )

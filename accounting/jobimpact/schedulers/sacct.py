@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from jobimpact.core.errors import RecordError, SchedulerError
 from jobimpact.core.records import JobRecord
-from jobimpact.schedulers.base import Finished, expand_nodes
+from jobimpact.schedulers.base import Finished, expand_nodes, held_at
 
 __all__ = ["FIELDS", "UNIT_SEPARATOR", "Sacct", "parse_rows", "parse_tres"]
 
@@ -50,15 +50,26 @@ class Sacct:
         Raises:
             SchedulerError: no `sacct`, it failed (with what it said), or it did not answer in time.
         """
+        return self._ask(from_s, to_s, ["-s", _STATES])
+
+    def running(self, at_s: int) -> Finished:
+        """Jobs that held nodes at a time.
+
+        Raises:
+            SchedulerError: as for `finished`.
+        """
+        return held_at(self._ask(at_s, at_s, []), at_s)  # without states: all that overlap, pending ones too
+
+    def _ask(self, from_s: int, to_s: int, states: list[str]) -> Finished:
         token = f"{UNIT_SEPARATOR}{secrets.token_hex(8)}"
-        text = self._run(token, from_s, to_s)
+        text = self._run(token, from_s, to_s, states)
         # A sacct that keeps only the delimiter's first character still parts its fields by that.
         return parse_rows(text, token if token in text else UNIT_SEPARATOR, self._cluster)
 
-    def _run(self, token: str, from_s: int, to_s: int) -> str:
+    def _run(self, token: str, from_s: int, to_s: int, states: list[str]) -> str:
         command = ["sacct", "-a", "-X", "-D", "-n", "-P", f"--delimiter={token}"]
         begin_s, end_s = (max(edge_s, EARLIEST_S) for edge_s in (from_s, to_s))
-        command += ["-S", f"uts{begin_s}", "-E", f"uts{end_s}", "-s", _STATES, "-o", ",".join(FIELDS)]
+        command += ["-S", f"uts{begin_s}", "-E", f"uts{end_s}", *states, "-o", ",".join(FIELDS)]
         clock = {"TZ": "UTC", "SLURM_TIME_FORMAT": "%s"}
         try:
             done = subprocess.run(

@@ -1,0 +1,79 @@
+"""The idle share: what machines cost while no job holds them, told beside each job's own part. Pure.
+
+Hours and energy that no job held are counted for each month, node type and component. When a month is closed, a key is
+frozen: what an hour that was held brought with it over the last closed months. A job's idle share is its own hours
+times the key of the day on which it ended. What a year's keys charged too much or too little is the true-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from jobimpact.impact.ranges import Impacts, total
+
+__all__ = ["IdleKey", "MonthIdle", "fixed_key", "key_of"]
+
+
+class MonthIdle(Struct, frozen=True):
+    """One component of one type of nodes in one month; all nodes of the type together."""
+
+    month: str
+    node_type: str
+    component: str
+    available_h: float
+    """Hours of the calendar in which the nodes were in their life, drained or not."""
+    held_h: float
+    """Of these, hours of the whole component that jobs held."""
+    stranded_h: float
+    """Of the others, those that nobody could have had: the CPUs or the memory of their node were all taken."""
+    idle_kwh: float | None = None
+    """Energy that no job had; None: not known."""
+    system_kwh: float | None = None
+    """Energy used outside every job."""
+    use: Impacts | None = None
+    """What both cost, PUE included."""
+    use_known: float = 0.0
+    """The part of the available hours for which that energy is known."""
+    grid_ratio: float = 1.0
+    """What a kWh of it emitted, over the annual mean of then: keeps the hours' shape under other factors."""
+
+    @property
+    def idle_h(self) -> float:
+        """Hours that no job held."""
+        return max(self.available_h - self.held_h, 0.0)
+
+
+class IdleKey(Struct, frozen=True):
+    """What an hour that a job held brings with it."""
+
+    from_month: str | None
+    """The months that it was counted over; None: it was not counted, but fixed."""
+    to_month: str | None
+    idle_h: float | None
+    """Hours that nobody held, for each that was held; None: none was held."""
+    use: Impacts | None
+    """What their energy cost; None: not known."""
+
+
+def key_of(window: Sequence[MonthIdle]) -> IdleKey:
+    """The key of some closed months of one type and component, at least one, in order."""
+    held_h = sum(one.held_h for one in window)
+    known = [one for one in window if one.use is not None]
+    known_h = sum(one.held_h for one in known)
+    return IdleKey(
+        from_month=window[0].month,
+        to_month=window[-1].month,
+        idle_h=sum(one.idle_h for one in window) / held_h if held_h > 0 else None,
+        use=_sum(known).times(1 / known_h) if known_h > 0 else None,
+    )
+
+
+def _sum(known: Iterable[MonthIdle]) -> Impacts:
+    return total(one.use for one in known if one.use is not None)
+
+
+def fixed_key(active_utilisation: float) -> IdleKey:
+    """As if machines were in use a fixed part of their life: for comparison with published tables."""
+    return IdleKey(None, None, 1 / active_utilisation - 1, None)

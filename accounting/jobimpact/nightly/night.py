@@ -1,0 +1,276 @@
+"""One night: what the scheduler says, what the nodes measured, month by month, and what is written."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+from msgspec import to_builtins
+
+from jobimpact.core.config import Config
+from jobimpact.core.errors import ConfigError, SchedulerError
+from jobimpact.core.records import HourShares, JobEnergy, JobRecord, Stay
+from jobimpact.impact.months import closes_s
+from jobimpact.nightly.accounts import Accounts
+from jobimpact.nightly.closing import Months, closable, closed_again, merged, year_books
+from jobimpact.nightly.segment import BATCH, Job, Segment, job_of, measured
+from jobimpact.schedulers import job_source
+from jobimpact.schedulers.base import JobSource
+
+if TYPE_CHECKING:
+    from jobimpact.results.write import Counts, Results
+
+__all__ = ["DAY_S", "NightReport", "account", "extra", "recompute"]
+
+DAY_S = 86400
+
+
+class NightReport(msgspec.Struct, frozen=True):
+    """What one night came to."""
+
+    from_s: int
+    to_s: int
+    new: int
+    changed: int
+    unchanged: int
+    not_measured: int
+    problems: tuple[str, ...]
+    """Rows of the scheduler that could not be read, files that are not there, hours that the grid does not know."""
+    closed: tuple[str, ...] = ()
+    """Months that were closed."""
+
+
+def account(config: Config, now_s: float, from_s: int | None = None, to_s: int | None = None) -> NightReport:
+    """Account for the jobs that ended in a window.
+
+    Args:
+        config: the site's.
+        now_s: the time, epoch seconds.
+        from_s: the window's begin; None: `nightly.look_back_days` ago, or earlier, where the last night that
+            went well ended before that.
+        to_s: the window's end, inclusive; None: now.
+
+    Returns:
+        What changed.
+
+    Raises:
+        ConfigError, SchedulerError, StoreError: nothing was accounted, or only whole batches were.
+    """
+    with extra():  # not for those who only want `Accounts`
+        from jobimpact.results.write import Results
+
+    results = Results(config.results)
+    try:
+        window = _window(config, results, now_s, from_s, to_s)
+        with _Night(config, results, now_s) as one:
+            report = one.account(*window)
+        if from_s is None:
+            results.set_watermark(config.cluster, window[1])
+        return report
+    finally:
+        results.close()
+
+
+def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightReport:
+    """Redo the impacts of jobs that ended in a window, and of the months that were closed in it.
+
+    Neither the scheduler nor the nodes are asked: what they said is kept with the results. Factors, inventory and
+    configuration are those of now; what changes leaves a revision.
+
+    Args:
+        config: the site's.
+        now_s: the time, epoch seconds.
+        from_s: the window's begin.
+        to_s: its end, inclusive.
+
+    Raises:
+        ConfigError, StoreError: nothing was redone, or only whole batches were.
+    """
+    with extra():
+        from jobimpact.results.write import Results
+
+    results = Results(config.results)
+    try:
+        with _Night(config, results, now_s) as one:
+            return one.recompute(from_s, to_s)
+    finally:
+        results.close()
+
+
+@contextmanager
+def extra() -> Iterator[None]:
+    """Around imports of what only the extra `accounting` brings."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in {"sqlalchemy", "apscheduler"}:
+            raise
+        raise ConfigError(f"{missing} is not installed: install the extra, jobimpact[accounting]") from error
+
+
+def _window(config: Config, results: Results, now_s: float, from_s: int | None, to_s: int | None) -> tuple[int, int]:
+    end_s = math.ceil(now_s) if to_s is None else to_s
+    if from_s is not None:
+        return from_s, end_s
+    look_back_s = int(now_s) - config.nightly.look_back_days * DAY_S
+    watermark_s = results.watermark(config.cluster)
+    return (look_back_s if watermark_s is None else min(look_back_s, int(watermark_s))), end_s
+
+
+class _Night:
+    """One run over a window."""
+
+    def __init__(self, config: Config, results: Results, now_s: float) -> None:
+        self._config = config
+        self._cluster = config.cluster
+        self._results = results
+        self._now_s = now_s
+        self._months = Months(config, results)
+        self._accounts = Accounts(config, self._months.keys, lambda: now_s)
+        self._counts: list[Counts] = []
+        self._not_measured = 0
+        self._problems: list[str] = []
+        self._closed: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._accounts.__exit__()
+
+    def account(self, from_s: int, to_s: int) -> NightReport:
+        """Jobs that ended in a window, and the months that can be closed then."""
+        self._accounts.energy.nodes()  # a store that is not there is an error, not a night without a measurement
+        source = job_source(self._config)
+        finished = source.finished(from_s, to_s)
+        self._problems += [str(problem) for problem in finished.problems]
+        self._fill([record.start_s for record in finished.records], from_s, to_s)
+        known = {record.key: record for record in finished.records}
+        rivals: dict[str, list[JobRecord]] = {}
+        for record in finished.records:
+            rivals.setdefault(record.raw_id, []).append(record)
+
+        def load(keys: Sequence[str]) -> list[Job]:
+            return [measured(self._accounts, known[key], rivals[known[key].raw_id]) for key in keys]
+
+        others = self._stays([*finished.records, *self._running(source, to_s)])
+        due = closable(merged([*self._results.covered(self._cluster), (from_s, to_s)]), self._months.closed)
+        ended = [(record.end_s or 0.0, record.key) for record in finished.records]
+        self._walk(ended, due, load, Segment(self._accounts, self._results, self._cluster, others), self._close)
+        self._results.cover(self._cluster, from_s, to_s)
+        self._true_up(anew=False)
+        return self._report(from_s, to_s)
+
+    def recompute(self, from_s: int, to_s: int) -> NightReport:
+        """Jobs that are in the results already, and the months that were closed in the window."""
+        ended = self._results.ended(self._cluster, from_s, to_s)
+        first_s = None
+        others: dict[str, list[Stay]] = {}
+        for keys in chunks([key for _, key in ended]):
+            jobs = self._load(keys)
+            first_s = min([first_s or to_s, *(job.record.start_s or to_s for job in jobs)])
+            for job in jobs:
+                for node, stay in self._accounts.assessor.stays(job.record, job.energy).items():
+                    others.setdefault(node, []).append(stay)
+        self._fill([first_s], from_s, to_s)
+        due = [month for month in sorted(self._months.closed) if from_s <= closes_s(month) <= to_s]
+        segment = Segment(self._accounts, self._results, self._cluster, others, anew=True)
+        self._walk(ended, due, self._load, segment, self._close_anew)
+        self._true_up(anew=True)
+        return self._report(from_s, to_s)
+
+    def _load(self, keys: Sequence[str]) -> list[Job]:
+        return [job_of(row) for row in self._results.rows(self._cluster, keys)]
+
+    def _walk(
+        self,
+        ended: list[tuple[float, str]],
+        due: list[str],
+        load: Callable[[Sequence[str]], list[Job]],
+        segment: Segment,
+        close: Callable[[str, Segment], None],
+    ) -> None:
+        """Jobs by their end, and between them each month when it closes: later jobs have its keys."""
+        ended.sort()
+        at = 0
+        for month in sorted(due):
+            cut = bisect.bisect_left(ended, (closes_s(month), ""))
+            self._account([key for _, key in ended[at:cut]], load, segment)
+            at = cut
+            close(month, segment)
+            self._closed.append(month)
+        self._account([key for _, key in ended[at:]], load, segment)
+
+    def _account(self, keys: list[str], load: Callable[[Sequence[str]], list[Job]], segment: Segment) -> None:
+        for some in chunks(keys):
+            jobs = load(some)
+            self._not_measured += sum(job.summary.total_j is None for job in jobs)
+            self._counts += segment.write(jobs, self._now_s)
+
+    def _close(self, month: str, segment: Segment) -> None:
+        self._months.close(month, self._accounts.assessor, segment.occupancy, self._idle_hours, self._now_s)
+
+    def _close_anew(self, month: str, segment: Segment) -> None:
+        self._months.close_anew(month, self._accounts.assessor, segment.occupancy, self._now_s)
+
+    def _idle_hours(self, from_s: float, to_s: float) -> list[HourShares]:
+        found, unread = self._accounts.energy.idle_hours(from_s, to_s)
+        self._problems += unread
+        return found
+
+    def _stays(self, records: Iterable[JobRecord]) -> dict[str, list[Stay]]:
+        """Who holds what, as far as the scheduler alone tells."""
+        found: dict[str, list[Stay]] = {}
+        for record in records:
+            for node, stay in self._accounts.assessor.stays(record, JobEnergy((), {})).items():
+                found.setdefault(node, []).append(stay)
+        return found
+
+    def _running(self, source: JobSource, at_s: int) -> list[JobRecord]:
+        """Jobs that hold something at the window's end: they are accounted for when they end."""
+        try:
+            found = source.running(at_s)
+        except SchedulerError as error:
+            self._problems.append(f"jobs that are running are not known: {error}")
+            return []
+        return [msgspec.structs.replace(record, end_s=float(at_s)) for record in found.records]
+
+    def _fill(self, starts: Iterable[float | None], from_s: float, to_s: float) -> None:
+        """Ask for the electricity's intensity in the hours that jobs ran."""
+        first_s = min([from_s, *(start_s for start_s in starts if start_s is not None)])
+        if self._accounts.grid is not None:
+            self._problems += self._accounts.grid.fill(first_s, to_s)
+
+    def _true_up(self, *, anew: bool) -> None:
+        """Close the books of every year whose December is closed, where anything in it has changed."""
+        changed = {month[:4] for one in self._counts for month in one.months} | {month[:4] for month in self._closed}
+        for year in sorted({month[:4] for month in self._months.closed if month.endswith("-12")} & changed):
+            sums = self._results.charged(self._cluster, f"{year}-01", f"{year}-12")
+            lines = year_books(self._accounts.assessor, sums, self._months, year)
+            before = [] if anew else self._results.true_ups(self._cluster, year)
+            found = [to_builtins(line) for line in closed_again(lines, before)]
+            self._results.write_true_ups(self._cluster, year, found, self._now_s)
+
+    def _report(self, from_s: int, to_s: int) -> NightReport:
+        if self._accounts.inventory.reason:
+            self._problems.append(self._accounts.inventory.reason)
+        return NightReport(
+            from_s=from_s,
+            to_s=to_s,
+            new=sum(one.new for one in self._counts),
+            changed=sum(one.changed for one in self._counts),
+            unchanged=sum(one.unchanged for one in self._counts),
+            not_measured=self._not_measured,
+            problems=tuple(dict.fromkeys(self._problems)),
+            closed=tuple(self._closed),
+        )
+
+
+def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """In order, as many at a time as one transaction takes."""
+    return (keys[at : at + BATCH] for at in range(0, len(keys), BATCH))

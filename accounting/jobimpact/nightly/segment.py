@@ -1,0 +1,147 @@
+"""Some jobs beside each other and beside those of before: who held what, what it costs, and what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, convert
+
+from jobimpact.core.records import JobEnergy, JobRecord, Stay
+from jobimpact.energy.summary import EnergySummary, restored, summarise
+from jobimpact.impact.occupancy import Hours, Occupancy
+from jobimpact.nightly.accounts import Accounts
+from jobimpact.results.record import Entry, JobResult
+
+if TYPE_CHECKING:
+    from jobimpact.results.write import Counts, Results
+
+__all__ = ["BATCH", "Job", "Segment", "job_of", "measured"]
+
+BATCH = 1000
+"""Rows to a transaction: a night does not lock readers out for long."""
+
+
+class Job(Struct, frozen=True):
+    """One incarnation of a job, with its energy."""
+
+    record: JobRecord
+    energy: JobEnergy
+    summary: EnergySummary
+
+
+def job_of(row: JobResult) -> Job:
+    """A job as it was accounted for: neither the scheduler nor the nodes need still know it."""
+    summary = convert(row.energy, EnergySummary)
+    record = JobRecord(**{name: getattr(row, name) for name in JobRecord.__struct_fields__})
+    return Job(record, restored(record, summary), summary)
+
+
+class Segment:
+    """Jobs that ended between two closings of months.
+
+    Args:
+        accounts: the site.
+        results: where they go.
+        cluster: whose they are.
+        others: stays of jobs that are not written yet, or not over: they hold their part meanwhile; by node.
+        anew: what `others` has of a job comes before what is written of it.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        results: Results,
+        cluster: str,
+        others: Mapping[str, list[Stay]],
+        *,
+        anew: bool = False,
+    ) -> None:
+        self._accounts = accounts
+        self._results = results
+        self._cluster = cluster
+        self._others = {node: {stay.key: stay for stay in some} for node, some in others.items()}
+        self._anew = anew
+
+    def write(self, jobs: Sequence[Job], now_s: float) -> list[Counts]:
+        """Account for jobs, and again for those of before whose part of a node they make smaller."""
+        stays = {job.record.key: self._accounts.assessor.stays(job.record, job.energy) for job in jobs}
+        new: dict[str, list[Stay]] = {}
+        for by_node in stays.values():
+            for node, stay in by_node.items():
+                new.setdefault(node, []).append(stay)
+        on = {node: self._occupancy(node, some) for node, some in new.items()}
+        counts = [self._write(jobs, stays, {node: found[0] for node, found in on.items()}, now_s)]
+        for node, some in new.items():
+            waiting = self._others.get(node, {})
+            for stay in some:
+                waiting.pop(stay.key, None)
+        changed = {key for node, (occupancy, before) in on.items() for key in self._changed(node, occupancy, before)}
+        if changed:
+            again = [job_of(row) for row in self._results.rows(self._cluster, sorted(changed))]
+            mine = {job.record.key: self._accounts.assessor.stays(job.record, job.energy) for job in again}
+            whole: dict[str, Occupancy] = {}
+            for node in {node for by_node in mine.values() for node in by_node}:
+                some = [by_node[node] for by_node in mine.values() if node in by_node]
+                whole[node] = self._occupancy(node, some)[0]
+            counts.append(self._write(again, mine, whole, now_s))
+        return counts
+
+    def occupancy(self, node: str, from_s: float, to_s: float) -> Occupancy:
+        """Who held a node within a time, those that are not over included."""
+        return Occupancy(self._around(node, from_s, to_s, frozenset()))
+
+    def _write(
+        self,
+        jobs: Sequence[Job],
+        stays: Mapping[str, Mapping[str, Stay]],
+        on: Mapping[str, Occupancy],
+        now_s: float,
+    ) -> Counts:
+        return self._results.write([self._entry(job, stays[job.record.key], on) for job in jobs], now_s)
+
+    def _entry(self, job: Job, stays: Mapping[str, Stay], on: Mapping[str, Occupancy]) -> Entry:
+        held = {node: self._accounts.assessor.held(node, stay, on[node]) for node, stay in stays.items()}
+        return self._accounts.entry_of(job.record, job.energy, job.summary, held)
+
+    def _occupancy(self, node: str, new: Sequence[Stay]) -> tuple[Occupancy, list[Stay]]:
+        """A node with all who overlap some stays, or those that do; and those of before that overlap them."""
+        keys = frozenset(stay.key for stay in new)
+        from_s, to_s = min(one.start_s for one in new), max(one.end_s for one in new)
+        touched = [one for one in self._over(node, from_s, to_s) if one.key not in keys]
+        from_s = min([from_s, *(one.start_s for one in touched)])
+        to_s = max([to_s, *(one.end_s for one in touched)])
+        return Occupancy([*new, *self._around(node, from_s, to_s, keys)]), touched
+
+    def _around(self, node: str, from_s: float, to_s: float, but: AbstractSet[str]) -> list[Stay]:
+        """All but some who were on a node within a time."""
+        written = {one.key: one for one in self._over(node, from_s, to_s)}
+        waiting = {
+            key: one for key, one in self._others.get(node, {}).items() if one.end_s >= from_s and one.start_s <= to_s
+        }
+        found = written | waiting if self._anew else waiting | written
+        return [one for key, one in found.items() if key not in but]
+
+    def _over(self, node: str, from_s: float, to_s: float) -> list[Stay]:
+        return self._results.stays_over(self._cluster, node, from_s, to_s)
+
+    def _changed(self, node: str, occupancy: Occupancy, before: Iterable[Stay]) -> list[str]:
+        """The jobs of before that hold other hours of a node now than are booked of them."""
+        if self._accounts.inventory.type_of(node) is None:
+            return []
+        now = {stay.key: self._accounts.assessor.held(node, stay, occupancy) for stay in before}
+        booked = self._results.booked_hours(self._cluster, node, sorted(now))
+        return [key for key, held in now.items() if not _same(held, booked.get(key, {}))]
+
+
+def _same(held: Mapping[str, Hours], booked: Mapping[str, Mapping[str, float]]) -> bool:
+    if set(held) != set(booked):
+        return False
+    return all(hours.close_to(Hours(**booked[month])) for month, hours in held.items())
+
+
+def measured(accounts: Accounts, record: JobRecord, rivals: Sequence[JobRecord]) -> Job:
+    """A record with what the nodes' books say of it."""
+    energy = accounts.energy.job_energy(record, rivals)
+    return Job(record, energy, summarise(record, energy))
