@@ -189,7 +189,8 @@ class Holdings(msgspec.Struct):
         gpu_parts = _gpu_parts(self.node, runs)
         of_gpus = _of_all(gpu_parts, runs)
         for run in runs:
-            if gpu_parts and all(_gpu_of(self.node, device) in gpu_parts for device in run.gpus):
+            # Who was seen by a cgroup alone may hold GPUs that nobody told of.
+            if gpu_parts and run.marked and all(_gpu_of(self.node, device) in gpu_parts for device in run.gpus):
                 run.gpus_known_ns += dt
                 run.gpus_held += of_gpus[run.key] * dt
         self._pass(dt, "cpu", self.node.cpus, {run.key: _cpus(run) for run in runs})

@@ -126,6 +126,17 @@ def test_an_open_run_has_hours_as_far_as_it_got(tmp_path: Path) -> None:
     assert joules(run_of(world)) == [100, 400]
 
 
+@pytest.mark.parametrize("start_s", [9e999, -9e999])
+def test_a_run_that_starts_nowhere_has_no_hours(tmp_path: Path, start_s: float) -> None:
+    """No time is counted from there."""
+    world = World(tmp_path)
+    node = world.node().measured()
+    node.db.execute("UPDATE run SET start_s = ?", (start_s,))
+    assert run_of(world).hours == ()
+    node.db.execute("UPDATE run SET end_s = NULL")
+    assert run_of(world).hours == ()
+
+
 @pytest.mark.parametrize("end_s", [1e9, 100.0])
 def test_a_clock_that_stepped_in_mid_run_leaves_the_hours_unknown(tmp_path: Path, end_s: float) -> None:
     """A start in 1970: half a million hours are not gone through."""
@@ -250,10 +261,19 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert "node02.sqlite" in unread[0]
 
 
-def test_damaged_shares_are_an_error_with_the_file_s_name(tmp_path: Path) -> None:
-    """What a run held is no JSON."""
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE run SET held = '{'",
+        "UPDATE run SET held = '{\"gpu\": -1}'",
+        'UPDATE run SET held = \'{"gpu": "all"}\'',
+        "UPDATE run SET start_s = 'yesterday'",
+    ],
+)
+def test_a_damaged_run_is_an_error_with_the_file_s_name(tmp_path: Path, damage: str) -> None:
+    """What it held is no JSON, or no number; its start is no time."""
     world = World(tmp_path)
-    world.node().measured().db.execute("UPDATE run SET held = '{'")
+    world.node().measured().db.execute(damage)
     with LocalEnergy(tmp_path / "nodes") as energy:
         found, unread = energy.runs_of("1")
     assert found == []

@@ -113,6 +113,15 @@ def test_a_gpu_that_nobody_knows_is_not_none_of_the_gpus(tmp_path: Path) -> None
     assert gpu_share(keep(tmp_path / "later", [*lines, sized(51), tick(101, package_0=200)])) == 0.5
 
 
+def test_who_was_seen_by_a_cgroup_alone_may_hold_gpus(tmp_path: Path) -> None:
+    """Nobody told of any: not known, and not zero; once the mark is there, it is what the mark says."""
+    lines = [sized(), *(tick(t, use(t, j1=t - 1), package_0=t) for t in (1, 11, 21))]
+    (tmp_path / "later").mkdir()
+    assert gpu_share(keep(tmp_path, lines)) is None
+    late = start(22, "1", cpus=1, gpus=["a"])
+    assert gpu_share(keep(tmp_path / "later", [*lines, late, tick(31, use(31, j1=30), package_0=31)])) == 0.5
+
+
 def test_a_node_that_loses_a_gpu_gives_no_more_than_there_was(tmp_path: Path) -> None:
     """Two of four GPUs for half of the time, two of two for the other: three quarters, and never more than all."""
     four = sized(gpus=["a", "b", "c", "d"])
@@ -157,3 +166,32 @@ def test_points_of_idle_go_on_after_a_restart(tmp_path: Path) -> None:
     energies = [uj for _, _, uj, _ in found]
     assert energies == sorted(energies)
     assert energies[-1] == 40 * 10**6 * round(found[-1][1] - 1_800_000_001)
+
+
+def test_points_of_idle_have_a_retention(tmp_path: Path) -> None:
+    """As those of the runs: 90 days; what they sum to stays."""
+    days = [node(), *(tick(1 + day * 86_400, package_0=day * 1000) for day in (0, 1, 4, 91, 93))]
+    path = keep(tmp_path, days)
+    assert [round((wall_s - 1_800_000_001) / 86_400) for _, wall_s, *_ in points(path, "idle")] == [4, 91, 93]
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT uj FROM ledger WHERE holder = 'idle'").fetchall() == [(93_000 * 10**6,)]
+    db.close()
+
+
+def test_points_of_idle_go_on_when_the_clock_steps_back(tmp_path: Path) -> None:
+    """A clock set back by an hour does not silence them for an hour."""
+    ticks = [tick(t, package_0=40 * t) for t in range(1, 402, 10)]
+    for one in ticks[20:]:
+        one["wall"] -= 3600
+    found = points(keep(tmp_path, [node(), *ticks]), "idle")
+    assert sum(wall_s < 1_800_000_000 for _, wall_s, *_ in found) == 4
+    assert len(found) == 8
+
+
+def test_a_domain_that_is_gone_has_no_more_points(tmp_path: Path) -> None:
+    """After a reboot it was not looked at: nothing is known of it."""
+    lines = [node(), *(tick(t, package_0=t, dram_0=t) for t in range(1, 202, 10))]
+    lines += [node(boot="b2", t=300), *(tick(t, package_0=t) for t in range(301, 502, 10))]
+    last = {domain: wall_s - 1_800_000_000 for domain, wall_s, *_ in points(keep(tmp_path, lines), "idle")}
+    assert last["package-0"] > 400
+    assert last["dram-0"] <= 201

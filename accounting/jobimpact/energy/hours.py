@@ -15,7 +15,7 @@ from math import ceil, floor
 
 import msgspec
 
-from jobimpact.core.records import IDLE, SYSTEM, DomainKind, HourShares
+from jobimpact.core.records import IDLE, SYSTEM, DomainKind, HourShares, RunEnergy
 from jobimpact.core.units import NS
 
 __all__ = ["HOUR_S", "free_hours", "run_hours"]
@@ -74,35 +74,33 @@ class Standing(msgspec.Struct, frozen=True):
     near: bool
 
 
-def run_hours(
-    db: sqlite3.Connection, run: str, span: tuple[float, float | None], elapsed_ns: int, totals: dict[str, int]
-) -> tuple[tuple[int, int], ...]:
+def run_hours(db: sqlite3.Connection, key: str, run: RunEnergy) -> tuple[tuple[int, int], ...]:
     """A run's energy by hour.
 
     Args:
         db: the node's file.
-        run: its key.
-        span: its start and end, epoch seconds; None: it is open.
-        elapsed_ns: how long it lasted by the boot clock.
-        totals: its microjoules by domain, where they are known.
+        key: the run's.
+        run: what else the file says of it.
 
     Returns:
-        Each full hour's start (epoch seconds) and microjoules, which sum to the totals. Empty: not known, for nothing
-        was measured, its points are gone, or the wall clock stepped in mid-run.
+        Each full hour's start (epoch seconds) and microjoules, which sum to those of its domains that are known. Empty:
+        not known, for nothing was measured, its points are gone, or the wall clock stepped in mid-run.
     """
-    start_s, end_s = span[0], span[0] + elapsed_ns / NS if span[1] is None else span[1]
-    if not totals or abs(end_s - start_s - elapsed_ns / NS) > STEP_S:
+    start_s, lasted_s = run.start_s, run.elapsed_ns / NS
+    end_s = start_s + lasted_s if run.end_s is None else run.end_s
+    totals = {one.domain: one.uj for one in run.domains if one.known_ns}
+    if not totals or not abs(end_s - start_s - lasted_s) <= STEP_S:
         return ()
     first = floor(start_s / HOUR_S) * HOUR_S
     edges = range(first + HOUR_S, ceil(end_s / HOUR_S) * HOUR_S, HOUR_S)
     if not edges:
         return ((first, sum(totals.values())),)
-    spans = [row for row in db.execute(_SPANS, {"run": run}) if row[0] in totals and row[2] is not None]
+    spans = [row for row in db.execute(_SPANS, {"run": key}) if row[0] in totals and row[2] is not None]
     if not spans or min(row[2] for row in spans) > start_s + LATE_S:
         return ()
     by_hour = [0, *(0 for _ in edges), 0]
     for domain, *_ in spans:
-        standings = _standings(db, run, domain, edges, Point(start_s, 0, 0))
+        standings = _standings(db, key, domain, edges, Point(start_s, 0, 0))
         for number, one in enumerate(standings, 1):
             by_hour[number] += min(one.uj, totals[domain])
     by_hour[-1] = sum(totals.values())

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import msgspec
 
@@ -134,6 +134,12 @@ class MeterBooks(msgspec.Struct, frozen=True):
     def open_uj(self) -> int | None:
         """What it has measured outside settled windows; None: not known."""
         return self.measured_uj - self.settled.meter_uj if self.settled and self.alone else None
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a run held: its part of the node's GPUs x ns; None: not known."""
+
+    gpu: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class LocalEnergy:
@@ -304,7 +310,7 @@ def _runs(node: str, db: sqlite3.Connection, raw_id: str) -> list[RunEnergy]:
     return [_run(node, db, row) for row in db.execute(_RUNS.format(held=held), (raw_id,)).fetchall()]
 
 
-def _run(node: str, db: sqlite3.Connection, row: tuple[Any, ...]) -> RunEnergy:
+def _run(node: str, db: sqlite3.Connection, row: tuple[object, ...]) -> RunEnergy:
     names = ("job", "restart", "start_s", "end_s", "elapsed_ns", "state", "cpus", "mem_bytes")
     fields = dict(zip(names, row[1:9], strict=True))
     gpus, flags = (msgspec.json.decode(str(text)) for text in row[9:11])
@@ -322,24 +328,15 @@ def _run(node: str, db: sqlite3.Connection, row: tuple[Any, ...]) -> RunEnergy:
         domains.append(
             {"domain": name, "kind": kind, "method": method, "uj": uj, "known_ns": known_ns, "reason": reason}
         )
-    known = {str(one["domain"]): int(one["uj"]) for one in domains if one["known_ns"]}
-    start_s, end_s, elapsed_ns = row[3:6]
-    hours = run_hours(db, str(row[0]), (start_s, end_s), elapsed_ns, known)
-    more = {
-        "node": node,
-        "hours": hours,
-        "gpu_share": _gpu_share(row[12], elapsed_ns),
-        "gpus": gpus,
-        "flags": flags,
-        "domains": domains,
-        "uid": row[11],
-    }
-    return msgspec.convert(fields | more, RunEnergy)
+    more = {"node": node, "gpus": gpus, "flags": flags, "domains": domains, "uid": row[11]}
+    run = msgspec.convert(fields | more, RunEnergy)
+    share = _gpu_share(str(row[12]), run.elapsed_ns)
+    return msgspec.structs.replace(run, gpu_share=share, hours=run_hours(db, str(row[0]), run))
 
 
 def _gpu_share(held: str, elapsed_ns: int) -> float | None:
     """Its mean part of the node's GPUs; None: the books do not tell."""
-    gpu_ns = msgspec.json.decode(held, type=dict[str, int]).get("gpu")
+    gpu_ns = msgspec.json.decode(held, type=Held).gpu
     return None if gpu_ns is None or elapsed_ns <= 0 else min(gpu_ns / elapsed_ns, 1.0)
 
 
