@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -138,7 +139,7 @@ def _estimates(found: Estimates) -> Iterator[str]:
         return
     yield f"  The hardware by its hours of use, of the {found.lifetime_hours:g} h that it lasts"
     for name, phase in found.phases.items():
-        if phase.amortised_gco2e is not None:
+        if phase.amortised_gco2e is not None and phase.hardware_gco2e:
             yield _row("", f"hardware, {name}", _co2(phase.amortised_gco2e))
     of = "" if found.amortised_share is None else f"  hardware {percent(found.amortised_share)} of it"
     yield _row("", "sum with electricity", _co2(found.amortised_total_gco2e)) + of
@@ -175,10 +176,13 @@ def _electricity(found: dict[str, Any]) -> str:
 
 
 def _embodied(method: dict[str, Any]) -> Iterator[str]:
+    hardware: Impacts = method["hardware"]["value"]
+    gwp = hardware.gwp_kgco2e.central
+    made = "" if math.isnan(gwp) else f", {grams(gwp)} CO2e a node"
     share, nodes = method["share"]["value"], method["nodes"]["value"]
     part = f"{share:g} of " if share != 1 else ""
     held = f"{part}{nodes} nodes" if nodes > 1 else f"{part}one node"
     used = method["active_utilisation"]["value"]
     idle = "idle time not included" if used is None else f"active utilisation {used:g}"
     hours = f"{method['lifetime_hours']['value']:g} h of service"
-    yield f"Embodied: {held}, hardware {method['hardware']['source']}, over {hours}, {idle}."
+    yield f"Embodied: {held}, hardware {method['hardware']['source']}{made}, over {hours}, {idle}."
