@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 from tests.daemon.books import GIB, Json, end, line, node, start, tick, use, write
+from tests.daemon.stories import Story, stories
 
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.records import NodeFacts
@@ -134,6 +137,21 @@ def test_a_node_that_loses_a_gpu_gives_no_more_than_there_was(tmp_path: Path) ->
 def test_a_run_of_no_time_has_no_part(tmp_path: Path) -> None:
     """An end without a start: nothing to divide by."""
     assert gpu_share(keep(tmp_path, day(sized(), end(50, "1")))) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(stories())
+def test_no_part_is_more_than_all(story: Story) -> None:
+    """Whatever happens on a node, requeues, reboots and GPUs that come and go included."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = keep(Path(folder), story.lines)
+        with sqlite3.connect(path) as db:
+            found = db.execute("SELECT held, elapsed_ns FROM run").fetchall()
+        db.close()
+    for held, elapsed_ns in found:
+        parts = json.loads(held)
+        assert {"cpu", "dram", "node"} <= parts.keys() <= {"cpu", "dram", "gpu", "node"}
+        assert all(0 <= ns <= elapsed_ns for ns in parts.values())
 
 
 def points(path: Path, holder: str) -> list[tuple[str, float, int, int]]:

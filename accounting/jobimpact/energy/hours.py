@@ -83,8 +83,8 @@ def run_hours(db: sqlite3.Connection, key: str, run: RunEnergy) -> tuple[tuple[i
         run: what else the file says of it.
 
     Returns:
-        Each full hour's start (epoch seconds) and microjoules, which sum to those of its domains that are known. Empty:
-        not known, for nothing was measured, its points are gone, or the wall clock stepped in mid-run.
+        Each full hour's start (epoch seconds) and microjoules, which sum to those of its domains that are known.
+        Empty: not known, for nothing was measured, its points are gone, or the wall clock stepped in mid-run.
     """
     start_s, lasted_s = run.start_s, run.elapsed_ns / NS
     end_s = start_s + lasted_s if run.end_s is None else run.end_s
