@@ -324,7 +324,7 @@ _MIG = re.compile(r"\s+MIG\s.*", re.IGNORECASE)
 _NOISE = re.compile(
     r"\((?:r|tm|c)\)|[®™]|\b(?:nvidia|amd|intel|xeon|tesla|geforce|instinct|cpu|processor)\b|@.*|\b\d+-core\b"
 )
-_REVISION = re.compile(r"v\d+")
+_REVISION = re.compile(r"v\d.*")
 
 
 @functools.cache

@@ -49,12 +49,13 @@ def _type(one: TypeView, found: Described) -> Iterator[str]:
     for line in one.parts.lines:
         yield from _row(_what(line), line.impacts, whole)
     yield from _row("one node", whole, whole)
-    if count > 1:
-        yield from _row(f"{count} nodes", whole.times(count), None)
     yield ""
     yield f"       {'one node':<34}an hour of its life"
     for key in INDICATORS:
         yield f"  {_NAMES[key]:<4} {_amount(key, getattr(whole, key)):<33} {_amount(key, getattr(hour, key))}"
+    if count > 1:
+        said = [_central(key, getattr(whole.times(count), key)) for key in INDICATORS]
+        yield from _wrapped(f"All {count} nodes: {', '.join(said)}.", "  ")
     yield ""
     for key in INDICATORS:
         most, widest = _largest(one.dominant(key)), _largest(one.widest(key))
@@ -93,10 +94,9 @@ def _what(line: PartLine) -> str:
     return clean(f"{count}{line.name} {line.what}").strip()
 
 
-def _row(name: str, impacts: Impacts, whole: Impacts | None) -> Iterator[str]:
+def _row(name: str, impacts: Impacts, whole: Impacts) -> Iterator[str]:
     """A line of the table, and more where the name is long."""
-    gwp = impacts.gwp_kgco2e
-    of = whole.gwp_kgco2e.central if whole else 0.0
+    gwp, of = impacts.gwp_kgco2e, whole.gwp_kgco2e.central
     first, *more = textwrap.wrap(name, PART_WIDTH - 2) or [""]
     yield _columns(
         first,
@@ -114,8 +114,13 @@ def _columns(name: str, gwp: str, low_high: str, share: str, adp: str, pe: str) 
 
 
 def _amount(key: str, value: Range) -> str:
+    say = _SAID[key][0]
+    return f"{_central(key, value)} ({span(say(value.low), say(value.high))})"
+
+
+def _central(key: str, value: Range) -> str:
     say, of = _SAID[key]
-    return f"{say(value.central)}{of} ({span(say(value.low), say(value.high))})"
+    return f"{say(value.central)}{of}"
 
 
 def _share(part: float) -> str:
@@ -129,8 +134,7 @@ def _largest(parts_of_it: list[tuple[str, float]]) -> str:
 def _shared(one: SharedView, found: Described) -> Iterator[str]:
     parts, rate = one.parts, one.rate
     pieces = "one" if parts.count == 1 else f"{parts.count} of them"
-    serves = f"shared by {_nodes(len(one.nodes))}" if one.nodes else "which serve no node"
-    yield from _wrapped(clean(f"{one.name}: {pieces}, {serves}"))
+    yield from _wrapped(clean(f"{one.name}: {pieces}, shared by {_nodes(len(one.nodes))}"))
     yield from _wrapped(_service(one, parts, found.today), "  ")
     if parts.power_w is not None:
         yield f"  One draws {parts.power_w:g} W on average."
