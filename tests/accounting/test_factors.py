@@ -247,8 +247,8 @@ def test_the_longest_name_counts(tmp_path: Path) -> None:
     """Of two listed names that both fit, the one with more words is meant."""
     file = yaml.safe_load((DATA / "cpus.yaml").read_text())
     file["chips"] = {
-        "one": {"dies": {"zeppelin": 1}, "models": ["EPYC 7763"]},
-        "two": {"dies": {"zeppelin": 2}, "models": ["EPYC 7763 Special"]},
+        "one": {"dies": {"zeppelin": 1}, "source": "known_models", "models": ["EPYC 7763"]},
+        "two": {"dies": {"zeppelin": 2}, "source": "known_models", "models": ["EPYC 7763 Special"]},
     }
     factors = replaced(tmp_path, "cpus.yaml", file)
     plain, special = (

@@ -123,6 +123,7 @@ class Chip(_Keys, frozen=True):
     """CPUs that are built of the same dies. None at all: they are on another part's chip."""
 
     dies: dict[str, Pieces]
+    source: str
     models: list[str]
 
 
@@ -281,7 +282,8 @@ class Factors(Struct, frozen=True):
         chip = max(found, key=lambda one: one[0])[1]
         dies = [(self.cpus.dies[name], count) for name, count in chip.dies.items()]
         area = sum_of(die.range.times(count) for die, count in dies)
-        return Cpu(area, tuple(dict.fromkeys(source for die, _ in dies for source in die.sources)))
+        cited = (chip.source, *(source for die, _ in dies for source in die.sources))
+        return Cpu(area, tuple(dict.fromkeys(cited)))
 
     @property
     def generation(self) -> Mapping[str, Generation]:
