@@ -69,6 +69,8 @@ class GridServers:
         curve: ENTSO-E's curveType: `A03` leaves out what repeats.
         zone: what Electricity Maps and ENTSO-E say that they tell of; None: what was asked for.
         basis: what Electricity Maps says of a row, by its number.
+        raw: the body of every answer; None: what is known.
+        elsewhere: where redirects lead.
         let_go: ends all hangs.
     """
 
@@ -89,6 +91,8 @@ class GridServers:
         self.curve = "A03"
         self.zone: str | None = None
         self.basis: Callable[[int], object] = lambda _: "lifecycle"
+        self.raw: bytes | None = None
+        self.elsewhere = "http://localhost:1"
         self.let_go = threading.Event()
         self._lock = threading.Lock()
 
@@ -109,6 +113,8 @@ class GridServers:
         if fault in STATUS:
             return STATUS[fault], self._sorry(path, STATUS[fault])
         bodies = {"html": HTML, "bomb": BOMB, "large": b" " * (21 << 20), "deep": b"[" * 200000, "empty": b""}
+        if self.raw is not None:
+            return 200, self.raw
         if fault in bodies:
             return 200, bodies[fault]
         shift = -YEAR if fault == "last year" else 0
@@ -251,7 +257,7 @@ def serving(certificate: str | None = None) -> Iterator[GridServers]:  # noqa: C
             if fault == "redirect":
                 self.send_response(302)
                 # As a careless portal does it: with all that was asked, the token as well.
-                self.send_header("Location", f"http://localhost:1/elsewhere{self.path}")
+                self.send_header("Location", f"{fake.elsewhere}{self.path}")
                 content = b""
             else:
                 self.send_response(status)

@@ -149,5 +149,7 @@ def _short(text: str) -> str:
 
 def _lengths(starts: list[float]) -> list[float]:
     """How long each slot lasts: the smaller of the steps before and after it, so that no gap is covered."""
+    if not starts:
+        return []
     steps = [float(HOUR_S), *(after - before for before, after in pairwise(starts)), float(HOUR_S)]
     return [min(before, after, HOUR_S) for before, after in pairwise(steps)]

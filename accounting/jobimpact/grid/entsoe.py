@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import count
 from typing import Literal
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
@@ -34,6 +35,8 @@ _PSR = re.compile(r"[A-Z]\d\d")
 _QUANTITY = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
 MOST_MW = 1e6
 """More than any zone generates."""
+MOST_ELEMENTS = 300_000
+"""Three times what we ever ask for: tags of three letters would fill the memory otherwise."""
 SMALL = 0.02
 """A kind of less than this part of the generation may be missing from a quarter of an hour."""
 
@@ -205,10 +208,15 @@ def _read_xml(body: Body) -> Element:
     def doctype(*_: object) -> None:
         raise GridError(f"{body.shown}: the answer has a document type definition, which is not read")
 
-    parser = expat.ParserCreate(namespace_separator="}")
+    def start(name: str, _: object) -> None:
+        if next(elements) == MOST_ELEMENTS:
+            raise GridError(f"{body.shown}: the answer has more than {MOST_ELEMENTS} elements")
+        builder.start(name.rpartition("}")[2], {})
+
+    parser, elements = expat.ParserCreate(namespace_separator="}"), count()
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = doctype
-    parser.StartElementHandler = lambda name, _: builder.start(name.rpartition("}")[2], {})
+    parser.StartElementHandler = start
     parser.EndElementHandler = lambda name: builder.end(name.rpartition("}")[2])
     parser.CharacterDataHandler = builder.data
     if body.is_html():

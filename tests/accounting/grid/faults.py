@@ -10,7 +10,7 @@ import math
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -184,18 +184,18 @@ def outcomes() -> Iterator[Outcome]:
             yield play_csv(row, of, folder)
 
 
-def markdown() -> Iterator[str]:
+def markdown(found: Iterable[Outcome]) -> Iterator[str]:
     """The table."""
     yield "| provider | it answers | what is told | hours known of 24 | once it is mended |"
     yield "|---|---|---|---|---|"
-    for one in outcomes():
+    for one in found:
         told = "<br>".join(f"`{line}`" for line in one.problems) or "nothing"
         yield f"| {one.provider} | {one.answers} | {told} | {one.hours} | {one.afterwards} |"
 
 
 def main() -> int:
     """Play everything, and print the table."""
-    for line in markdown():
+    for line in markdown(outcomes()):
         sys.stdout.write(f"{line}\n")
     return 0
 

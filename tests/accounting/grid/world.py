@@ -27,6 +27,7 @@ class Site:
     Attributes:
         now: the clock, epoch seconds.
         deadline_s: of one answer.
+        problems: room for what was told last.
     """
 
     def __init__(self, folder: Path, server: GridServers) -> None:
@@ -34,6 +35,7 @@ class Site:
         self.server = server
         self.now = NOW
         self.deadline_s = 5.0
+        self.problems: list[str] = []
         self.token_file = folder / "token"
         self.token_file.write_text(TOKEN + "\n")
         self.cache = folder / "grid.db"
