@@ -29,7 +29,7 @@ __all__ = [
 
 CONFIDENCE = 0.95
 
-Number = Annotated[float, Meta(ge=0, le=1e15)]
+Number = Annotated[float, Meta(ge=0, le=1e12)]
 Pair = Annotated[list[Number], Meta(min_length=2, max_length=2)]
 Interval = tuple[float, float]
 
@@ -43,7 +43,7 @@ class Steps(_Keys, frozen=True):
 
     steps: Number
     slope_kwh_per_step: Number | None = None
-    intercept_kwh: Annotated[float, Meta(ge=-1e15, le=1e15)] | None = None
+    intercept_kwh: Annotated[float, Meta(ge=-1e12, le=1e12)] | None = None
     measured: list[Pair] | None = None
     """Steps, and the kWh that they took."""
 

@@ -6,7 +6,7 @@ I = PUE x IF x E + T / (U x L) x share x nodes x I_node, for each indicator, as 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -25,6 +25,8 @@ __all__ = ["INDICATORS", "Site", "UnitImpacts", "assess"]
 
 INDICATORS = Impacts.__struct_fields__
 LIFETIME_YEARS = 4
+
+T = TypeVar("T")
 
 
 class Site(Struct, frozen=True):
@@ -105,8 +107,9 @@ class _Assessment:
             phases=phases,
         )
 
-    def _say(self, key: str, value: Any, source: str) -> None:
+    def _say(self, key: str, value: T, source: str) -> T:
         self._method[key] = {"value": value, "source": source}
+        return value
 
     def _find_node(self) -> NodeType | None:
         name, inventory = self._unit.node, self._site.inventory
@@ -146,9 +149,7 @@ class _Assessment:
     def _per_kwh(self) -> Impacts:
         unit, node, site = self._unit, self._node, self._site
         if unit.electricity is not None:
-            per_kwh = _impacts("electricity", unit.electricity)
-            self._say("electricity", per_kwh, "given")
-            return per_kwh
+            return self._say("electricity", _impacts("electricity", unit.electricity), "given")
         name, of = unit.zone, "given"
         if name is None and node is not None:
             name, of = (node.zone, "the inventory's") if node.zone else (site.zone, "the configuration's")
@@ -164,23 +165,19 @@ class _Assessment:
 
     def _pue(self, *, needed: bool) -> float:
         unit, node, inventory = self._unit, self._node, self._site.inventory
-        found = node and inventory and (node.pue or inventory.pue)
         if unit.pue is not None:
-            self._say("pue", unit.pue, "given")
-        elif found:
-            self._say("pue", found, "the inventory's")
-        else:
-            self._say("pue", 1.0, "assumed: none is given")
-            if needed:
-                self._notes.append("PUE 1 is assumed: none is given")
-        value: float = self._method["pue"]["value"]
-        return value
+            return self._say("pue", unit.pue, "given")
+        found = (node.pue or inventory.pue) if node and inventory else None
+        if found is not None:
+            return self._say("pue", found, "the inventory's")
+        if needed:
+            self._notes.append("PUE 1 is assumed: none is given")
+        return self._say("pue", 1.0, "assumed: none is given")
 
     def _embodied(self, duration: Range | None) -> Impacts:
         unit = self._unit
         hardware = self._hardware()
-        self._lifetime(needed=duration is not None and any(_known(hardware).values()))
-        lifetime: float = self._method["lifetime_hours"]["value"]
+        lifetime = self._lifetime(needed=duration is not None and any(_known(hardware).values()))
         headline = "none: what a unit reserves, idle time not included"
         self._say("active_utilisation", unit.active_utilisation, "given" if unit.active_utilisation else headline)
         self._say("share", unit.share, "given, or the whole of it")
@@ -198,27 +195,23 @@ class _Assessment:
     def _hardware(self) -> Impacts:
         unit, site = self._unit, self._site
         if unit.hardware is not None:
-            hardware = _impacts("hardware", unit.hardware)
-            self._say("hardware", hardware, "given")
-            return hardware
+            return self._say("hardware", _impacts("hardware", unit.hardware), "given")
         if self._node is None or site.factors is None:
             self._say("hardware", None, "not given")
             return _UNKNOWN
         parts = parts_of(self._node, site.factors)
         self._notes += parts.warnings
-        self._say("hardware", parts.whole, f"type {unit.node} of the inventory, by its parts")
-        return parts.whole
+        return self._say("hardware", parts.whole, f"type {unit.node} of the inventory, by its parts")
 
-    def _lifetime(self, *, needed: bool) -> None:
+    def _lifetime(self, *, needed: bool) -> float:
         if self._unit.lifetime_hours is not None:
-            self._say("lifetime_hours", self._unit.lifetime_hours, "given")
-        elif self._node is not None:
-            self._say("lifetime_hours", self._node.lifetime_years * HOURS_A_YEAR, "the inventory's")
-        else:
-            hours = LIFETIME_YEARS * HOURS_A_YEAR
-            self._say("lifetime_hours", hours, f"assumed: {LIFETIME_YEARS} years, none is given")
-            if needed:
-                self._notes.append(f"a service life of {hours:g} h ({LIFETIME_YEARS} years) is assumed: none is given")
+            return self._say("lifetime_hours", self._unit.lifetime_hours, "given")
+        if self._node is not None:
+            return self._say("lifetime_hours", self._node.lifetime_years * HOURS_A_YEAR, "the inventory's")
+        hours = LIFETIME_YEARS * HOURS_A_YEAR
+        if needed:
+            self._notes.append(f"a service life of {hours:g} h ({LIFETIME_YEARS} years) is assumed: none is given")
+        return self._say("lifetime_hours", hours, f"assumed: {LIFETIME_YEARS} years, none is given")
 
     def _why_no_use(self, energy: Range | None) -> dict[str, str]:
         if energy is None:

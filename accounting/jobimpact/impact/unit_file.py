@@ -23,7 +23,7 @@ from jobimpact.impact.nn_ci import NnCi
 
 __all__ = ["Electricity", "Hardware", "Unit", "check_choices", "load_units"]
 
-Number = Annotated[float, Meta(ge=0, le=1e15)]
+Number = Annotated[float, Meta(ge=0, le=1e12)]
 Triple = Annotated[list[Number], Meta(min_length=3, max_length=3)]
 # Not a tuple: of one with a length beside a constrained number, msgspec 0.22 reads memory that is not its own.
 Quantity = Number | Triple
