@@ -16,6 +16,7 @@ from jobimpact.impact.factors import DATA, load_factors
 from jobimpact.impact.inventory import load_inventory
 from jobimpact.impact.parts import parts_of
 
+ROOT = Path(__file__).parents[2]
 NODES = """
 version: "2026-11"
 pue: 1.3
@@ -240,7 +241,14 @@ def test_the_site_s_own_factors_are_used(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_the_shipped_sample_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """deploy/nodes.yaml: all of its types, without a warning."""
-    sample = Path(__file__).parents[2] / "deploy" / "nodes.yaml"
-    out = text(tmp_path, capsys, inventory=sample.read_text())
+    out = text(tmp_path, capsys, inventory=(ROOT / "deploy" / "nodes.yaml").read_text())
     assert "Note:" not in out
     assert "0.25 x case" in out
+
+
+def test_the_page_shows_what_the_command_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table on the inventory's page is that of the inventory on the page."""
+    page = (ROOT / "docs" / "admin" / "inventory.md").read_text(encoding="utf-8")
+    inventory, shown = re.findall(r"^```(?:yaml)?\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert shown.startswith("apollo: 2 nodes")
+    assert text(tmp_path, capsys, inventory=inventory).startswith(shown)
