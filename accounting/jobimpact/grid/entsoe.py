@@ -2,9 +2,9 @@
 
 Actual generation per type (document A75, process A16), by the RESTful API. Generation alone: imports are not in it.
 Storage that fills up has an outgoing zone, and is left out; so are kinds that do not count. Documented at
-https://transparencyplatform.zendesk.com ("Web API": at most a year at once, 400 questions a minute) and in
-ENTSO-E's "Introduction of different Timeseries possibilities (curveType)": in a curve A03 a point holds until the
-next one.
+https://transparencyplatform.zendesk.com ("Web API": 400 questions a minute; a year at once, of late a month for some
+documents) and in ENTSO-E's "Introduction of different Timeseries possibilities (curveType)": in a curve A03 a point
+holds until the next one. Some zones leave out the sun at night.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import re
+from bisect import bisect
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import count
@@ -39,6 +40,11 @@ MOST_ELEMENTS = 300_000
 """Three times what we ever ask for: tags of three letters would fill the memory otherwise."""
 SMALL = 0.02
 """A kind of less than this part of the generation may be missing from a quarter of an hour."""
+
+NIGHT_S = 20 * HOUR_S
+"""For so long a kind that had faded to nothing may be left out, and be nothing, until it is there again."""
+EVENING_S = 8 * HOUR_S
+"""For so long while it is not known whether it came back."""
 
 _Megawatts = dict[int, float | None]
 """By start of the quarter; None: told, and not to be used."""
@@ -138,15 +144,29 @@ class Entsoe:
     def _weighted(self, by_kind: dict[str, _Megawatts], found: Collected) -> Iterator[Slot]:
         sums = {kind: math.fsum(mw for mw in values.values() if mw is not None) for kind, values in by_kind.items()}
         needed = {kind for kind, whole in sums.items() if whole > SMALL * math.fsum(sums.values())}
+        known = {kind: sorted(at for at, mw in by_kind[kind].items() if mw is not None) for kind in needed}
         for at in sorted({at for values in by_kind.values() for at in values}):
             here = {kind: mw for kind, values in by_kind.items() if (mw := values.get(at)) is not None}
-            if missing := sorted(needed - here.keys()):
+            gone = [kind for kind in needed - here.keys() if not _dark(by_kind[kind], known[kind], at)]
+            if missing := sorted(gone):
                 found.refuse("a kind of generation is missing", ", ".join(missing), at)
             elif unknown := sorted(kind for kind, mw in here.items() if mw > 0 and kind not in self._generation):
                 found.refuse("a kind of generation has no factor", ", ".join(unknown), at)
             elif whole := math.fsum(here.values()):
                 emitted = math.fsum(mw * self._generation[kind][0] for kind, mw in here.items() if mw > 0)
                 yield Slot(at, _QUARTER_S, emitted / whole)
+
+
+def _dark(values: _Megawatts, known: list[int], at: int) -> bool:
+    """A kind is left out because it is nothing: it was next to nothing before, and is so when it comes back."""
+    if at in values:
+        return False  # told, and cannot be
+    place = bisect(known, at)
+    before, after = known[max(0, place - 1) : place], known[place : place + 1]
+    low = SMALL * max(values[one] or 0.0 for one in known)
+    longest = NIGHT_S if after else EVENING_S
+    near = all(at - one <= longest for one in before) and all(one - at <= longest for one in after)
+    return near and all((values[one] or 0.0) <= low for one in before + after)
 
 
 class _Point(msgspec.Struct, frozen=True):

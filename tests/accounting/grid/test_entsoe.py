@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -66,6 +68,43 @@ def test_a_kind_that_is_late_makes_no_hour_dirty(site: Site) -> None:
     ]
     site.server.types["B14"] = (HOUR, lambda _: 40000)
     assert list(by_hour(site)) == list(range(24))
+
+
+def solar(at: int) -> int:
+    """From 06:00 to 18:00, with a ramp that starts at next to nothing."""
+    quarter = at % DAY // 900
+    return max(0, 12000 - 500 * abs(quarter - 48)) if 24 <= quarter <= 72 else -1
+
+
+def test_the_sun_that_is_left_out_at_night_is_nothing(site: Site) -> None:
+    """Also where the answer ends in the evening; a noon without sun is not known, nor what is late for long."""
+    site.server.curve = "A01"
+    site.server.types["B16"] = (900, lambda at: None if solar(at) < 0 else solar(at))
+    hours = by_hour(site)
+    assert site.problems == []
+    assert hours[3] == pytest.approx(expected(3))
+    assert hours[22] == pytest.approx(expected(22))
+    assert hours[12] < expected(12)
+
+
+@pytest.mark.parametrize(
+    ("known", "hours"),
+    [
+        (lambda at: solar(at) >= 0 and at != MIDNIGHT - 12 * HOUR, set()),
+        (lambda at: solar(at) >= 0 and not MIDNIGHT - 13 * HOUR <= at < MIDNIGHT - 11 * HOUR, {11, 12}),
+        (lambda at: solar(at) >= 0 and at < MIDNIGHT - 8 * HOUR, set(range(16, 24))),
+        (lambda at: solar(at) >= 0 and at > MIDNIGHT - 12 * HOUR, set(range(12))),
+    ],
+    ids=["a quarter of noon", "noon", "from the afternoon on", "until noon"],
+)
+def test_the_sun_that_is_left_out_by_day_makes_its_hours_unknown(
+    site: Site, known: Callable[[int], bool], hours: set[int]
+) -> None:
+    """It had not faded before, or had not when it came back."""
+    site.server.curve = "A01"
+    site.server.types["B16"] = (900, lambda at: solar(at) if known(at) else None)
+    assert set(range(24)) - by_hour(site).keys() == hours
+    assert "a kind of generation is missing: B16 at" in site.problems[0]
 
 
 @pytest.mark.parametrize("value", ["NaN", "inf", "-1", "1e9", "9999999", "1_0", "", "&lt;", "-0.5"])
