@@ -3,22 +3,21 @@
 At each instant the shares of a part add up to 1 at most: where jobs hold more (timesharing, `--mem=0`, dominant
 shares), all are brought down alike. Since that factor is the same for every job, one pass over the starts and ends
 gives its integral over time, and each job's hours are its share times a difference of that integral.
+
+Shares and times are integers (2**-40 of a part, microseconds), and so are the integrals: a job's hours depend on
+those who were there with it, and not on who else is looked at, so that a second night finds the same to the last bit.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec import Struct
 
 from jobimpact.core.records import Stay
-from jobimpact.impact.allocation import COMPONENTS
 
 __all__ = ["NO_HOURS", "Hours", "Occupancy"]
-
-FULL = 1 - 1e-9
-
 
 class Hours(Struct, frozen=True):
     """Hours of the whole of each component of a node."""
@@ -41,7 +40,29 @@ class Hours(Struct, frozen=True):
 
 
 NO_HOURS = Hours(0.0, 0.0, 0.0, 0.0)
-Four = list[float]
+ONE = 1 << 40
+US_AN_HOUR = 3_600_000_000
+FULL = ONE - ONE // 10**9
+"""As good as all: shares are rounded."""
+Four = tuple[int, int, int, int]
+NONE: Four = (0, 0, 0, 0)
+
+
+class _From(Struct, frozen=True):
+    """A time, in microseconds; the integrals up to it, and by what each grows in a microsecond from there on."""
+
+    t_us: int
+    grown: tuple[Four, Four, Four]
+    rates: tuple[Four, Four, Four]
+
+    def at(self, t_us: int, which: int) -> Four:
+        a, b, c, d = (
+            value + rate * (t_us - self.t_us) for value, rate in zip(self.grown[which], self.rates[which], strict=True)
+        )
+        return (a, b, c, d)
+
+
+FACTOR, HELD, STRANDED = 0, 1, 2
 
 
 class Occupancy:
@@ -52,80 +73,66 @@ class Occupancy:
     """
 
     def __init__(self, stays: Iterable[Stay]) -> None:
-        some = [stay for stay in stays if stay.end_s > stay.start_s]
-        steps = [(stay.start_s, 1, stay) for stay in some] + [(stay.end_s, -1, stay) for stay in some]
+        steps = []
+        for stay in stays:
+            shares = _parts(stay)
+            steps += [(_us(stay.start_s), 1, shares), (_us(stay.end_s), -1, shares)]
         steps.sort(key=lambda step: step[0])
-        self._times: list[float] = []
-        self._scaled: list[Four] = []
-        """Integral of the factor by which shares are brought down, up to each time, in hours; by component."""
-        self._held: list[Four] = []
-        self._stranded: list[Four] = []
-        self._last: list[tuple[Four, Four, Four]] = []
-        """What each grows by in an hour, from each time on."""
-        self._lay(steps)
-
-    def _lay(self, steps: Sequence[tuple[float, int, Stay]]) -> None:
-        active, sums = 0, [0.0] * len(COMPONENTS)
-        at = 0
-        while at < len(steps):
-            now = steps[at][0]
-            self._grow(now)
-            while at < len(steps) and steps[at][0] == now:
-                _, sign, stay = steps[at]
-                active += sign
-                for index, share in enumerate(stay.shares.each()):
-                    sums[index] += sign * share
-                at += 1
-            if not active:
-                sums = [0.0] * len(COMPONENTS)  # no rounding is carried from one crowd to the next
-            self._last.append(_rates(sums))
-
-    def _grow(self, now: float) -> None:
-        """Lead the integrals on to a new time."""
-        series = (self._scaled, self._held, self._stranded)
-        if not self._times:
-            for one in series:
-                one.append([0.0] * len(COMPONENTS))
-        else:
-            hours = (now - self._times[-1]) / 3600
-            for one, rates in zip(series, self._last[-1], strict=True):
-                one.append([value + rate * hours for value, rate in zip(one[-1], rates, strict=True)])
-        self._times.append(now)
+        self._from = [_From(steps[0][0] if steps else 0, (NONE, NONE, NONE), _rates(NONE))]
+        sums = [0, 0, 0, 0]
+        for t_us, sign, shares in steps:
+            for index, share in enumerate(shares):
+                sums[index] += sign * share
+            last = self._from[-1]
+            now = last.grown if t_us == last.t_us else (last.at(t_us, 0), last.at(t_us, 1), last.at(t_us, 2))
+            found = _From(t_us, now, _rates((sums[0], sums[1], sums[2], sums[3])))
+            if t_us == last.t_us:
+                self._from[-1] = found
+            else:
+                self._from.append(found)
+        self._times = [one.t_us for one in self._from]
 
     def hours(self, stay: Stay, from_s: float, to_s: float) -> Hours:
         """What a stay held of each component within [from_s, to_s): its shares, brought down where they must be."""
-        start_s, end_s = max(stay.start_s, from_s), min(stay.end_s, to_s)
-        if end_s <= start_s:
-            return NO_HOURS
-        grown = self._between(self._scaled, 0, start_s, end_s)
-        return Hours(*(share * factor for share, factor in zip(stay.shares.each(), grown, strict=True)))
+        factors = self._between(FACTOR, max(stay.start_s, from_s), min(stay.end_s, to_s))
+        each = zip(_parts(stay), factors, strict=True)
+        return Hours(*(share * factor / (ONE * ONE) / US_AN_HOUR for share, factor in each))
 
     def held(self, from_s: float, to_s: float) -> Hours:
         """What all stays held within a time: of each component that time at most."""
-        return Hours(*self._between(self._held, 1, from_s, to_s))
+        return Hours(*(one / ONE / US_AN_HOUR for one in self._between(HELD, from_s, to_s)))
 
     def stranded(self, from_s: float, to_s: float) -> Hours:
         """What nobody held and nobody could have: the CPUs or the memory were all taken."""
-        return Hours(*self._between(self._stranded, 2, from_s, to_s))
+        return Hours(*(one / ONE / US_AN_HOUR for one in self._between(STRANDED, from_s, to_s)))
 
-    def _between(self, series: list[Four], which: int, from_s: float, to_s: float) -> Four:
-        then, now = self._value(series, which, from_s), self._value(series, which, to_s)
-        return [max(b - a, 0.0) for a, b in zip(then, now, strict=True)]
+    def _between(self, which: int, from_s: float, to_s: float) -> Four:
+        from_us, to_us = _us(from_s), _us(to_s)
+        if to_us <= from_us:
+            return NONE
+        then, now = (self._before(t_us).at(t_us, which) for t_us in (from_us, to_us))
+        a, b, c, d = (y - x for x, y in zip(then, now, strict=True))
+        return (a, b, c, d)
 
-    def _value(self, series: list[Four], which: int, at_s: float) -> Four:
-        index = bisect.bisect_right(self._times, at_s) - 1
-        if index < 0:
-            return [0.0] * len(COMPONENTS)
-        hours = (at_s - self._times[index]) / 3600
-        return [v + rate * hours for v, rate in zip(series[index], self._last[index][which], strict=True)]
+    def _before(self, t_us: int) -> _From:
+        """The step that a time follows; before the first there is nobody, as after the last."""
+        index = bisect.bisect_right(self._times, t_us) - 1
+        return self._from[index] if index >= 0 else _From(self._times[0], (NONE, NONE, NONE), _rates(NONE))
 
 
-def _rates(sums: Sequence[float]) -> tuple[Four, Four, Four]:
+def _us(at_s: float) -> int:
+    return round(at_s * 1e6)
+
+
+def _parts(stay: Stay) -> Four:
+    a, b, c, d = (round(share * ONE) for share in stay.shares.each())
+    return (a, b, c, d)
+
+
+def _rates(sums: Four) -> tuple[Four, Four, Four]:
     """By component: the factor on each share, the part that is held, and the part that is stranded."""
-    held = [min(one, 1.0) for one in sums]
-    full = max(held[0], held[1]) >= FULL
-    return (
-        [1.0 / one if one > 1.0 else 1.0 for one in sums],
-        held,
-        [max(1.0 - one, 0.0) if full else 0.0 for one in held],
+    full = max(sums[0], sums[1]) >= FULL
+    factor, held, stranded = zip(
+        *((ONE * ONE // max(one, ONE), min(one, ONE), max(ONE - one, 0) if full else 0) for one in sums), strict=True
     )
+    return factor, held, stranded
