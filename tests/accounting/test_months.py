@@ -63,7 +63,7 @@ def tables(world: World) -> dict[str, list[tuple[Any, ...]]]:
     with sqlite3.connect(world.results) as db:
         db.row_factory = sqlite3.Row
         for name in ("job_result", "stay", "charge", "idle_month", "true_up", "covered"):
-            rows = [dict(row) for row in db.execute(f"SELECT * FROM {name} ")]
+            rows = [dict(row) for row in db.execute(f"SELECT * FROM {name}")]  # noqa: S608 (our own names)
             kept = [tuple(v for k, v in row.items() if k not in ("accounted_s", "closed_s")) for row in rows]
             found[name] = sorted(kept, key=repr)
     return found
@@ -110,7 +110,7 @@ jobs = st.lists(
 @settings(max_examples=25, deadline=None)
 @given(jobs, st.sampled_from(["2020-01-01", "2025-03-15", "2024-12-31"]), st.sampled_from(["0.3", "4", "20"]))
 def test_over_a_year_the_books_of_manufacture_close(some: list[dict[str, Any]], bought: str, lifetime: str) -> None:
-    """Jobs + idle shares + true-up = hardware x time in life / lifetime, whatever ran; a second run changes nothing."""
+    """Jobs + idle shares + true-up = hardware x time in life / lifetime, whatever ran; again changes nothing."""
     with tempfile.TemporaryDirectory() as folder:
         world = site(Path(folder), bought, lifetime)
         for number, one in enumerate(some):
@@ -162,7 +162,7 @@ def booked_of(world: World, kind: str, component: str, at: int) -> tuple[float, 
     where = "component = ? AND node_type = ?" if kind != "shared" else "component = 'shared.' || ? AND ? = 'shared'"
     [(own, idle)] = ask(
         world,
-        f"SELECT total(own_{name}), total(idle_{name}) FROM charge WHERE {where} AND month BETWEEN '2025-01' AND '2025-12'",
+        f"SELECT total(own_{name}), total(idle_{name}) FROM charge WHERE {where} AND month LIKE '2025-%'",  # noqa: S608
         component,
         kind,
     )
@@ -195,7 +195,7 @@ def test_night_by_night_is_the_same_as_at_once(tmp_path: Path) -> None:
 
 
 def test_keys_are_those_of_the_months_closed_when_the_job_ended(tmp_path: Path) -> None:
-    """Half of the node's GPUs held all January: each hour of February brings an idle hour with it; none is known before."""
+    """Half of the node's GPUs held all January: an hour of February brings an idle one with it."""
     world = site(tmp_path)
     january, february = edges_of("2025-01"), edges_of("2025-02")
     for gpu in range(2):

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 
 from jobimpact.core.config import config_path, load_config
 from jobimpact.core.errors import ConfigError
-from jobimpact.nightly.night import account
+from jobimpact.nightly.night import NightReport, account, recompute
 from jobimpact.nightly.schedule import schedule
 
 __all__ = ["moment", "run", "run_schedule"]
 
 
-def run(begin: str | None, end: str | None, config: str | None) -> int:
-    """Account for a window, and say what changed.
+def run(begin: str | None, end: str | None, config: str | None, *, again: bool = False) -> int:
+    """Account for a window, or redo its impacts, and say what changed.
 
     Raises:
         ConfigError, SchedulerError, StoreError: it could not be done.
@@ -25,13 +25,24 @@ def run(begin: str | None, end: str | None, config: str | None) -> int:
     from_s, to_s = (None if text is None else moment(text) for text in (begin, end))
     if from_s is not None and to_s is not None and to_s < from_s:
         raise ConfigError(f"--to {end}: before --from {begin}")
-    report = account(site, time.time(), from_s, to_s)
+    now_s = time.time()
+    if not again:
+        _say(account(site, now_s, from_s, to_s), "")
+    elif from_s is None:
+        raise ConfigError("--recompute: from when? give --from")
+    else:
+        _say(recompute(site, now_s, from_s, int(now_s) if to_s is None else to_s), ", recomputed")
+    return 0
+
+
+def _say(report: NightReport, how: str) -> None:
     for problem in report.problems:
         print("".join(c if c.isprintable() else "?" for c in problem), file=sys.stderr)
     counts = f"{report.new} new, {report.changed} changed, {report.unchanged} unchanged"
-    print(f"jobs that ended {_shown(report.from_s)} to {_shown(report.to_s)} UTC: {counts}", end="")
+    print(f"jobs that ended {_shown(report.from_s)} to {_shown(report.to_s)} UTC{how}: {counts}", end="")
     print(f"; {report.not_measured} not measured" if report.not_measured else "")
-    return 0
+    if report.closed:
+        print(f"months closed{how}: {', '.join(report.closed)}")
 
 
 def run_schedule(config: str | None) -> int:

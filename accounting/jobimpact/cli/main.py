@@ -143,10 +143,12 @@ def _account(words: list[str]) -> int:
     )
     parser.add_argument("--from", dest="begin", metavar="TIME", help="epoch seconds or ISO 8601, UTC without a zone")
     parser.add_argument("--to", dest="end", metavar="TIME", help="inclusive; default: now")
+    again = "redo the impacts of jobs that are in the results, with the factors and the inventory of now: needs --from"
+    parser.add_argument("--recompute", action="store_true", help=again)
     given = parser.parse_args(words)
     from jobimpact.cli import account
 
-    return account.run(given.begin, given.end, given.config)
+    return account.run(given.begin, given.end, given.config, again=given.recompute)
 
 
 def _schedule(words: list[str]) -> int:
@@ -159,7 +161,13 @@ def _schedule(words: list[str]) -> int:
 def _books(words: list[str]) -> int:
     parser = _parser("books", "What each node measured = jobs + idle + system, and what is unknown.")
     parser.add_argument("--json", action="store_true", help="one JSON document")
+    year = "a year's manufacture instead: hardware = jobs + idle shares + true-up, for its closed months"
+    parser.add_argument("--embodied", metavar="YEAR", help=year)
     given = parser.parse_args(words)
+    if given.embodied is not None:
+        from jobimpact.cli import embodied
+
+        return embodied.run(given.embodied, given.config, as_json=given.json)
     from jobimpact.cli import books
 
     return books.run(given.config, as_json=given.json)

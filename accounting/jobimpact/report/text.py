@@ -194,6 +194,39 @@ def _impacts(one: JobResult) -> Iterator[str]:
         yield row.rstrip()
     if gwp["reason"]:
         yield from _wrapped(f"Not known: {clean(gwp['reason'])}.")
+    yield from _beside(one)
+
+
+def _beside(one: JobResult) -> Iterator[str]:
+    """What is not in the total: its share of idle machines, of what serves several nodes, and the contract's word."""
+    rows = [
+        (label, [one.impacts[name].get(key) for name, *_ in _INDICATORS])
+        for key, label in (("idle_share", "idle machines"), ("shared", "shared parts"))
+    ]
+    told = [
+        (label, found) for label, found in rows if any(part and (part["use"] or part["embodied"]) for part in found)
+    ]
+    market = one.factors.get("market")
+    if not told and not market:
+        return
+    yield f"  {'Beside the total':<18} {'GWP':>10} {'ADP':>10} {'PE':>10}"
+    for label, found in told:
+        cells = (_sum_of(part, shown) for part, (*_, shown) in zip(found, _INDICATORS, strict=True))
+        lacking = _lacking(found[0])
+        yield f"    {label:<16} " + " ".join(f"{cell:>10}" for cell in cells) + (f"  {lacking}" if lacking else "")
+    if market:
+        yield f"    {'use by contract':<16} {grams(market['use_gwp_kgco2e']):>10}"
+
+
+def _sum_of(part: dict[str, Any] | None, shown: Any) -> str:
+    known = [part[of]["central"] for of in ("use", "embodied") if part[of] is not None] if part else []
+    return shown(sum(known)) if known else "-"
+
+
+def _lacking(part: dict[str, Any] | None) -> str:
+    if part is None or (part["use"] is not None and part["embodied"] is not None):
+        return ""
+    return "embodied only" if part["use"] is None else "use only"
 
 
 def _notes(one: JobResult) -> Iterator[str]:
@@ -232,12 +265,31 @@ def method_text(one: JobResult) -> str:
     said = [f"Method: {_metering(one)}."]
     if gwp["use"] is not None:
         of = f"electricity of {'; '.join(zones)} ({factors['sources'][0]})"
-        said.append(f"Use: {of}, PUE {', '.join(f'{p:g}' for p in pue)}.")
+        said.append(f"Use: {of}{_by_the_hour(factors.get('grid'))}, PUE {', '.join(f'{p:g}' for p in pue)}.")
     if gwp["embodied"] is not None:
         said.append("Embodied: by what was reserved, over the nodes' service life, idle time not included")
-        said.append(f"(inventory {clean(one.inventory['version'])}).")
-    said.append(f"The range goes from low to high factors. Factors: {factors['version']}; all sources are in --json.")
+        said.append(f"(inventory {clean(one.inventory['version'])}).{_of_idle(factors.get('idle'))}")
+    said.append("The range is the least and the most of factors and meters, taken together.")
+    said.append(f"Factors: {factors['version']}; all sources are in --json.")
     return "\n".join(textwrap.wrap(" ".join(said), WIDTH)) + "\n"
+
+
+def _by_the_hour(grid: dict[str, Any] | None) -> str:
+    """How GWP followed the hours, if it did."""
+    if not grid or not grid["known"]:
+        return ""
+    hours = f"{grid['known']} of {grid['hours']} h by {grid['provider']}"
+    shape = ", direct emissions scaled to that mean" if grid["direct"] else ""
+    return f", hour by hour ({hours}{shape}: {rounded(grid['gwp_kgco2e_per_kwh'] * 1e3)} g on average)"
+
+
+def _of_idle(idle: dict[str, Any] | None) -> str:
+    if not idle or (idle["mode"] == "measured" and idle["from_month"] is None):
+        return ""
+    if idle["mode"] == "fixed":
+        return " Idle machines: as if they were in use a fixed part of their life."
+    months = dict.fromkeys((idle["from_month"], idle["to_month"]))
+    return f" Idle machines: by what was idle in {' to '.join(months)}."
 
 
 def _metering(one: JobResult) -> str:

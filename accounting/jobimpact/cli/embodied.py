@@ -1,0 +1,103 @@
+"""`jobimpact books --embodied YEAR`: hardware = jobs + idle shares + true-up."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from jobimpact.core.config import config_path, load_config
+from jobimpact.core.errors import ConfigError
+from jobimpact.nightly.books import YearBooks, books_of
+from jobimpact.report.numbers import energy, grams, percent
+
+__all__ = ["run"]
+
+SCHEMA = 1
+_SHOWN = (
+    ("GWP (climate), CO2e", 0, grams),
+    ("ADP (minerals), Sb-e", 1, grams),
+    ("PE (energy)", 2, lambda mj: energy(mj * 1e6)),
+)
+_NAMES = {"cpu": "CPU", "ram": "memory", "gpu": "GPU", "rest": "rest"}
+_WIDTHS = (22, 12, 12, 12, 12, 7)
+CLOSE = 1e-9
+
+
+def run(year: str, config: str | None, *, as_json: bool) -> int:
+    """Print a year's books of manufacture.
+
+    Returns:
+        0; 1 where they do not balance.
+
+    Raises:
+        ConfigError: not a year, or the inventory or the factors are wrong.
+        StoreError: the results cannot be read.
+    """
+    if not re.fullmatch(r"(19|20)\d\d", year, re.ASCII):
+        raise ConfigError(f"--embodied {year!r:.20}: not a year, like 2026")
+    found = books_of(load_config(config_path(config)), year)
+    balanced = all(_difference(line, at) <= CLOSE for line in found.lines for at in range(3))
+    print(_document(found) if as_json else "\n".join(_text(found, balanced=balanced)))
+    return 0 if balanced else 1
+
+
+def _difference(line: dict[str, Any], at: int) -> float:
+    """By which part of the hardware the books are out."""
+    whole: float | None = line["hardware"][at]
+    if whole is None:
+        return 0.0
+    out: float = whole - line["jobs"][at] - line["idle"][at] - line["true_up"][at]
+    return abs(out) / whole if whole else abs(out)
+
+
+def _document(found: YearBooks) -> str:
+    head = {"schema": SCHEMA, "year": found.year, "months": found.months, "closed": found.closed}
+    units = {"indicators": ["gwp_kgco2e", "adp_kgsbe", "pe_mj"]}
+    return json.dumps(head | units | {"lines": found.lines}, indent=2, allow_nan=False)
+
+
+def _text(found: YearBooks, *, balanced: bool) -> Iterator[str]:
+    if not found.lines:
+        yield f"{found.year}: no month is closed: months close five days after their end, once all of it is accounted"
+        return
+    state = (
+        "closed" if found.closed else f"so far: {len(found.months)} months, {found.months[0]} to {found.months[-1]}"
+    )
+    yield f"Manufacture in {found.year}, {state}"
+    for title, at, shown in _SHOWN:
+        yield ""
+        head = (title, "hardware", "jobs", "idle shares", "true-up", "held")
+        yield _row(head)
+        for line in found.lines:
+            name = f"{line['node_type']} {_NAMES.get(line['component'], line['component'])}"
+            cells = (
+                "-" if line[key][at] is None else shown(line[key][at])
+                for key in ("hardware", "jobs", "idle", "true_up")
+            )
+            held = percent(line["held_h"] / line["available_h"]) if line["available_h"] else "-"
+            yield _row((name, *cells, held))
+        known = [line for line in found.lines if line["hardware"][at] is not None]
+        sums = (sum(line[key][at] for line in known) for key in ("hardware", "jobs", "idle", "true_up"))
+        yield _row(("all", *(shown(one) for one in sums), ""))
+    yield ""
+    yield from _electricity(found)
+    yield (
+        "hardware = jobs + idle shares + true-up"
+        if balanced
+        else "THE BOOKS DO NOT BALANCE: hardware is not jobs + idle shares + true-up"
+    )
+
+
+def _electricity(found: YearBooks) -> Iterator[str]:
+    """The electricity of what nobody held."""
+    known = [line for line in found.lines if line["idle_use"][0] is not None]
+    if known:
+        used, told = (sum(line[key][0] for line in known) for key in ("idle_use", "idle_use_told"))
+        yield f"Electricity while idle and outside jobs: {grams(used)} CO2e; told as idle shares {grams(told)}"
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    first, *others = zip(cells, _WIDTHS, strict=True)
+    return (f"{first[0]:<{first[1]}.{first[1]}}" + "".join(f" {cell:>{width}}" for cell, width in others)).rstrip()
