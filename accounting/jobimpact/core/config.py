@@ -409,6 +409,8 @@ def read_yaml(path: Path) -> object:
         raise ConfigError(f"{path}: not UTF-8 text") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: too deeply nested") from error
     return {} if found is None else found
 
 

@@ -90,6 +90,8 @@ class FactorNotes(msgspec.Struct, frozen=True):
     active_utilisation: str
     per_kwh: dict[str, Impacts]
     sources: list[str]
+    files: dict[str, str] = {}
+    """Each file of factors, with its version and the start of its hash."""
     grid: GridNotes | None = None
     idle: IdleNotes | None = None
     market: dict[str, float | str] | None = None
@@ -509,6 +511,7 @@ class _Job:
             active_utilisation="none",
             per_kwh={name: zone.per_kwh for name, zone in found.items()},
             sources=[site.factors.cite(one) for one in dict.fromkeys([*named, *embodied])],
+            files=site.factors.files,
             grid=grid,
             idle=idle if self._ran else None,
             market=self._by_contract() if use is not None and self._ran else None,

@@ -230,7 +230,9 @@ class Factors(Struct, frozen=True):
     kinds: _Generation
     meters: _Meters
     version: str
-    """Each file's name, version and the start of its hash, for results to name."""
+    """One word for all files, with the start of their hash, for results to name."""
+    files: dict[str, str]
+    """Each file's version, and the start of its own hash."""
 
     def zone(self, name: str) -> Zone:
         """A zone's electricity.
@@ -362,8 +364,11 @@ def load_factors(folder: Path | None = None) -> Factors:
     _check_sources(paths, found)
     _check_dies(paths["cpus.yaml"], found["cpus.yaml"])
     _check_meters(paths["meters.yaml"], found["meters.yaml"])
-    versions = [f"{file.set.name} {file.set.version}+{_hash(paths[name])}" for name, file in found.items()]
-    return Factors(**{key: found[name] for name, (key, _) in _FILES.items()}, version=", ".join(versions))
+    files = {file.set.name: f"{file.set.version}+{_hash(paths[name].read_bytes())}" for name, file in found.items()}
+    ours = max(file.set.version for name, file in found.items() if name not in own or len(own) == len(_FILES))
+    sites = "".join(f" with {found[name].set.name} {found[name].set.version}" for name in own)
+    version = f"{ours}+{_hash(repr(files).encode())}{sites}"
+    return Factors(**{key: found[name] for name, (key, _) in _FILES.items()}, version=version, files=files)
 
 
 def _own_files(folder: Path) -> dict[str, Path]:
@@ -379,8 +384,8 @@ def _own_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+def _hash(found: bytes) -> str:
+    return hashlib.sha256(found).hexdigest()[:8]
 
 
 def _check(path: Path, found: object, sources: set[str], where: str = "") -> None:
