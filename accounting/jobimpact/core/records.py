@@ -6,7 +6,7 @@ sum over readings carries the time for which it is known.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -207,8 +207,8 @@ class DomainEnergy(msgspec.Struct, frozen=True):
     domain: str
     kind: DomainKind
     method: Method
-    uj: int
-    known_ns: int
+    uj: Annotated[int, msgspec.Meta(ge=0)]
+    known_ns: Annotated[int, msgspec.Meta(ge=0)]
     """For how much of the run the domain was metered."""
     reason: str | None = None
     """Why it is not read now, where it is not."""
@@ -334,9 +334,9 @@ class Charge(msgspec.Struct, frozen=True):
     """`2026-11`, UTC."""
     node_type: str
     hours: dict[str, float]
-    """Hours of each whole component of the node (cpu, ram, gpu, rest) that it held while the node was in its life."""
+    """Hours of each whole component of the node (cpu, ram, gpu, rest) that it held."""
     own: dict[str, Triple]
-    """Its own part of their manufacture."""
+    """Its own part of their manufacture, as far as the node was in its life."""
     idle: dict[str, Triple]
     """Its share of the manufacture of what was idle."""
     idle_use: dict[str, Triple]

@@ -20,7 +20,7 @@ from jobimpact.impact.idle import IdleKey
 from jobimpact.impact.inventory import Inventory, NodeType
 from jobimpact.impact.lifetime import Life, life_of
 from jobimpact.impact.months import edges_of, months
-from jobimpact.impact.occupancy import NO_HOURS, Hours, Occupancy
+from jobimpact.impact.occupancy import NOTHING_HELD, HeldHours, Occupancy
 from jobimpact.impact.parts import NodeParts, parts_of
 from jobimpact.impact.ranges import NOTHING, Impacts, Range, total
 from jobimpact.impact.shared import INDICATORS, SharedRate, rate_of
@@ -29,9 +29,11 @@ from jobimpact.impact.use import HOUR_S, Mix, even, mix, use_impacts
 __all__ = ["Assessed", "Assessment", "Assessor", "Beside", "FactorNotes", "GridNotes", "IdleNotes", "Indicator"]
 
 SET = "jobimpact"
+KNOWN = 0.995
+"""A part of a time that is as good as all of it."""
 ALLOCATION = "reserved share of each part, dominant share of the rest"
 
-Held = Mapping[str, Mapping[str, Hours]]
+Held = Mapping[str, Mapping[str, HeldHours]]
 """By node and month, the hours that a job held of each component."""
 Keys = Callable[[str, float], Mapping[str, IdleKey]]
 """The idle keys of a type of nodes for a job that ended then, by component; empty where there is none yet."""
@@ -190,12 +192,15 @@ class Assessor:
                 found[node] = Stay(record.key, start_s, end_s, shares)
         return found
 
-    def held(self, node: str, stay: Stay, occupancy: Occupancy) -> dict[str, Hours]:
-        """The hours that a stay held of each component while its node was in its life, by month."""
-        start_s, end_s = self.life(self.inventory.type_of_node[node]).overlap(stay.start_s, stay.end_s)
-        if end_s <= start_s:
-            return {}
-        return {month: occupancy.hours(stay, *_within(month, start_s, end_s)) for month in months(start_s, end_s)}
+    def held(self, node: str, stay: Stay, occupancy: Occupancy) -> dict[str, HeldHours]:
+        """The hours that a stay held of each component, by month."""
+        life = self.life(self.inventory.type_of_node[node])
+        found = {}
+        for month in months(stay.start_s, stay.end_s):
+            from_s, to_s = _within(month, stay.start_s, stay.end_s)
+            whole = occupancy.hours(stay, from_s, to_s)
+            found[month] = HeldHours(whole, occupancy.hours(stay, *life.overlap(from_s, to_s)))
+        return found
 
     def assess(self, record: JobRecord, energy: JobEnergy, held: Held | None = None) -> Assessed:
         """Impacts of one incarnation of a job.
@@ -360,8 +365,21 @@ class _Job:
             if self._runs.get(node) is None and len(self._nodes) > 1:
                 self._warnings["shares of nodes that were not metered are the job's, split evenly"] = None
             self._warn_of_life(node, name)
-            found += charged(self._hours(node), self._site.rates(name)).values()
+            found += charged(self._hours(node).in_life, self._site.rates(name)).values()
+            self._warn_of_shares(node)
         return total(found), None
+
+    def _warn_of_shares(self, node: str) -> None:
+        """A scheduler that gave more than the inventory has: one of the two is wrong."""
+        node_type = self._site.inventory.types[self._site.inventory.type_of_node[node]]
+        held = _holding(self._record, self._runs.get(node), len(self._nodes), node_type.size.gpus)
+        there = msgspec.structs.astuple(node_type.size)
+        for what, mine, whole in zip(
+            ("CPUs", "bytes of memory", "GPUs"), msgspec.structs.astuple(held), there, strict=True
+        ):
+            if mine is not None and mine > whole * (1 + 1e-9):
+                text = f"{node}: it held {mine:.10g} {what}, and the inventory has {whole:.10g}: taken as all of them"
+                self._warnings[text] = None
 
     def _warn_of_life(self, node: str, name: str) -> None:
         start_s, end_s = self._spans[node]
@@ -371,8 +389,8 @@ class _Job:
         elif end_s > life.to_s:
             self._warnings[f"{node}: past its lifetime: its manufacture is paid off, and not charged"] = None
 
-    def _hours(self, node: str) -> Hours:
-        return sum(self._held.get(node, {}).values(), start=NO_HOURS)
+    def _hours(self, node: str) -> HeldHours:
+        return sum(self._held.get(node, {}).values(), start=NOTHING_HELD)
 
     def _ended_s(self) -> float:
         return max((end_s for _, end_s in self._spans.values()), default=0.0)
@@ -382,24 +400,26 @@ class _Job:
         mode = self._site.idle_mode
         use: list[Impacts] = []
         embodied: list[Impacts] = []
-        lacking: dict[str, None] = {}
+        lacking: dict[str, dict[str, None]] = {}
         window: tuple[str | None, str | None] = (None, None)
         for node in self._spans:
             name = self._site.inventory.type_of_node[node]
             keys = self._site.keys(name, self._ended_s())
             if not keys:
                 return None, None, IdleNotes(mode, None, None, self._site.no_key)
-            hours = dict(zip(COMPONENTS, self._hours(node).each(), strict=True))
-            own = charged(self._hours(node), self._site.rates(name))
+            hours = dict(zip(COMPONENTS, self._hours(node).whole.each(), strict=True))
+            own = charged(self._hours(node).in_life, self._site.rates(name))
             for component, key in keys.items():
                 window = (key.from_month, key.to_month)
                 if key.idle_h is not None:
                     embodied.append(own[component].times(key.idle_h))
                 if key.use is not None:
                     use.append(key.use.times(hours[component]))
-                elif mode == "measured":
-                    lacking[f"{component} of {name}"] = None
-        reason = f"energy while idle is not known: {', '.join(lacking)}" if lacking else None
+                if mode == "measured" and key.use_known < KNOWN:
+                    part = f"known for {key.use_known:.0%}" if key.use is not None else "not known"
+                    lacking.setdefault(part, {})[f"{component} of {name}"] = None
+        reasons = [f"energy while idle is {part}: {', '.join(what)}" for part, what in lacking.items()]
+        reason = "; ".join(reasons) or None
         if not self._spans:
             return None, None, IdleNotes(mode, None, None, "no node of it is in the inventory")
         return total(use) if use else None, total(embodied), IdleNotes(mode, *window, reason)
@@ -433,13 +453,13 @@ class _Job:
         if rate.kwh is None:
             return None
         per_kwh = self._site.mixed(node, even(*self._spans[node])).per_kwh
-        return use_impacts(rate.kwh * self._hours(node).rest, per_kwh, self._site.pue_of(node) or 1.0)
+        return use_impacts(rate.kwh * self._hours(node).whole.rest, per_kwh, self._site.pue_of(node) or 1.0)
 
     def _served_hours(self, node: str, rate: SharedRate, month: str) -> float:
         """Node-hours of a month in the life of something shared: by the part of the stay that lies in it."""
         from_s, to_s = _within(month, *self._spans[node])
         part = rate.life.hours_in(from_s, to_s) * 3600 / (to_s - from_s) if to_s > from_s else 0.0
-        return self._held[node][month].rest * part
+        return self._held[node][month].whole.rest * part
 
     def _charges(self) -> tuple[Charge, ...]:
         """What is booked for each node and month: central values, by component."""
@@ -448,8 +468,8 @@ class _Job:
             name = self._site.inventory.type_of_node[node]
             keys = self._site.keys(name, self._ended_s())
             for month, hours in by_month.items():
-                each = dict(zip(COMPONENTS, hours.each(), strict=True))
-                own = charged(hours, self._site.rates(name))
+                each = dict(zip(COMPONENTS, hours.whole.each(), strict=True))
+                own = charged(hours.in_life, self._site.rates(name))
                 idle = {
                     component: _central(own[component].times(key.idle_h or 0.0)) for component, key in keys.items()
                 }

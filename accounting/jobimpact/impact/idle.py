@@ -26,6 +26,8 @@ class MonthIdle(Struct, frozen=True):
     """Hours of the calendar in which the nodes were in their life, drained or not."""
     held_h: float
     """Of these, hours of the whole component that jobs held."""
+    used_h: float
+    """The same whether or not the nodes were in their life: what idle electricity is told by."""
     stranded_h: float
     """Of the others, those that nobody could have had: the CPUs or the memory of their node were all taken."""
     idle_kwh: float | None = None
@@ -54,19 +56,22 @@ class IdleKey(Struct, frozen=True):
     idle_h: float | None
     """Hours that nobody held, for each that was held; None: none was held."""
     use: Impacts | None
-    """What their energy cost; None: not known."""
+    """What the energy cost that nobody had; None: not known."""
+    use_known: float = 0.0
+    """The part of the nodes' time for which that energy is known."""
 
 
 def key_of(window: Sequence[MonthIdle]) -> IdleKey:
     """The key of some closed months of one type and component, at least one, in order."""
     held_h = sum(one.held_h for one in window)
     known = [one for one in window if one.use is not None]
-    known_h = sum(one.held_h for one in known)
+    used_h = sum(one.used_h for one in known)
     return IdleKey(
         from_month=window[0].month,
         to_month=window[-1].month,
         idle_h=sum(one.idle_h for one in window) / held_h if held_h > 0 else None,
-        use=_sum(known).times(1 / known_h) if known_h > 0 else None,
+        use=_sum(known).times(1 / used_h) if used_h > 0 else None,
+        use_known=sum(one.use_known for one in known) / len(known) if known else 0.0,
     )
 
 

@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from jobimpact.core.records import Stay
 
-__all__ = ["NO_HOURS", "Hours", "Occupancy"]
+__all__ = ["NOTHING_HELD", "NO_HOURS", "HeldHours", "Hours", "Occupancy"]
+
 
 class Hours(Struct, frozen=True):
     """Hours of the whole of each component of a node."""
@@ -39,7 +40,19 @@ class Hours(Struct, frozen=True):
         return all(abs(a - b) <= 1e-9 * max(1.0, abs(a)) for a, b in zip(self.each(), other.each(), strict=True))
 
 
+class HeldHours(Struct, frozen=True):
+    """What a job held of a node in a month."""
+
+    whole: Hours
+    in_life: Hours
+    """Of these, hours while the node was in its life: what its manufacture is charged by."""
+
+    def __add__(self, other: HeldHours) -> HeldHours:
+        return HeldHours(self.whole + other.whole, self.in_life + other.in_life)
+
+
 NO_HOURS = Hours(0.0, 0.0, 0.0, 0.0)
+NOTHING_HELD = HeldHours(NO_HOURS, NO_HOURS)
 ONE = 1 << 40
 US_AN_HOUR = 3_600_000_000
 FULL = ONE - ONE // 10**9

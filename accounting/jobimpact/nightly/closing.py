@@ -137,15 +137,18 @@ def _counted(month: str, site: Assessor, on: OccupancyOf, idle: IdleHours) -> li
     for name, some in nodes.items():
         start_s, end_s = site.life(name).overlap(from_s, to_s)
         available_h = len(some) * (end_s - start_s) / 3600
-        held = stranded = NO_HOURS
-        for node in some if available_h else ():
-            occupancy = on(node, start_s, end_s)
+        held = used = stranded = NO_HOURS
+        for node in some:
+            occupancy = on(node, from_s, to_s)
+            used += occupancy.held(from_s, to_s)
             held += occupancy.held(start_s, end_s)
             stranded += occupancy.stranded(start_s, end_s)
-        for component, held_h, stranded_h in zip(COMPONENTS, held.each(), stranded.each(), strict=True):
+        each = zip(COMPONENTS, held.each(), used.each(), stranded.each(), strict=True)
+        for component, held_h, used_h, stranded_h in each:
             if component != "gpu" or site.inventory.types[name].gpus:
-                bare = MonthIdle(month, name, component, available_h, held_h, stranded_h)
-                found.append(energies.get((name, component), _Energy()).told(site, bare))
+                bare = MonthIdle(month, name, component, available_h, held_h, used_h, stranded_h)
+                nodes_h = len(some) * (to_s - from_s) / 3600
+                found.append(energies.get((name, component), _Energy()).told(site, bare, nodes_h))
     return found
 
 
@@ -163,8 +166,8 @@ class _Energy:
         self.hours += 1
         self.weights[one.start_s] = self.weights.get(one.start_s, 0.0) + idle + system
 
-    def told(self, site: Assessor, bare: MonthIdle) -> MonthIdle:
-        """What it cost, hour by hour."""
+    def told(self, site: Assessor, bare: MonthIdle, nodes_h: float) -> MonthIdle:
+        """What it cost, hour by hour; of so many hours of all nodes."""
         if not self.hours:
             return bare
         annual, pue = site.electricity_of(bare.node_type)
@@ -176,7 +179,7 @@ class _Energy:
             idle_kwh=idle_kwh,
             system_kwh=system_kwh,
             use=use_impacts(idle_kwh + system_kwh, per_kwh, pue),
-            use_known=min(self.hours / bare.available_h, 1.0) if bare.available_h else 0.0,
+            use_known=min(self.hours / nodes_h, 1.0),
             grid_ratio=per_kwh.gwp_kgco2e.central / mean if mean else 1.0,
         )
 

@@ -10,7 +10,7 @@ from msgspec import Struct, convert
 
 from jobimpact.core.records import JobEnergy, JobRecord, Stay
 from jobimpact.energy.summary import EnergySummary, restored, summarise
-from jobimpact.impact.occupancy import Hours, Occupancy
+from jobimpact.impact.occupancy import HeldHours, Hours, Occupancy
 from jobimpact.nightly.accounts import Accounts
 from jobimpact.results.record import Entry, JobResult
 
@@ -135,10 +135,10 @@ class Segment:
         return [key for key, held in now.items() if not _same(held, booked.get(key, {}))]
 
 
-def _same(held: Mapping[str, Hours], booked: Mapping[str, Mapping[str, float]]) -> bool:
+def _same(held: Mapping[str, HeldHours], booked: Mapping[str, Mapping[str, float]]) -> bool:
     if set(held) != set(booked):
         return False
-    return all(hours.close_to(Hours(**booked[month])) for month, hours in held.items())
+    return all(hours.whole.close_to(Hours(**booked[month])) for month, hours in held.items())
 
 
 def measured(accounts: Accounts, record: JobRecord, rivals: Sequence[JobRecord]) -> Job:
