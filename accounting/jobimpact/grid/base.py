@@ -76,10 +76,11 @@ class Collected:
     Args:
         from_s: what was asked for, epoch seconds.
         to_s: its end.
+        before_s: so much more of the time before is looked at, and not handed over.
     """
 
-    def __init__(self, from_s: float, to_s: float) -> None:
-        self._from_s, self._to_s = from_s, to_s
+    def __init__(self, from_s: float, to_s: float, before_s: float = 0.0) -> None:
+        self._from_s, self._to_s, self._before_s = from_s, to_s, before_s
         self._slots: dict[float, Slot] = {}
         self._twice: set[float] = set()
         self._refused: list[Refused] = []
@@ -103,18 +104,23 @@ class Collected:
 
     def within(self, start_s: float, length_s: float) -> bool:
         """Whether this was asked for; what is not is remembered."""
-        if start_s + length_s > self._from_s and start_s < self._to_s:
+        if start_s + length_s > self._from_s - self._before_s and start_s < self._to_s:
             return True
         self._outside.append(start_s)
         return False
 
     def refuse(self, what: str, example: str, at_s: float | None = None) -> None:
         """Note what cannot be used; the example is in words that are safe to print."""
-        self._refused.append(Refused(what, example if at_s is None else f"{example} at {stamp(at_s)}", at_s))
+        if at_s is None or at_s >= self._from_s:
+            self._refused.append(Refused(what, example if at_s is None else f"{example} at {stamp(at_s)}", at_s))
 
     def answer(self) -> Answer:
         """All that came, in order of time."""
-        slots = [slot for start, slot in sorted(self._slots.items()) if start not in self._twice]
+        slots = [
+            slot
+            for start, slot in sorted(self._slots.items())
+            if start not in self._twice and start + slot.length_s > self._from_s
+        ]
         far = [at for at in self._outside if not self._from_s - NEAR_S <= at < self._to_s + NEAR_S]
         if self._outside and (far or not slots):
             at = (far or self._outside)[0]

@@ -14,7 +14,7 @@ import json
 import math
 import re
 from bisect import bisect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import count
 from typing import Literal
@@ -45,6 +45,9 @@ NIGHT_S = 20 * HOUR_S
 """For so long a kind that had faded to nothing may be left out, and be nothing, until it is there again."""
 EVENING_S = 8 * HOUR_S
 """For so long while it is not known whether it came back."""
+
+BEFORE_S = 24 * HOUR_S
+"""So much more is asked for: a kind that is missing shows only beside a time when it was there."""
 
 _Megawatts = dict[int, float | None]
 """By start of the quarter; None: told, and not to be used."""
@@ -91,14 +94,14 @@ class Entsoe:
             "documentType": "A75",
             "processType": "A16",
             "in_Domain": self._domain,
-            "periodStart": _minute(from_s),
+            "periodStart": _minute(from_s - BEFORE_S),
             "periodEnd": _minute(to_s),
         }
         body = self._web.get("", params, {"Accept": "application/xml"})
         if body.status != 400:
             body.success()
         root = _read_xml(body)
-        found = Collected(from_s, to_s)
+        found = Collected(from_s, to_s, BEFORE_S)
         if root.tag == "Acknowledgement_MarketDocument":
             text = self._web.clean(root.findtext("Reason/text") or "no reason is told")
             if "no matching data" not in text.lower():
@@ -108,8 +111,8 @@ class Entsoe:
         self._check(body, root)
         by_kind: dict[str, _Megawatts] = {}
         for series in root.findall("TimeSeries"):
-            self._add(body, series, by_kind, found, (from_s, to_s))
-        for slot in self._weighted(by_kind, found):
+            self._add(body, series, by_kind, found, (from_s - BEFORE_S, to_s))
+        for slot in self._weighted(by_kind, found, from_s):
             found.add(slot)
         return found.answer()
 
@@ -141,9 +144,8 @@ class Entsoe:
             for period in series.findall("Period"):
                 _add_period(kind, period, values, found, asked, holds=holds)
 
-    def _weighted(self, by_kind: dict[str, _Megawatts], found: Collected) -> Iterator[Slot]:
-        sums = {kind: math.fsum(mw for mw in values.values() if mw is not None) for kind, values in by_kind.items()}
-        needed = {kind for kind, whole in sums.items() if whole > SMALL * math.fsum(sums.values())}
+    def _weighted(self, by_kind: dict[str, _Megawatts], found: Collected, from_s: int) -> Iterator[Slot]:
+        needed = _large(by_kind, lambda at: at < from_s) | _large(by_kind, lambda at: at >= from_s)
         known = {kind: sorted(at for at, mw in by_kind[kind].items() if mw is not None) for kind in needed}
         for at in sorted({at for values in by_kind.values() for at in values}):
             here = {kind: mw for kind, values in by_kind.items() if (mw := values.get(at)) is not None}
@@ -155,6 +157,15 @@ class Entsoe:
             elif whole := math.fsum(here.values()):
                 emitted = math.fsum(mw * self._generation[kind][0] for kind, mw in here.items() if mw > 0)
                 yield Slot(at, _QUARTER_S, emitted / whole)
+
+
+def _large(by_kind: dict[str, _Megawatts], when: Callable[[int], bool]) -> set[str]:
+    """The kinds that make up a part of the generation then that is not small."""
+    sums = {
+        kind: math.fsum(mw for at, mw in values.items() if mw is not None and when(at))
+        for kind, values in by_kind.items()
+    }
+    return {kind for kind, whole in sums.items() if whole > SMALL * math.fsum(sums.values())}
 
 
 def _dark(values: _Megawatts, known: list[int], at: int) -> bool:

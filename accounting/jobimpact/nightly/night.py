@@ -14,7 +14,7 @@ from msgspec import to_builtins
 from jobimpact.core.config import Config
 from jobimpact.core.errors import ConfigError, SchedulerError
 from jobimpact.core.records import HourShares, JobEnergy, JobRecord, Stay
-from jobimpact.impact.months import closes_s
+from jobimpact.impact.months import closes_s, edges_of
 from jobimpact.nightly.accounts import Accounts
 from jobimpact.nightly.closing import Months, closable, closed_again, merged, year_books
 from jobimpact.nightly.segment import BATCH, Job, Segment, job_of, measured
@@ -149,7 +149,8 @@ class _Night:
         source = job_source(self._config)
         finished = source.finished(from_s, to_s)
         self._problems += [str(problem) for problem in finished.problems]
-        self._fill([record.start_s for record in finished.records], from_s, to_s)
+        due = closable(merged([*self._results.covered(self._cluster), (from_s, to_s)]), self._months.closed)
+        self._fill(finished.records, due)
         known = {record.key: record for record in finished.records}
         rivals: dict[str, list[JobRecord]] = {}
         for record in finished.records:
@@ -159,7 +160,6 @@ class _Night:
             return [measured(self._accounts, known[key], rivals[known[key].raw_id]) for key in keys]
 
         others = self._stays([*finished.records, *self._running(source, to_s)])
-        due = closable(merged([*self._results.covered(self._cluster), (from_s, to_s)]), self._months.closed)
         ended = [(record.end_s or 0.0, record.key) for record in finished.records]
         self._walk(ended, due, load, Segment(self._accounts, self._results, self._cluster, others), self._close)
         self._results.cover(self._cluster, from_s, to_s)
@@ -169,15 +169,13 @@ class _Night:
     def recompute(self, from_s: int, to_s: int) -> NightReport:
         """Jobs that are in the results already, and the months that were closed in the window."""
         ended = self._results.ended(self._cluster, from_s, to_s)
-        first_s = None
         others: dict[str, list[Stay]] = {}
         for keys in chunks([key for _, key in ended]):
             jobs = self._load(keys)
-            first_s = min([first_s or to_s, *(job.record.start_s or to_s for job in jobs)])
+            self._fill([job.record for job in jobs], [])
             for job in jobs:
                 for node, stay in self._accounts.assessor.stays(job.record, job.energy).items():
                     others.setdefault(node, []).append(stay)
-        self._fill([first_s], from_s, to_s)
         due = [month for month in sorted(self._months.closed) if from_s <= closes_s(month) <= to_s]
         segment = Segment(self._accounts, self._results, self._cluster, others, anew=True)
         self._walk(ended, due, self._load, segment, self._close_anew)
@@ -240,11 +238,13 @@ class _Night:
             return []
         return [msgspec.structs.replace(record, end_s=float(at_s)) for record in found.records]
 
-    def _fill(self, starts: Iterable[float | None], from_s: float, to_s: float) -> None:
-        """Ask for the electricity's intensity in the hours that jobs ran."""
-        first_s = min([from_s, *(start_s for start_s in starts if start_s is not None)])
-        if self._accounts.grid is not None:
-            self._problems += self._accounts.grid.fill(first_s, to_s)
+    def _fill(self, records: Iterable[JobRecord], due: list[str]) -> None:
+        """Ask for the electricity's intensity in the hours of some jobs, and of the months that are to be closed."""
+        spans = [(one.start_s, one.end_s) for one in records if one.start_s is not None and one.end_s is not None]
+        spans += map(edges_of, due)
+        if self._accounts.grid is not None and spans:
+            first_s, last_s = min(start_s for start_s, _ in spans), max(end_s for _, end_s in spans)
+            self._problems += self._accounts.grid.fill(first_s, last_s)
 
     def _true_up(self, *, anew: bool) -> None:
         """Close the books of every year whose December is closed, where anything in it has changed."""

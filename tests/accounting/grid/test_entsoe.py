@@ -38,7 +38,7 @@ def test_generation_is_weighted_with_factors(site: Site, curve: str) -> None:
     assert site.problems == []
     (path, asked, _) = site.server.asked[0]
     assert (path, asked["in_Domain"]) == ("/entsoe/api", DOMAIN)
-    assert (asked["periodStart"], asked["periodEnd"]) == ("202603010000", "202603020000")
+    assert (asked["periodStart"], asked["periodEnd"]) == ("202602280000", "202603020000")
 
 
 def test_what_does_not_count_is_left_out(site: Site) -> None:
