@@ -15,7 +15,7 @@ from jobimpact.impact.inventory import load_inventory
 from jobimpact.impact.parts import parts_of
 from jobimpact.nightly.night import account
 from jobimpact.report.json import job_document
-from jobimpact.report.text import job_text
+from jobimpact.report.text import job_text, method_text
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
 
@@ -136,6 +136,16 @@ def test_the_arithmetic_ends_at_what_the_program_says(job: JobResult) -> None:
     for label, kilograms in same.items():
         printed = told[label][1]
         assert kilograms * 1e3 == pytest.approx(float(printed), abs=2 * half_a_digit(printed)), label
+
+
+def test_the_page_for_users_has_the_same_answer(job: JobResult) -> None:
+    """Its example with lines beside the total, and its method paragraph, are this job's; versions apart."""
+    page = (ROOT / "docs/user/answer.md").read_text(encoding="utf-8")
+    (impacts,) = (part for part in job_text(job).split("\n\n") if part.startswith("  Impact"))
+    assert impacts in page
+    (shown,) = re.findall(r"^Method: .*?--json\.$", page, re.MULTILINE | re.DOTALL)
+    plain = [re.sub(r"Factors: \S+;", "", " ".join(text.split())) for text in (shown, method_text(job))]
+    assert plain[0] == plain[1]
 
 
 def test_what_the_example_does_not_know_is_told(job: JobResult) -> None:
