@@ -90,10 +90,11 @@ CONFIG = {
     "node.sources.model.tdp_w": "TDP of all packages together. Default: 4 W for each logical CPU.",
     "node.sources.model.idle_w": "Watts with nothing running. Default: a quarter of the TDP.",
     "grid.zone": "The electricity zone: a key of `accounting/jobimpact/data/electricity.yaml`. `WOR` is the world.",
-    "factors": "A folder whose `electricity.yaml`, `gpus.yaml`, `components.yaml`, `generation.yaml` or `meters.yaml`"
-    " stand in place of the shipped ones: [how to change a factor](../method.md). Default: all as shipped.",
-    "grid.provider": "Carbon intensity over time: `annual` means, or an hourly source, which has its section below. It"
-    " serves `grid.zone`; nodes of another zone have the annual mean of theirs.",
+    "factors": "A folder whose `components.yaml`, `cpus.yaml`, `electricity.yaml`, `generation.yaml`, `gpus.yaml` or"
+    " `meters.yaml` stand in place of the shipped ones: [how to change a factor](../method.md#to-change-a-factor)."
+    " Default: all as shipped.",
+    "grid.provider": "Carbon intensity over time: `annual` means, or an hourly source, which has its section below:"
+    " [the grid](grid.md). It serves `grid.zone`; nodes of another zone have the annual mean of theirs.",
     "grid.rte.url": "RTE's open data. Direct emissions: only their shape is used.",
     "grid.rte.ca_file": "The authority that signed its certificate, where that is not a public one.",
     "grid.electricitymaps.token_file": "A file with the token alone, readable by its owner only.",
@@ -114,18 +115,19 @@ CONFIG = {
     "grid.deadline_s": "Seconds to wait for an answer.",
     "grid.market.gwp_kgco2e_per_kwh": "What the site's contract says of a kWh. Reported beside the location-based"
     " figure, never in its place.",
-    "grid.market.source": "Which contract, of which year.",
+    "grid.market.source": "Which contract, of which year. Told with the figure.",
     "embodied.idle_share": "`measured`: what was idle of each type of node over the last closed months. `fixed`: as if"
     " nodes were in use `active_utilisation` of their life, for comparison with published tables.",
     "embodied.active_utilisation": "The part of its life in which a node is in use, for `fixed`.",
-    "embodied.window_months": "How many closed months `measured` looks back on.",
+    "embodied.window_months": "How many closed months `measured` looks back on:"
+    " [the method](../method.md#idle-machines).",
     "nightly.at": "When `jobimpact schedule` accounts, local time of the host, `HH:MM`.",
     "nightly.look_back_days": "How far back each night looks for late records.",
     "mail.enabled": "Mail is not in this release.",
 }
 
 INVENTORY = {
-    "version": "Named in every result. Default: a hash of the file.",
+    "version": "Named in every result. Default: a hash of the file. Raise it when the file changes.",
     "pue": "What the building draws for each kWh of a node. Without it 1 is assumed, and every report says so.",
     "calibration.<node>.slope": "Watts at the plug for one more watt of the parts. This block is written by"
     " `jobimpactd calibrate --write`; the daemon models the rest of a node without a meter by it.",
@@ -156,19 +158,20 @@ INVENTORY = {
     "types.<type>.board": "Main boards of a node.",
     "types.<type>.case": "Cases of a node: 0.25 for one of four nodes in a chassis.",
     "types.<type>.nic": "Network cards of a node beyond what is on its board.",
-    "types.<type>.lifetime_years": "How long the node is in service.",
+    "types.<type>.lifetime_years": "Over how many years its manufacture is spread, of 8766 hours each.",
     "types.<type>.purchased": "The day on which the nodes went into service. Without it they are taken to be in their"
     " life, whenever a job ran.",
-    "types.<type>.past_lifetime": "Once the life is over, manufacture is paid off: `zero`. `continue` charges on.",
+    "types.<type>.past_lifetime": "Once the life is over, manufacture is paid off: `zero`. `continue` charges on at"
+    " the same rate, more than it cost in all.",
     "types.<type>.exclusive": "Jobs are given whole nodes: each holds every part.",
     "shared.<part>.nodes": "Which nodes it serves. Default: all.",
-    "shared.<part>.count": "How many of them there are.",
-    "shared.<part>.power_w": "What one draws on average. Without it its use is not known.",
+    "shared.<part>.count": "How many of them there are; together they serve these nodes.",
+    "shared.<part>.power_w": "What one draws on average, in watts. Without it its use is not known.",
     "shared.<part>.gwp_kgco2e": "What making one cost: a number, or `[low, central, high]`. Without it: not known.",
     "shared.<part>.adp_kgsbe": "As above.",
     "shared.<part>.pe_mj": "As above.",
     "shared.<part>.source": "Where these three come from.",
-    "shared.<part>.lifetime_years": "How long it is in service.",
+    "shared.<part>.lifetime_years": "Over how many years its manufacture is spread.",
     "shared.<part>.purchased": "As for a type of nodes.",
     "shared.<part>.past_lifetime": "As for a type of nodes.",
     "types.<type>.pue": "For this type, in place of the file's.",
