@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.accounting.world import T0, World
 
+from jobimpact.cli.main import main
 from jobimpact.impact.factors import load_factors
 from jobimpact.impact.inventory import load_inventory
 from jobimpact.impact.parts import parts_of
@@ -79,11 +80,17 @@ def site(folder: Path) -> World:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> JobResult:
-    """Job 2, accounted for."""
-    world = site(tmp_path_factory.mktemp("site"))
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The site after the night of 8 December."""
+    found = site(tmp_path_factory.mktemp("site"))
     now_s = moment("2026-12-08")
-    assert account(world.config, now_s, NOVEMBER, now_s).closed == ("2026-11",)
+    assert account(found.config, now_s, NOVEMBER, now_s).closed == ("2026-11",)
+    return found
+
+
+@pytest.fixture(scope="module")
+def job(world: World) -> JobResult:
+    """Job 2, accounted for."""
     reader = Reader(world.config.results)
     (found,) = reader.find("2")
     reader.close()
@@ -146,6 +153,13 @@ def test_the_page_for_users_has_the_same_answer(job: JobResult) -> None:
     (shown,) = re.findall(r"^Method: .*?--json\.$", page, re.MULTILINE | re.DOTALL)
     plain = [re.sub(r"Factors: \S+;", "", " ".join(text.split())) for text in (shown, method_text(job))]
     assert plain[0] == plain[1]
+
+
+def test_the_page_for_users_has_the_year_s_books(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its example of `books --embodied` is how that output begins for this site."""
+    assert main(["books", "--embodied", "2026", "--config", str(world.config_file)]) == 0
+    head, gwp, *_ = capsys.readouterr().out.split("\n\n")
+    assert f"```\n{head}\n\n{gwp}\n```" in (ROOT / "docs/user/answer.md").read_text(encoding="utf-8")
 
 
 def test_what_the_example_does_not_know_is_told(job: JobResult) -> None:
