@@ -69,7 +69,10 @@ def moment(text: str) -> int:
         found = datetime.fromisoformat(text)
     except ValueError as error:
         raise ConfigError(f"{text!r}: not a time: epoch seconds, or like 2026-11-20T14:00:05") from error
-    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    at_s = int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    if at_s < 0:
+        raise ConfigError(f"{text!r}: before 1970")
+    return at_s
 
 
 def _shown(at_s: int) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from jobimpact.core.config import config_path, load_config
 from jobimpact.core.errors import ConfigError
 from jobimpact.nightly.books import YearBooks, books_of
-from jobimpact.report.numbers import energy, grams, percent
+from jobimpact.report.numbers import energy, grams
+from jobimpact.report.text import clean
 
 __all__ = ["run"]
 
@@ -21,7 +22,7 @@ _SHOWN = (
     ("PE (energy)", 2, lambda mj: energy(mj * 1e6)),
 )
 _NAMES = {"cpu": "CPU", "ram": "memory", "gpu": "GPU", "rest": "rest"}
-_WIDTHS = (22, 12, 12, 12, 12, 7)
+_WIDTHS = (16, 8, 10, 10, 11, 10, 6)
 CLOSE = 1e-9
 
 
@@ -68,19 +69,16 @@ def _text(found: YearBooks, *, balanced: bool) -> Iterator[str]:
     yield f"Manufacture in {found.year}, {state}"
     for title, at, shown in _SHOWN:
         yield ""
-        head = (title, "hardware", "jobs", "idle shares", "true-up", "held")
-        yield _row(head)
+        yield title
+        yield _row(("type of nodes", "part", "hardware", "jobs", "idle shares", "true-up", "held"))
         for line in found.lines:
-            name = f"{line['node_type']} {_NAMES.get(line['component'], line['component'])}"
-            cells = (
-                "-" if line[key][at] is None else shown(line[key][at])
-                for key in ("hardware", "jobs", "idle", "true_up")
-            )
-            held = percent(line["held_h"] / line["available_h"]) if line["available_h"] else "-"
-            yield _row((name, *cells, held))
+            name = (clean(line["node_type"]), clean(_NAMES.get(line["component"], line["component"])))
+            each = (line[key][at] for key in ("hardware", "jobs", "idle", "true_up"))
+            held = f"{line['held_h'] / line['available_h']:.1%}" if line["available_h"] else "-"
+            yield _row((*name, *("-" if one is None else shown(one) for one in each), held))
         known = [line for line in found.lines if line["hardware"][at] is not None]
         sums = (sum(line[key][at] for line in known) for key in ("hardware", "jobs", "idle", "true_up"))
-        yield _row(("all", *(shown(one) for one in sums), ""))
+        yield _row(("all", "", *(shown(one) for one in sums), ""))
     yield ""
     yield from _electricity(found)
     yield (
@@ -99,5 +97,6 @@ def _electricity(found: YearBooks) -> Iterator[str]:
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    first, *others = zip(cells, _WIDTHS, strict=True)
-    return (f"{first[0]:<{first[1]}.{first[1]}}" + "".join(f" {cell:>{width}}" for cell, width in others)).rstrip()
+    kind, part, *others = zip(cells, _WIDTHS, strict=True)
+    names = " ".join(f"{cell:<{width}.{width}}" for cell, width in (kind, part))
+    return (names + "".join(f" {cell:>{width}}" for cell, width in others)).rstrip()

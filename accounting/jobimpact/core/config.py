@@ -411,6 +411,8 @@ def read_yaml(path: Path) -> object:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: too deeply nested") from error
+    except ValueError as error:  # a date like 2024-02-30
+        raise ConfigError(f"{path}: {error}") from error
     return {} if found is None else found
 
 

@@ -335,11 +335,13 @@ class Charge(msgspec.Struct, frozen=True):
     node_type: str
     hours: dict[str, float]
     """Hours of each whole component of the node (cpu, ram, gpu, rest) that it held."""
+    in_life: dict[str, float]
+    """Of these, hours while the node was in its life."""
     own: dict[str, Triple]
-    """Its own part of their manufacture, as far as the node was in its life."""
+    """Its own part of their manufacture, by the hours in its life."""
     idle: dict[str, Triple]
     """Its share of the manufacture of what was idle."""
     idle_use: dict[str, Triple]
     """Its share of the electricity of what was idle; a component of which that is not known is not there."""
-    shared: dict[str, tuple[float | None, float | None, float | None]] = {}
-    """Its part of the manufacture of what serves several nodes, by name; None: not known."""
+    shared: dict[str, tuple[float, float | None, float | None, float | None]] = {}
+    """Of what serves several nodes, by name: node-hours in its life, and its part of making it (None: not known)."""

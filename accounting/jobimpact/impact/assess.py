@@ -7,10 +7,12 @@ says why.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from jobimpact.core.errors import ConfigError
 from jobimpact.core.records import Charge, HourIntensity, JobEnergy, JobRecord, RunEnergy, Shares, Stay
 from jobimpact.core.units import joules, kwh
 from jobimpact.impact.allocation import COMPONENTS, WHOLE, Holding, shares_of
@@ -165,8 +167,9 @@ class Assessor:
         self._idle_mode = idle_mode
         self.no_key = no_key
         self._market = market
-        for name in {zone, *(one.zone for one in inventory.types.values() if one.zone)}:
-            factors.zone(name)
+        factors.zone(zone)
+        for name, node_type in inventory.types.items():
+            _check_zone(name, node_type, factors)
         self.parts: Callable[[str], NodeParts] = functools.cache(lambda name: parts_of(inventory.types[name], factors))
         self.life: Callable[[str], Life] = functools.cache(lambda name: _life(inventory.types[name]))
         self.rates: Callable[[str], dict[str, Impacts]] = functools.cache(
@@ -353,11 +356,8 @@ class _Job:
         inventory = self._site.inventory
         if not self._ran:
             return NOTHING, None
-        if not self._nodes:
-            return None, "the scheduler's record names no node"
-        unlisted = [node for node in self._nodes if inventory.type_of(node) is None]
-        if unlisted:
-            return None, inventory.reason or f"not in the inventory: {', '.join(unlisted)}"
+        if unlisted := self._unlisted():
+            return None, unlisted
         found: list[Impacts] = []
         for node in self._nodes:
             name = inventory.type_of_node[node]
@@ -398,6 +398,8 @@ class _Job:
     def _idle(self) -> tuple[Impacts | None, Impacts | None, IdleNotes]:
         """Its part of idle use and of idle manufacture."""
         mode = self._site.idle_mode
+        if unlisted := self._unlisted():
+            return None, None, IdleNotes(mode, None, None, unlisted)
         use: list[Impacts] = []
         embodied: list[Impacts] = []
         lacking: dict[str, dict[str, None]] = {}
@@ -411,24 +413,37 @@ class _Job:
             own = charged(self._hours(node).in_life, self._site.rates(name))
             for component, key in keys.items():
                 window = (key.from_month, key.to_month)
+                part = f"{component} of {name}"
                 if key.idle_h is not None:
                     embodied.append(own[component].times(key.idle_h))
+                elif hours[component]:
+                    lacking.setdefault("not shared out, as jobs held too little then", {})[part] = None
                 if key.use is not None:
                     use.append(key.use.times(hours[component]))
                 if mode == "measured" and key.use_known < KNOWN:
-                    part = f"known for {key.use_known:.0%}" if key.use is not None else "not known"
-                    lacking.setdefault(part, {})[f"{component} of {name}"] = None
-        reasons = [f"energy while idle is {part}: {', '.join(what)}" for part, what in lacking.items()]
-        reason = "; ".join(reasons) or None
-        if not self._spans:
-            return None, None, IdleNotes(mode, None, None, "no node of it is in the inventory")
-        return total(use) if use else None, total(embodied), IdleNotes(mode, *window, reason)
+                    known = f"known for {key.use_known:.0%} of the time" if key.use is not None else "not known"
+                    lacking.setdefault(f"of which the energy while idle is {known}", {})[part] = None
+        reasons = [f"{', '.join(parts)}: {why}" for why, parts in lacking.items()]
+        if mode == "fixed":
+            reasons.append("a fixed part of active use says nothing of energy")
+        notes = IdleNotes(mode, *window, "; ".join(reasons) or None)
+        return total(use) if use else None, total(embodied) if embodied else None, notes
+
+    def _unlisted(self) -> str | None:
+        """Why not all of its nodes are known, if so."""
+        inventory = self._site.inventory
+        if not self._nodes:
+            return "the scheduler's record names no node" if self._ran else None
+        unlisted = [node for node in self._nodes if inventory.type_of(node) is None]
+        return (inventory.reason or f"not in the inventory: {', '.join(unlisted)}") if unlisted else None
 
     def _shared(self) -> dict[str, Beside]:
         """Its part of what serves several nodes, by indicator; empty where the inventory lists nothing."""
         some = [(node, rate) for node in self._spans for rate in self._site.shared(node)]
         if not some:
             return {}
+        if unlisted := self._unlisted():
+            return dict.fromkeys(INDICATORS, Beside(None, None, unlisted))
         use = [self._shared_use(node, rate) for node, rate in some]
         lacking = sorted({rate.name for _, rate in some if rate.kwh is None or None in rate.embodied.values()})
         if lacking:
@@ -440,7 +455,7 @@ class _Job:
         embodied = {
             name: _all(
                 [
-                    _times(rate.embodied[name], self._served_hours(node, rate, month))
+                    _times(rate.embodied[name], self._served_hours(node, rate.life, month))
                     for node, rate in some
                     for month in self._held.get(node, {})
                 ]
@@ -450,43 +465,57 @@ class _Job:
         return {name: Beside(_part(name, known), embodied[name], reason) for name in INDICATORS}
 
     def _shared_use(self, node: str, rate: SharedRate) -> Impacts | None:
+        """Its electricity; also past its life, but not before it was there."""
         if rate.kwh is None:
             return None
+        there = msgspec.structs.replace(rate.life, to_s=math.inf)
+        hours = sum(self._served_hours(node, there, month) for month in self._held.get(node, {}))
         per_kwh = self._site.mixed(node, even(*self._spans[node])).per_kwh
-        return use_impacts(rate.kwh * self._hours(node).whole.rest, per_kwh, self._site.pue_of(node) or 1.0)
+        return use_impacts(rate.kwh * hours, per_kwh, self._site.pue_of(node) or 1.0)
 
-    def _served_hours(self, node: str, rate: SharedRate, month: str) -> float:
+    def _served_hours(self, node: str, life: Life, month: str) -> float:
         """Node-hours of a month in the life of something shared: by the part of the stay that lies in it."""
         from_s, to_s = _within(month, *self._spans[node])
-        part = rate.life.hours_in(from_s, to_s) * 3600 / (to_s - from_s) if to_s > from_s else 0.0
+        part = life.hours_in(from_s, to_s) * 3600 / (to_s - from_s) if to_s > from_s else 0.0
         return self._held[node][month].whole.rest * part
 
     def _charges(self) -> tuple[Charge, ...]:
         """What is booked for each node and month: central values, by component."""
-        found: list[Charge] = []
+        found = []
         for node, by_month in self._held.items():
             name = self._site.inventory.type_of_node[node]
             keys = self._site.keys(name, self._ended_s())
-            for month, hours in by_month.items():
-                each = dict(zip(COMPONENTS, hours.whole.each(), strict=True))
-                own = charged(hours.in_life, self._site.rates(name))
-                idle = {
-                    component: _central(own[component].times(key.idle_h or 0.0)) for component, key in keys.items()
-                }
-                idle_use = {
-                    component: _central(key.use.times(each[component]))
-                    for component, key in keys.items()
-                    if key.use is not None
-                }
-                own_central = {component: _central(one) for component, one in own.items()}
-                shared = {rate.name: self._served(node, rate, month) for rate in self._site.shared(node)}
-                found.append(Charge(self._record.key, node, month, name, each, own_central, idle, idle_use, shared))
+            some = [one for one in COMPONENTS if one != "gpu" or self._site.inventory.types[name].gpus]
+            for month, held in by_month.items():
+                hours, in_life = (dict(zip(COMPONENTS, one.each(), strict=True)) for one in (held.whole, held.in_life))
+                own = charged(held.in_life, self._site.rates(name))
+                known = {one: keys[one] for one in some if one in keys}
+                found.append(
+                    Charge(
+                        key=self._record.key,
+                        node=node,
+                        month=month,
+                        node_type=name,
+                        hours={one: hours[one] for one in some},
+                        in_life={one: in_life[one] for one in some},
+                        own={one: _central(own[one]) for one in some},
+                        idle={one: _central(own[one].times(key.idle_h or 0.0)) for one, key in known.items()},
+                        idle_use={
+                            one: _central(key.use.times(hours[one]))
+                            for one, key in known.items()
+                            if key.use is not None
+                        },
+                        shared={rate.name: self._served(node, rate, month) for rate in self._site.shared(node)},
+                    )
+                )
         return tuple(found)
 
-    def _served(self, node: str, rate: SharedRate, month: str) -> tuple[float | None, float | None, float | None]:
-        hours = self._served_hours(node, rate, month)
+    def _served(
+        self, node: str, rate: SharedRate, month: str
+    ) -> tuple[float, float | None, float | None, float | None]:
+        hours = self._served_hours(node, rate.life, month)
         gwp, adp, pe = (None if one is None else one.central * hours for one in rate.embodied.values())
-        return gwp, adp, pe
+        return hours, gwp, adp, pe
 
     def _grid(self) -> GridNotes | None:
         """How GWP was found over time; None: by annual means alone."""
@@ -520,7 +549,8 @@ class _Job:
             for one in found.values()
             for value in (one.gwp_kgco2e_per_kwh, one.adp_kgsbe_per_kwh, one.pe_mj_per_kwh)
         ]
-        parts = [site.parts(name) for name in {site.inventory.type_of_node.get(node) for node in self._nodes} if name]
+        names = dict.fromkeys(site.inventory.type_of_node.get(node) for node in self._nodes)
+        parts = [site.parts(name) for name in names if name]
         embodied = [source for one in parts for line in one.lines for source in line.sources]
         return FactorNotes(
             set=SET,
@@ -547,6 +577,13 @@ class _Job:
             if self._site.zone_of(node) == self._site.site
         )
         return {"use_gwp_kgco2e": used * per_kwh, "gwp_kgco2e_per_kwh": per_kwh, "source": source}
+
+
+def _check_zone(name: str, node_type: NodeType, factors: Factors) -> None:
+    try:
+        factors.zone(node_type.zone or next(iter(factors.electricity.zones)))
+    except ConfigError as error:
+        raise ConfigError(f"the inventory: types.{name}.zone: {error}") from error
 
 
 def _nodes(record: JobRecord, energy: JobEnergy) -> tuple[list[str], dict[str, RunEnergy]]:

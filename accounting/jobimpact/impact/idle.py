@@ -13,7 +13,12 @@ from msgspec import Struct
 
 from jobimpact.impact.ranges import Impacts, total
 
-__all__ = ["IdleKey", "MonthIdle", "fixed_key", "key_of"]
+__all__ = ["LEAST", "IdleKey", "MonthIdle", "fixed_key", "key_of"]
+
+LEAST = 0.01
+"""Where jobs held less than this part of the time, what was idle is nobody's: a job would be told a hundredfold."""
+
+Three = tuple[float | None, float | None, float | None]
 
 
 class MonthIdle(Struct, frozen=True):
@@ -30,6 +35,10 @@ class MonthIdle(Struct, frozen=True):
     """The same whether or not the nodes were in their life: what idle electricity is told by."""
     stranded_h: float
     """Of the others, those that nobody could have had: the CPUs or the memory of their node were all taken."""
+    nodes_h: float
+    """Hours of the calendar, whether or not the nodes were in their life."""
+    hardware: Three
+    """What their manufacture comes to over the available hours: kgCO2e, kgSbe, MJ; None: not known."""
     idle_kwh: float | None = None
     """Energy that no job had; None: not known."""
     system_kwh: float | None = None
@@ -37,7 +46,7 @@ class MonthIdle(Struct, frozen=True):
     use: Impacts | None = None
     """What both cost, PUE included."""
     use_known: float = 0.0
-    """The part of the available hours for which that energy is known."""
+    """The part of the nodes' hours for which that energy is known."""
     grid_ratio: float = 1.0
     """What a kWh of it emitted, over the annual mean of then: keeps the hours' shape under other factors."""
 
@@ -54,24 +63,25 @@ class IdleKey(Struct, frozen=True):
     """The months that it was counted over; None: it was not counted, but fixed."""
     to_month: str | None
     idle_h: float | None
-    """Hours that nobody held, for each that was held; None: none was held."""
+    """Hours that nobody held, for each that was held; None: too few were."""
     use: Impacts | None
-    """What the energy cost that nobody had; None: not known."""
+    """What the energy cost that nobody had; None: not known, or too few hours were held."""
     use_known: float = 0.0
     """The part of the nodes' time for which that energy is known."""
 
 
 def key_of(window: Sequence[MonthIdle]) -> IdleKey:
     """The key of some closed months of one type and component, at least one, in order."""
-    held_h = sum(one.held_h for one in window)
+    held_h, available_h = sum(one.held_h for one in window), sum(one.available_h for one in window)
     known = [one for one in window if one.use is not None]
     used_h = sum(one.used_h for one in known)
+    nodes_h = sum(one.nodes_h for one in known)
     return IdleKey(
         from_month=window[0].month,
         to_month=window[-1].month,
-        idle_h=sum(one.idle_h for one in window) / held_h if held_h > 0 else None,
-        use=_sum(known).times(1 / used_h) if used_h > 0 else None,
-        use_known=sum(one.use_known for one in known) / len(known) if known else 0.0,
+        idle_h=sum(one.idle_h for one in window) / held_h if held_h > LEAST * available_h else None,
+        use=_sum(known).times(1 / used_h) if used_h > LEAST * nodes_h else None,
+        use_known=sum(one.use_known * one.nodes_h for one in known) / sum(one.nodes_h for one in window),
     )
 
 

@@ -35,6 +35,7 @@ __all__ = ["CpuParts", "GpuParts", "Inventory", "NodeType", "SharedParts", "load
 Count = Annotated[int, Meta(ge=0, le=4096)]
 Pieces = Annotated[float, Meta(ge=0, le=4096)]
 Positive = Annotated[float, Meta(gt=0, le=1e7)]
+Years = Annotated[float, Meta(ge=0.01, le=100)]
 Pue = Annotated[float, Meta(ge=1, le=5)]
 Names = Annotated[str, Meta(min_length=1)]
 PastLifetime = Literal["zero", "continue"]
@@ -81,7 +82,7 @@ class NodeType(_Keys, frozen=True):
     """0.25 for one of four nodes in a chassis."""
     nic: Count = 0
     """Network cards beyond what is on the board."""
-    lifetime_years: Positive = 4
+    lifetime_years: Years = 4
     purchased: date | None = None
     """When it went into service: its life is counted from there."""
     past_lifetime: PastLifetime = "zero"
@@ -111,7 +112,7 @@ class SharedParts(_Keys, frozen=True):
     pe_mj: Number | Triple | None = None
     source: str | None = None
     """Where the three come from."""
-    lifetime_years: Positive = 4
+    lifetime_years: Years = 4
     purchased: date | None = None
     past_lifetime: PastLifetime = "zero"
 
@@ -169,9 +170,9 @@ def _served(path: Path, name: str, shared: SharedParts, type_of_node: dict[str, 
         value = getattr(shared, key)
         if isinstance(value, list) and not value[0] <= value[1] <= value[2]:
             raise ConfigError(f"{path}: {where}.{key}: low, central, high are not in order")
-    if shared.nodes is None:
-        return tuple(type_of_node)
-    nodes = _expand(path, where, shared.nodes)
+    nodes = list(type_of_node) if shared.nodes is None else _expand(path, where, shared.nodes)
+    if not nodes:
+        raise ConfigError(f"{path}: {where}.nodes: it serves no node")
     stranger = next((node for node in nodes if node not in type_of_node), None)
     if stranger is not None:
         raise ConfigError(f"{path}: {where}.nodes: {stranger} is in none of the types")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import msgspec
-from msgspec import to_builtins
 
 from jobimpact.core.config import Config
-from jobimpact.core.errors import ConfigError, SchedulerError
+from jobimpact.core.errors import SchedulerError
 from jobimpact.core.records import HourShares, JobEnergy, JobRecord, Stay
 from jobimpact.impact.months import closes_s, edges_of
 from jobimpact.nightly.accounts import Accounts
-from jobimpact.nightly.closing import Months, closable, closed_again, merged, year_books
+from jobimpact.nightly.books import true_up
+from jobimpact.nightly.closing import Months, closable, merged
+from jobimpact.nightly.extra import extra
 from jobimpact.nightly.segment import BATCH, Job, Segment, job_of, measured
 from jobimpact.schedulers import job_source
 from jobimpact.schedulers.base import JobSource
@@ -24,7 +24,7 @@ from jobimpact.schedulers.base import JobSource
 if TYPE_CHECKING:
     from jobimpact.results.write import Counts, Results
 
-__all__ = ["DAY_S", "NightReport", "account", "extra", "recompute"]
+__all__ = ["DAY_S", "NightReport", "account", "recompute"]
 
 DAY_S = 86400
 
@@ -101,20 +101,8 @@ def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightRepo
         results.close()
 
 
-@contextmanager
-def extra() -> Iterator[None]:
-    """Around imports of what only the extra `accounting` brings."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in {"sqlalchemy", "apscheduler"}:
-            raise
-        raise ConfigError(f"{missing} is not installed: install the extra, jobimpact[accounting]") from error
-
-
 def _window(config: Config, results: Results, now_s: float, from_s: int | None, to_s: int | None) -> tuple[int, int]:
-    end_s = math.ceil(now_s) if to_s is None else to_s
+    end_s = min(math.ceil(now_s), to_s if to_s is not None else math.ceil(now_s))
     if from_s is not None:
         return from_s, end_s
     look_back_s = int(now_s) - config.nightly.look_back_days * DAY_S
@@ -149,7 +137,8 @@ class _Night:
         source = job_source(self._config)
         finished = source.finished(from_s, to_s)
         self._problems += [str(problem) for problem in finished.problems]
-        due = closable(merged([*self._results.covered(self._cluster), (from_s, to_s)]), self._months.closed)
+        self._hold(source, to_s)
+        due = self._due([record.start_s for record in finished.records], from_s, to_s)
         self._fill(finished.records, due)
         known = {record.key: record for record in finished.records}
         rivals: dict[str, list[JobRecord]] = {}
@@ -159,11 +148,11 @@ class _Night:
         def load(keys: Sequence[str]) -> list[Job]:
             return [measured(self._accounts, known[key], rivals[known[key].raw_id]) for key in keys]
 
-        others = self._stays([*finished.records, *self._running(source, to_s)])
+        others = self._stays(finished.records)
         ended = [(record.end_s or 0.0, record.key) for record in finished.records]
         self._walk(ended, due, load, Segment(self._accounts, self._results, self._cluster, others), self._close)
         self._results.cover(self._cluster, from_s, to_s)
-        self._true_up(anew=False)
+        self._true_up()
         return self._report(from_s, to_s)
 
     def recompute(self, from_s: int, to_s: int) -> NightReport:
@@ -179,7 +168,7 @@ class _Night:
         due = [month for month in sorted(self._months.closed) if from_s <= closes_s(month) <= to_s]
         segment = Segment(self._accounts, self._results, self._cluster, others, anew=True)
         self._walk(ended, due, self._load, segment, self._close_anew)
-        self._true_up(anew=True)
+        self._true_up()
         return self._report(from_s, to_s)
 
     def _load(self, keys: Sequence[str]) -> list[Job]:
@@ -229,14 +218,23 @@ class _Night:
                 found.setdefault(node, []).append(stay)
         return found
 
-    def _running(self, source: JobSource, at_s: int) -> list[JobRecord]:
-        """Jobs that hold something at the window's end: they are accounted for when they end."""
+    def _hold(self, source: JobSource, at_s: int) -> None:
+        """Note what running jobs hold: their own rows come when they end."""
         try:
             found = source.running(at_s)
         except SchedulerError as error:
             self._problems.append(f"jobs that are running are not known: {error}")
+            return
+        running = [msgspec.structs.replace(record, end_s=float(at_s)) for record in found.records]
+        self._results.hold(self._cluster, self._stays(running))
+
+    def _due(self, starts: Iterable[float | None], from_s: float, to_s: float) -> list[str]:
+        """The months that can be closed."""
+        if not self._accounts.inventory.types:
             return []
-        return [msgspec.structs.replace(record, end_s=float(at_s)) for record in found.records]
+        known = [start_s for start_s in (self._results.first_s(self._cluster), *starts) if start_s is not None]
+        covered = merged([*self._results.covered(self._cluster), (from_s, to_s)])
+        return closable(covered, self._months.closed, min(known, default=None))
 
     def _fill(self, records: Iterable[JobRecord], due: list[str]) -> None:
         """Ask for the electricity's intensity in the hours of some jobs, and of the months that are to be closed."""
@@ -246,15 +244,12 @@ class _Night:
             first_s, last_s = min(start_s for start_s, _ in spans), max(end_s for _, end_s in spans)
             self._problems += self._accounts.grid.fill(first_s, last_s)
 
-    def _true_up(self, *, anew: bool) -> None:
+    def _true_up(self) -> None:
         """Close the books of every year whose December is closed, where anything in it has changed."""
-        changed = {month[:4] for one in self._counts for month in one.months} | {month[:4] for month in self._closed}
-        for year in sorted({month[:4] for month in self._months.closed if month.endswith("-12")} & changed):
-            sums = self._results.charged(self._cluster, f"{year}-01", f"{year}-12")
-            lines = year_books(self._accounts.assessor, sums, self._months, year)
-            before = [] if anew else self._results.true_ups(self._cluster, year)
-            found = [to_builtins(line) for line in closed_again(lines, before)]
-            self._results.write_true_ups(self._cluster, year, found, self._now_s)
+        ended = {month[:4] for month in self._months.closed if month.endswith("-12")}
+        for year in sorted(ended & self._results.unsettled(self._cluster)):
+            lines = true_up(self._results, self._months, self._cluster, year)
+            self._results.write_true_ups(self._cluster, year, lines, self._now_s)
 
     def _report(self, from_s: int, to_s: int) -> NightReport:
         if self._accounts.inventory.reason:

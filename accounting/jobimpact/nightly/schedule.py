@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from jobimpact.core.config import Config
 from jobimpact.core.errors import JobImpactError
-from jobimpact.nightly.night import DAY_S, account, extra
+from jobimpact.nightly.extra import extra
+from jobimpact.nightly.night import DAY_S, account
 
 __all__ = ["night", "schedule"]
 

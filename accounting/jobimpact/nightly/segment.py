@@ -71,7 +71,9 @@ class Segment:
         for by_node in stays.values():
             for node, stay in by_node.items():
                 new.setdefault(node, []).append(stay)
-        on = {node: self._occupancy(node, some) for node, some in new.items()}
+        # Where a job was before its record changed, others may hold more now.
+        left = self._results.stays_of(self._cluster, list(stays))
+        on = {node: self._occupancy(node, new.get(node, []), left.get(node, [])) for node in {**new, **left}}
         counts = [self._write(jobs, stays, {node: found[0] for node, found in on.items()}, now_s)]
         for node, some in new.items():
             waiting = self._others.get(node, {})
@@ -84,7 +86,7 @@ class Segment:
             whole: dict[str, Occupancy] = {}
             for node in {node for by_node in mine.values() for node in by_node}:
                 some = [by_node[node] for by_node in mine.values() if node in by_node]
-                whole[node] = self._occupancy(node, some)[0]
+                whole[node] = self._occupancy(node, some, [])[0]
             counts.append(self._write(again, mine, whole, now_s))
         return counts
 
@@ -105,10 +107,11 @@ class Segment:
         held = {node: self._accounts.assessor.held(node, stay, on[node]) for node, stay in stays.items()}
         return self._accounts.entry_of(job.record, job.energy, job.summary, held)
 
-    def _occupancy(self, node: str, new: Sequence[Stay]) -> tuple[Occupancy, list[Stay]]:
-        """A node with all who overlap some stays, or those that do; and those of before that overlap them."""
-        keys = frozenset(stay.key for stay in new)
-        from_s, to_s = min(one.start_s for one in new), max(one.end_s for one in new)
+    def _occupancy(self, node: str, new: Sequence[Stay], left: Sequence[Stay]) -> tuple[Occupancy, list[Stay]]:
+        """A node with all who overlap some stays (as they are, and as they were), or those that do; and the former."""
+        keys = frozenset(stay.key for stay in (*new, *left))
+        from_s = min(one.start_s for one in (*new, *left))
+        to_s = max(one.end_s for one in (*new, *left))
         touched = [one for one in self._over(node, from_s, to_s) if one.key not in keys]
         from_s = min([from_s, *(one.start_s for one in touched)])
         to_s = max([to_s, *(one.end_s for one in touched)])
@@ -132,13 +135,13 @@ class Segment:
             return []
         now = {stay.key: self._accounts.assessor.held(node, stay, occupancy) for stay in before}
         booked = self._results.booked_hours(self._cluster, node, sorted(now))
-        return [key for key, held in now.items() if not _same(held, booked.get(key, {}))]
+        return [key for key, held in now.items() if key in booked and not _same(held, booked[key])]
 
 
 def _same(held: Mapping[str, HeldHours], booked: Mapping[str, Mapping[str, float]]) -> bool:
     if set(held) != set(booked):
         return False
-    return all(hours.whole.close_to(Hours(**booked[month])) for month, hours in held.items())
+    return all(hours.whole.close_to(Hours(**{"gpu": 0.0, **booked[month]})) for month, hours in held.items())
 
 
 def measured(accounts: Accounts, record: JobRecord, rivals: Sequence[JobRecord]) -> Job:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ charge = sa.Table(
     _METADATA,
     *(Column(name, Text, primary_key=True) for name in ("cluster", "key", "node", "month", "component")),
     Column("node_type", Text, nullable=False),
-    Column("hours", Float, nullable=False),
+    *(Column(name, Float, nullable=False) for name in ("hours", "in_life_h")),
     *(Column(name, Float) for name in AMOUNTS),
     sa.Index("charge_by_month", "cluster", "month"),
 )
@@ -127,8 +127,6 @@ class Counts(msgspec.Struct, frozen=True):
     new: int = 0
     changed: int = 0
     unchanged: int = 0
-    months: frozenset[str] = frozenset()
-    """The months in which something is booked anew."""
 
 
 class Results:
@@ -165,8 +163,7 @@ class Results:
             for entry in touched:
                 _book(db, entry)
             new = _size(db) - before
-        booked = frozenset(one.month for entry in touched for one in entry.charges)
-        return Counts(new, len(touched) - new, len(rows) - len(touched), booked)
+        return Counts(new, len(touched) - new, len(rows) - len(touched))
 
     def stays_over(self, cluster: str, node: str, from_s: float, to_s: float) -> list[Stay]:
         """Who was on a node at any time within [from_s, to_s]."""
@@ -177,6 +174,37 @@ class Results:
         )
         with self._transaction() as db:
             return [Stay(key, start_s, end_s, Shares(*four)) for key, start_s, end_s, *four in db.execute(query)]
+
+    def stays_of(self, cluster: str, keys: Sequence[str]) -> dict[str, list[Stay]]:
+        """What is written of some jobs' stays, by node."""
+        c = stay.c
+        found: dict[str, list[Stay]] = {}
+        with self._transaction() as db:
+            for some in _chunks(keys):
+                query = sa.select(c.node, c.key, c.start_s, c.end_s, *(c[name] for name in SHARES))
+                for node, key, start_s, end_s, *four in db.execute(query.where(c.cluster == cluster, c.key.in_(some))):
+                    found.setdefault(node, []).append(Stay(key, start_s, end_s, Shares(*four)))
+        return found
+
+    def hold(self, cluster: str, stays: Mapping[str, Iterable[Stay]]) -> None:
+        """Note what jobs hold that have no row yet, by node: up to when they were last seen."""
+        written = sa.select(job_result.c.key).where(job_result.c.cluster == cluster)
+        with self._transaction() as db:
+            for node, some in stays.items():
+                for one in some:
+                    has_row = db.execute(written.where(job_result.c.key == one.key)).first()
+                    if has_row is None:
+                        row = insert(stay).values(_stay_row(cluster, node, one))
+                        ends = {"end_s": sa.func.max(stay.c.end_s, row.excluded.end_s)}
+                        db.execute(row.on_conflict_do_update(index_elements=["cluster", "key", "node"], set_=ends))
+
+    def first_s(self, cluster: str) -> float | None:
+        """When the first job began of which anything is written."""
+        with self._transaction() as db:
+            found: float | None = db.execute(
+                sa.select(sa.func.min(stay.c.start_s)).where(stay.c.cluster == cluster)
+            ).scalar()
+        return found
 
     def booked_hours(self, cluster: str, node: str, keys: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
         """What was booked of some jobs on a node: hours by job, month and component."""
@@ -219,7 +247,10 @@ class Results:
         with self._transaction() as db:
             least, most = db.execute(sa.select(sa.func.min(c.from_s), sa.func.max(c.to_s)).where(inside)).one()
             db.execute(covered.delete().where(inside))
-            edges = {"from_s": min(from_s, least or from_s), "to_s": max(to_s, most or to_s)}
+            edges = {
+                "from_s": from_s if least is None else min(from_s, least),
+                "to_s": to_s if most is None else max(to_s, most),
+            }
             db.execute(covered.insert(), {"cluster": cluster} | edges)
 
     def months(self, cluster: str) -> list[MonthRow]:
@@ -234,44 +265,66 @@ class Results:
             row |= {name: msgspec.json.decode(row[name]) for name in ("idle", "key")}
         return [msgspec.convert(row, MonthRow) for row in found]
 
-    def close_month(self, cluster: str, rows: Iterable[MonthRow], now_s: float, *, anew: bool = False) -> None:
+    def close_month(
+        self, cluster: str, month: str, rows: Iterable[MonthRow], now_s: float, *, anew: bool = False
+    ) -> None:
         """Freeze a month; one that is frozen already stays as it is, but for a recomputation (`anew`)."""
+        keys = ("cluster", "month", "node_type", "component")
+        found = []
+        for one in rows:
+            text = {name: _json(getattr(one, name)) for name in ("idle", "key")}
+            row = msgspec.structs.asdict(one) | text | {"cluster": cluster, "revision": 1, "closed_s": now_s}
+            found.append(row | {"digest": _hash([text, one.factors, one.inventory])})
         with self._transaction() as db:
-            for one in rows:
-                text = {name: _json(getattr(one, name)) for name in ("idle", "key")}
-                found = msgspec.structs.asdict(one) | text | {"cluster": cluster, "revision": 1, "closed_s": now_s}
-                found["digest"] = _hash([text, one.factors, one.inventory])
-                db.execute(_frozen(idle_month, ("cluster", "month", "node_type", "component"), anew=anew), found)
+            if anew:
+                _drop_others(db, idle_month, {"cluster": cluster, "month": month}, found)
+            for row in found:
+                db.execute(_frozen(idle_month, keys, anew=anew), row)
+            _unsettle(db, cluster, {month[:4]})
+
+    def unsettled(self, cluster: str) -> set[str]:
+        """The years of which something was booked or closed since their true-up was written."""
+        begin = _unsettled(cluster, "")
+        with self._transaction() as db:
+            keys = db.execute(sa.select(meta.c.key).where(meta.c.key.startswith(begin, autoescape=True))).scalars()
+            return {key.removeprefix(begin) for key in keys}
 
     def true_ups(self, cluster: str, year: str) -> list[dict[str, Any]]:
         """What closed a year's books: a line for each component of each type of nodes; none if it is not closed."""
         c = true_up.c
         query = sa.select(c.data, c.revision).where(c.cluster == cluster, c.year == year)
         with self._transaction() as db:
-            return [msgspec.json.decode(data) | {"revision": revision} for data, revision in db.execute(query)]
+            rows = db.execute(query.order_by(c.node_type, c.component)).all()
+        return [msgspec.json.decode(data) | {"revision": revision} for data, revision in rows]
 
     def write_true_ups(self, cluster: str, year: str, lines: Iterable[dict[str, Any]], now_s: float) -> None:
         """Close a year's books; a line that changed since gets a revision."""
         keys = ("cluster", "year", "node_type", "component")
+        rows = [
+            {"cluster": cluster, "year": year}
+            | {name: line[name] for name in keys[2:]}
+            | {"data": _json(line), "digest": _hash(line), "revision": 1, "closed_s": now_s}
+            for line in lines
+        ]
         with self._transaction() as db:
-            for line in lines:
-                where = {"cluster": cluster, "year": year} | {name: line[name] for name in keys[2:]}
-                row = where | {"data": _json(line), "digest": _hash(line), "revision": 1, "closed_s": now_s}
+            _drop_others(db, true_up, {"cluster": cluster, "year": year}, rows)
+            for row in rows:
                 db.execute(_frozen(true_up, keys, anew=True), row)
+            db.execute(meta.delete().where(meta.c.key == _unsettled(cluster, year)))
 
-    def charged(self, cluster: str, from_month: str, to_month: str) -> dict[tuple[str, str], Sums]:
-        """What was booked from one month to another, both inclusive: sums by type of nodes and component."""
+    def charged(self, cluster: str, months: Sequence[str]) -> dict[tuple[str, str], Sums]:
+        """What was booked in some months: sums by type of nodes and component."""
         c = charge.c
-        sums = [sa.func.coalesce(sa.func.sum(c[name]), 0.0) for name in ("hours", *AMOUNTS)]
+        sums = [sa.func.coalesce(sa.func.sum(c[name]), 0.0) for name in ("hours", "in_life_h", *AMOUNTS)]
         query = (
             sa.select(c.node_type, c.component, *sums)
-            .where(c.cluster == cluster, c.month.between(from_month, to_month))
+            .where(c.cluster == cluster, c.month.in_(months))
             .group_by(c.node_type, c.component)
         )
         with self._transaction() as db:
             return {
-                (kind, component): Sums(hours, _three(a), _three(a[3:]), _three(a[6:]))
-                for kind, component, hours, *a in db.execute(query)
+                (kind, component): Sums(hours, in_life_h, _three(a), _three(a[3:]), _three(a[6:]))
+                for kind, component, hours, in_life_h, *a in db.execute(query)
             }
 
     def watermark(self, cluster: str) -> float | None:
@@ -308,6 +361,7 @@ class Sums(msgspec.Struct, frozen=True):
     """What was booked of one component of one type of nodes: hours of the whole component; kgCO2e, kgSbe, MJ."""
 
     hours: float
+    in_life_h: float
     own: Triple
     idle: Triple
     idle_use: Triple
@@ -340,18 +394,41 @@ def _frozen(table: sa.Table, keys: tuple[str, ...], *, anew: bool) -> Any:
 def _book(db: Connection, entry: Entry) -> None:
     """Replace what is booked of a job."""
     mine = {"cluster": entry.result.cluster, "key": entry.result.key}
+    was = sa.select(charge.c.month).where(charge.c.cluster == mine["cluster"], charge.c.key == mine["key"])
+    months = {*db.execute(was).scalars(), *(one.month for one in entry.charges)}
+    _unsettle(db, mine["cluster"], {month[:4] for month in months})
     for table in (stay, charge):
         db.execute(table.delete().where(table.c.cluster == mine["cluster"], table.c.key == mine["key"]))
-    stays = [
-        mine
-        | {"node": node, "start_s": one.start_s, "end_s": one.end_s}
-        | dict(zip(SHARES, one.shares.each(), strict=True))
-        for node, one in entry.stays.items()
-    ]
+    stays = [_stay_row(mine["cluster"], node, one) for node, one in entry.stays.items()]
     charges = [mine | row for one in entry.charges for row in _charge_rows(one)]
     for table, rows in ((stay, stays), (charge, charges)):
         if rows:
             db.execute(table.insert(), rows)
+
+
+def _stay_row(cluster: str, node: str, one: Stay) -> dict[str, Any]:
+    found = {"cluster": cluster, "key": one.key, "node": node, "start_s": one.start_s, "end_s": one.end_s}
+    return found | dict(zip(SHARES, one.shares.each(), strict=True))
+
+
+def _unsettled(cluster: str, year: str) -> str:
+    return f"unsettled {cluster} {year}"
+
+
+def _unsettle(db: Connection, cluster: str, years: Iterable[str]) -> None:
+    """These years' true-ups are to be written again: noted with what changes them, so that no kill forgets it."""
+    for year in years:
+        row = insert(meta).values(key=_unsettled(cluster, year), value=0.0)
+        db.execute(row.on_conflict_do_nothing(index_elements=["key"]))
+
+
+def _drop_others(db: Connection, table: sa.Table, where: dict[str, str], rows: list[dict[str, Any]]) -> None:
+    """Take out lines of types of nodes that are no more."""
+    kept = {(row["node_type"], row["component"]) for row in rows}
+    inside = sa.and_(*(table.c[name] == value for name, value in where.items()))
+    for kind, component in db.execute(sa.select(table.c.node_type, table.c.component).where(inside)).all():
+        if (kind, component) not in kept:
+            db.execute(table.delete().where(inside, table.c.node_type == kind, table.c.component == component))
 
 
 def _charge_rows(one: Charge) -> Iterator[dict[str, Any]]:
@@ -359,11 +436,11 @@ def _charge_rows(one: Charge) -> Iterator[dict[str, Any]]:
     nothing = (None, None, None)
     for component, hours in one.hours.items():
         amounts = (*one.own[component], *one.idle.get(component, nothing), *one.idle_use.get(component, nothing))
-        yield where | {"component": component, "hours": hours} | dict(zip(AMOUNTS, amounts, strict=True))
-    for name, own in one.shared.items():
-        amounts = (*own, *nothing, *nothing)
-        found = {"component": f"shared.{name}", "hours": one.hours["rest"]}
+        found = {"component": component, "hours": hours, "in_life_h": one.in_life[component]}
         yield where | found | dict(zip(AMOUNTS, amounts, strict=True))
+    for name, (hours, *own) in one.shared.items():
+        found = {"component": f"shared.{name}", "hours": hours, "in_life_h": hours}
+        yield where | found | dict(zip(AMOUNTS, (*own, *nothing, *nothing), strict=True))
 
 
 def _row(entry: Entry, now_s: float) -> dict[str, Any]:
