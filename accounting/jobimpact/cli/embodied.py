@@ -55,6 +55,7 @@ def _difference(line: dict[str, Any], at: int) -> float:
 
 def _document(found: YearBooks) -> str:
     head = {"schema": SCHEMA, "year": found.year, "months": found.months, "closed": found.closed}
+    head |= {"made_with": found.made_with}
     units = {"indicators": ["gwp_kgco2e", "adp_kgsbe", "pe_mj"]}
     return json.dumps(head | units | {"lines": found.lines}, indent=2, allow_nan=False)
 
@@ -81,6 +82,9 @@ def _text(found: YearBooks, *, balanced: bool) -> Iterator[str]:
         yield _row(("all", "", *(shown(one) for one in sums), ""))
     yield ""
     yield from _electricity(found)
+    if len(found.made_with) > 1:
+        yield "Its months were closed with several factor sets or inventories (account --recompute makes them one):"
+        yield from (f"  {clean(one)}" for one in found.made_with)
     yield (
         "hardware = jobs + idle shares + true-up"
         if balanced

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from jobimpact.core.backup import back_up
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 
 __all__ = ["SCHEMA", "node_file", "open_for_reading", "open_for_writing"]
@@ -109,7 +110,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         found = _version(db)
         if found < SCHEMA:
             if found:
-                _back_up(db, path.with_name(f"{path.name}.schema{found}"))
+                back_up(path, path.with_name(f"{path.name}.schema{found}"))
             db.executescript(f"BEGIN IMMEDIATE; {_STEPS[found]} PRAGMA user_version={SCHEMA}; COMMIT;")
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {error}") from error
@@ -132,13 +133,6 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}") from error
     return db
-
-
-def _back_up(db: sqlite3.Connection, aside: Path) -> None:
-    """The file as the last release left it, for going back."""
-    with sqlite3.connect(aside) as copy:
-        db.backup(copy)
-    copy.close()
 
 
 def _version(db: sqlite3.Connection) -> int:

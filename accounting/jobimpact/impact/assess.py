@@ -31,6 +31,7 @@ from jobimpact.impact.use import HOUR_S, Mix, even, mix, use_impacts
 __all__ = ["Assessed", "Assessment", "Assessor", "Beside", "FactorNotes", "GridNotes", "IdleNotes", "Indicator"]
 
 SET = "jobimpact"
+_PARTS = {"cpu": "CPUs", "ram": "memory", "gpu": "GPUs", "rest": "rest"}
 KNOWN = 0.995
 """A part of a time that is as good as all of it."""
 ALLOCATION = "reserved share of each part, dominant share of the rest"
@@ -98,7 +99,7 @@ class FactorNotes(msgspec.Struct, frozen=True):
     """Each file of factors, with its version and the start of its hash."""
     grid: GridNotes | None = None
     idle: IdleNotes | None = None
-    market: dict[str, float | str] | None = None
+    market: dict[str, float | str | None] | None = None
     """The use's GWP by the site's contract, and which: beside the location-based figure, never in its place."""
 
 
@@ -177,6 +178,8 @@ class Assessor:
         )
         self._shared: dict[str, list[SharedRate]] = {}
         for name, nodes in inventory.served.items():
+            if not nodes:
+                continue
             rate = rate_of(name, inventory.shared[name], len(nodes))
             for node in nodes:
                 self._shared.setdefault(node, []).append(rate)
@@ -413,17 +416,17 @@ class _Job:
             own = charged(self._hours(node).in_life, self._site.rates(name))
             for component, key in keys.items():
                 window = (key.from_month, key.to_month)
-                part = f"{component} of {name}"
+                part = f"{_PARTS[component]} of {name}"
                 if key.idle_h is not None:
                     embodied.append(own[component].times(key.idle_h))
                 elif hours[component]:
-                    lacking.setdefault("not shared out, as jobs held too little then", {})[part] = None
+                    lacking.setdefault("idle time is not shared out where jobs held too little", {})[part] = None
                 if key.use is not None:
                     use.append(key.use.times(hours[component]))
                 if mode == "measured" and key.use_known < KNOWN:
                     known = f"known for {key.use_known:.0%} of the time" if key.use is not None else "not known"
-                    lacking.setdefault(f"of which the energy while idle is {known}", {})[part] = None
-        reasons = [f"{', '.join(parts)}: {why}" for why, parts in lacking.items()]
+                    lacking.setdefault(f"idle electricity is {known}", {})[part] = None
+        reasons = [f"{why}: {', '.join(parts)}" for why, parts in lacking.items()]
         if mode == "fixed":
             reasons.append("a fixed part of active use says nothing of energy")
         notes = IdleNotes(mode, *window, "; ".join(reasons) or None)
@@ -552,6 +555,9 @@ class _Job:
         names = dict.fromkeys(site.inventory.type_of_node.get(node) for node in self._nodes)
         parts = [site.parts(name) for name in names if name]
         embodied = [source for one in parts for line in one.lines for source in line.sources]
+        metered = {(one.kind, one.method): None for run in self._runs.values() for one in run.domains if one.known_ns}
+        named += [source for kind, method in metered for source in site.factors.meter_sources(kind, method)]
+        shared = {rate.name: rate.source for node in self._spans for rate in site.shared(node) if rate.source}
         return FactorNotes(
             set=SET,
             version=site.factors.version,
@@ -560,23 +566,27 @@ class _Job:
             allocation=ALLOCATION,
             active_utilisation="none",
             per_kwh={name: zone.per_kwh for name, zone in found.items()},
-            sources=[site.factors.cite(one) for one in dict.fromkeys([*named, *embodied])],
+            sources=[
+                *(site.factors.cite(one) for one in dict.fromkeys([*named, *embodied])),
+                *(f"{source} (of {name}, as the inventory has it)" for name, source in shared.items()),
+            ],
             files=site.factors.files,
             grid=grid,
             idle=idle if self._ran else None,
             market=self._by_contract() if use is not None and self._ran else None,
         )
 
-    def _by_contract(self) -> dict[str, float | str] | None:
+    def _by_contract(self) -> dict[str, float | str | None] | None:
         if self._site.market is None:
             return None
         per_kwh, source = self._site.market
-        used = sum(
-            self._site.used(run).central * (self._site.pue_of(node) or 1.0)
-            for node, run in self._runs.items()
-            if self._site.zone_of(node) == self._site.site
-        )
-        return {"use_gwp_kgco2e": used * per_kwh, "gwp_kgco2e_per_kwh": per_kwh, "source": source}
+        found: dict[str, float | str | None] = {"gwp_kgco2e_per_kwh": per_kwh, "source": source}
+        away = [node for node in self._runs if self._site.zone_of(node) != self._site.site]
+        if away:
+            reason = f"the contract is of {self._site.site}, and {', '.join(away)} are not there"
+            return {"use_gwp_kgco2e": None, "reason": reason} | found
+        used = sum(self._site.used(run).central * (self._site.pue_of(node) or 1.0) for node, run in self._runs.items())
+        return {"use_gwp_kgco2e": used * per_kwh} | found
 
 
 def _check_zone(name: str, node_type: NodeType, factors: Factors) -> None:

@@ -308,8 +308,16 @@ class Factors(Struct, frozen=True):
         for name, allowed in ((kind, Meters.__struct_fields__), (method, Methods.__struct_fields__)):
             if name not in allowed:
                 raise ConfigError(f"meter {name!r}: not known; allowed: {', '.join(allowed)}")
+        return self._meter(kind, method).range
+
+    def meter_sources(self, kind: str, method: str) -> list[str]:
+        """Where `meter` has its factors from."""
+        found = self._meter(kind, method)
+        return [found.source, *found.span]
+
+    def _meter(self, kind: str, method: str) -> Value:
         found: Value = getattr(getattr(self.meters.meters, kind), method)
-        return found.range
+        return found
 
     def _files(self) -> Iterator[tuple[str, _File]]:
         return ((name, getattr(self, key)) for name, (key, _) in _FILES.items())

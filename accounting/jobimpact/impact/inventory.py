@@ -171,7 +171,7 @@ def _served(path: Path, name: str, shared: SharedParts, type_of_node: dict[str, 
         if isinstance(value, list) and not value[0] <= value[1] <= value[2]:
             raise ConfigError(f"{path}: {where}.{key}: low, central, high are not in order")
     nodes = list(type_of_node) if shared.nodes is None else _expand(path, where, shared.nodes)
-    if not nodes:
+    if not nodes and shared.nodes is not None:
         raise ConfigError(f"{path}: {where}.nodes: it serves no node")
     stranger = next((node for node in nodes if node not in type_of_node), None)
     if stranger is not None:

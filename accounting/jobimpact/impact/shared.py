@@ -22,6 +22,7 @@ class SharedRate(Struct, frozen=True):
     """For each indicator, per node-hour within the life; None: the inventory does not tell."""
     kwh: float | None
     """Electricity per node-hour, PUE apart; None: the inventory does not tell."""
+    source: str | None
 
 
 def rate_of(name: str, shared: SharedParts, nodes: int) -> SharedRate:
@@ -36,4 +37,4 @@ def rate_of(name: str, shared: SharedParts, nodes: int) -> SharedRate:
 
     embodied = {name: rate(getattr(shared, name)) for name in INDICATORS}
     kwh = None if shared.power_w is None else shared.power_w * shared.count / 1e3 / nodes
-    return SharedRate(name, life, embodied, kwh)
+    return SharedRate(name, life, embodied, kwh, shared.source)

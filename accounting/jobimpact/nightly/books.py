@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
@@ -15,7 +14,8 @@ from jobimpact.impact.idle import MonthIdle
 from jobimpact.impact.ranges import total
 from jobimpact.nightly.closing import SHARED, Months
 from jobimpact.nightly.extra import extra
-from jobimpact.results.record import database_path
+from jobimpact.results.read import Reader
+from jobimpact.results.record import SCHEMA
 
 if TYPE_CHECKING:
     from jobimpact.results.write import Results, Sums
@@ -126,6 +126,8 @@ class YearBooks(Struct, frozen=True):
     closed: bool
     """Its December is: its true-up is written."""
     lines: list[dict[str, Any]]
+    made_with: list[str] = []
+    """Factor sets and inventories that its months were closed with: several do not fit each other."""
 
 
 def true_up(results: Results, months: Months, cluster: str, year: str) -> list[dict[str, Any]]:
@@ -141,8 +143,12 @@ def books_of(config: Config, year: str) -> YearBooks:
     Raises:
         StoreError: the results cannot be read.
     """
-    if not Path(database_path(config.results)).exists():
-        return YearBooks(year, [], closed=False, lines=[])
+    reader = Reader(config.results)
+    try:
+        if reader.schema < SCHEMA:  # a question migrates nothing
+            return YearBooks(year, [], closed=False, lines=[])
+    finally:
+        reader.close()
     with extra():
         from jobimpact.results.write import Results
 
@@ -152,6 +158,6 @@ def books_of(config: Config, year: str) -> YearBooks:
         closed = sorted(month for month in months.closed if month[:4] == year)
         written = results.true_ups(config.cluster, year)
         lines = written or (true_up(results, months, config.cluster, year) if closed else [])
-        return YearBooks(year, closed, closed=bool(written), lines=lines)
+        return YearBooks(year, closed, closed=bool(written), lines=lines, made_with=months.made_with(year))
     finally:
         results.close()

@@ -108,6 +108,11 @@ class Months:
             for key, by_month in self._rows.items()
         }
 
+    def made_with(self, year: str) -> list[str]:
+        """The factor sets and inventories that a year's months were closed with."""
+        rows = [row for by_month in self._rows.values() for month, row in by_month.items() if month[:4] == year]
+        return sorted({f"factors {row.factors}, inventory {row.inventory}" for row in rows})
+
 
 def closable(covered: Iterable[tuple[float, float]], closed: set[str], first_s: float | None) -> list[str]:
     """The months that are not closed and can be: all of their days, and those after them until they close, are known.
@@ -178,6 +183,8 @@ def _shared(month: str, site: Assessor) -> list[MonthIdle]:
     from_s, to_s = edges_of(month)
     found = []
     for name, nodes in site.inventory.served.items():
+        if not nodes:
+            continue
         rate = next(one for one in site.shared(nodes[0]) if one.name == name)
         available_h = len(nodes) * rate.life.hours_in(from_s, to_s)
         gwp, adp, pe = (

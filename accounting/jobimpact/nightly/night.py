@@ -17,7 +17,7 @@ from jobimpact.nightly.accounts import Accounts
 from jobimpact.nightly.books import true_up
 from jobimpact.nightly.closing import Months, closable, merged
 from jobimpact.nightly.extra import extra
-from jobimpact.nightly.segment import BATCH, Job, Segment, job_of, measured
+from jobimpact.nightly.segment import BATCH, Job, Segment, job_of, kept, measured
 from jobimpact.schedulers import job_source
 from jobimpact.schedulers.base import JobSource
 
@@ -76,7 +76,7 @@ def account(config: Config, now_s: float, from_s: int | None = None, to_s: int |
 
 
 def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightReport:
-    """Redo the impacts of jobs that ended in a window, and of the months that were closed in it.
+    """Redo the impacts of jobs that ended in a window, and of the closed months that lie in it.
 
     Neither the scheduler nor the nodes are asked: what they said is kept with the results. Factors, inventory and
     configuration are those of now; what changes leaves a revision.
@@ -134,6 +134,7 @@ class _Night:
     def account(self, from_s: int, to_s: int) -> NightReport:
         """Jobs that ended in a window, and the months that can be closed then."""
         self._accounts.energy.nodes()  # a store that is not there is an error, not a night without a measurement
+        self._tell_of_change()
         source = job_source(self._config)
         finished = source.finished(from_s, to_s)
         self._problems += [str(problem) for problem in finished.problems]
@@ -146,7 +147,7 @@ class _Night:
             rivals.setdefault(record.raw_id, []).append(record)
 
         def load(keys: Sequence[str]) -> list[Job]:
-            return [measured(self._accounts, known[key], rivals[known[key].raw_id]) for key in keys]
+            return self._with_kept([measured(self._accounts, known[key], rivals[known[key].raw_id]) for key in keys])
 
         others = self._stays(finished.records)
         ended = [(record.end_s or 0.0, record.key) for record in finished.records]
@@ -156,7 +157,7 @@ class _Night:
         return self._report(from_s, to_s)
 
     def recompute(self, from_s: int, to_s: int) -> NightReport:
-        """Jobs that are in the results already, and the months that were closed in the window."""
+        """Jobs that are in the results already, and the closed months that lie in the window."""
         ended = self._results.ended(self._cluster, from_s, to_s)
         others: dict[str, list[Stay]] = {}
         for keys in chunks([key for _, key in ended]):
@@ -165,11 +166,28 @@ class _Night:
             for job in jobs:
                 for node, stay in self._accounts.assessor.stays(job.record, job.energy).items():
                     others.setdefault(node, []).append(stay)
-        due = [month for month in sorted(self._months.closed) if from_s <= closes_s(month) <= to_s]
+        # Months all of whose days are redone, so that jobs and hardware are of one factor set.
+        edges = {month: edges_of(month) for month in self._months.closed}
+        due = [month for month, (begin_s, end_s) in edges.items() if from_s <= begin_s and end_s <= to_s + 1]
         segment = Segment(self._accounts, self._results, self._cluster, others, anew=True)
         self._walk(ended, due, self._load, segment, self._close_anew)
         self._true_up()
         return self._report(from_s, to_s)
+
+    def _with_kept(self, jobs: list[Job]) -> list[Job]:
+        """What nodes said of a job before, where they do not say it any more: nothing is lost with a node's file."""
+        lacking = [job.record.key for job in jobs if job.energy.missing]
+        rows = {row.key: row for row in self._results.rows(self._cluster, lacking)}
+        return [kept(job, rows[job.record.key]) if job.record.key in rows else job for job in jobs]
+
+    def _tell_of_change(self) -> None:
+        """Rows that no window asks for again keep the factors and the inventory that they were made with."""
+        was = self._results.made_with(self._cluster)
+        now = (self._accounts.factors.version, self._accounts.inventory.version)
+        for what, before, after in zip(("factors", "inventory"), was or now, now, strict=True):
+            if before != after:
+                text = f"{what} {after} now, {before} before: earlier rows keep theirs until account --recompute"
+                self._problems.append(text)
 
     def _load(self, keys: Sequence[str]) -> list[Job]:
         return [job_of(row) for row in self._results.rows(self._cluster, keys)]

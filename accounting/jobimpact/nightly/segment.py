@@ -17,7 +17,7 @@ from jobimpact.results.record import Entry, JobResult
 if TYPE_CHECKING:
     from jobimpact.results.write import Counts, Results
 
-__all__ = ["BATCH", "Job", "Segment", "job_of", "measured"]
+__all__ = ["BATCH", "Job", "Segment", "job_of", "kept", "measured"]
 
 BATCH = 1000
 """Rows to a transaction: a night does not lock readers out for long."""
@@ -142,6 +142,18 @@ def _same(held: Mapping[str, HeldHours], booked: Mapping[str, Mapping[str, float
     if set(held) != set(booked):
         return False
     return all(hours.whole.close_to(Hours(**{"gpu": 0.0, **booked[month]})) for month, hours in held.items())
+
+
+def kept(job: Job, row: JobResult) -> Job:
+    """A job with what was known before of nodes that do not know it now."""
+    was = job_of(row).energy
+    again = [run for run in was.runs if run.node in job.energy.missing]
+    if not again:
+        return job
+    back = {run.node for run in again}
+    missing = {node: why for node, why in job.energy.missing.items() if node not in back}
+    energy = JobEnergy((*job.energy.runs, *again), missing)
+    return Job(job.record, energy, summarise(job.record, energy))
 
 
 def measured(accounts: Accounts, record: JobRecord, rivals: Sequence[JobRecord]) -> Job:

@@ -215,7 +215,9 @@ def _beside(one: JobResult) -> Iterator[str]:
         lacking = _lacking(found[0])
         yield f"    {label:<16} " + " ".join(f"{cell:>10}" for cell in cells) + (f"  {lacking}" if lacking else "")
     if market:
-        yield f"    {'use by contract':<16} {grams(market['use_gwp_kgco2e']):>10}"
+        use = market["use_gwp_kgco2e"]
+        cell = "-" if use is None else grams(use)
+        yield f"    {'use by contract':<16} {cell:>10}{'' if use is not None else ' ' * 24 + '  not at its nodes'}"
 
 
 def _sum_of(part: dict[str, Any] | None, shown: Any) -> str:
@@ -224,8 +226,10 @@ def _sum_of(part: dict[str, Any] | None, shown: Any) -> str:
 
 
 def _lacking(part: dict[str, Any] | None) -> str:
-    if part is None or (part["use"] is not None and part["embodied"] is not None):
+    if part is None:
         return ""
+    if part["use"] is not None and part["embodied"] is not None:
+        return "in part" if part["reason"] else ""
     return "embodied only" if part["use"] is None else "use only"
 
 

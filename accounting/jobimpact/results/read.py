@@ -46,6 +46,11 @@ class Reader:
         """Nothing was ever accounted here."""
         return self._db is None
 
+    @property
+    def schema(self) -> int:
+        """The version of its tables; 0: there are none yet."""
+        return 0 if self._db is None else int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
     def close(self) -> None:
         """Let go of the file."""
         if self._db is not None:

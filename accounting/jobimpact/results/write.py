@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlalchemy import Column, Connection, Engine, Float, Integer, Text
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
+from jobimpact.core.backup import back_up
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 from jobimpact.core.records import Charge, Shares, Stay, Triple
 from jobimpact.results.record import (
@@ -226,6 +227,17 @@ class Results:
             for some in _chunks(keys):
                 found += _results(db, (job_result.c.cluster == cluster) & job_result.c.key.in_(some))
         return found
+
+    def made_with(self, cluster: str) -> tuple[str, str] | None:
+        """The versions of factors and inventory of the job that ended last; None: there is none."""
+        c = job_result.c
+        query = sa.select(c.factors, c.inventory).where(c.cluster == cluster, c.end_s.is_not(None))
+        with self._transaction() as db:
+            row = db.execute(query.order_by(c.end_s.desc()).limit(1)).first()
+        if row is None:
+            return None
+        factors, inventory = (msgspec.json.decode(text) for text in row)
+        return str(factors.get("version", "")), str(inventory.get("version", ""))
 
     def ended(self, cluster: str, from_s: float, to_s: float) -> list[tuple[float, str]]:
         """When jobs ended, and their keys: those that did within [from_s, to_s]."""
@@ -502,13 +514,7 @@ def _migrate(db: Connection, path: str) -> None:
     if found == 0 and db.execute(sa.text("SELECT count(*) FROM sqlite_master")).scalar_one():
         raise StoreError(f"{path}: a database, but not one of results")
     if found == 1:
-        _back_up(path, f"{path}.schema1")
+        back_up(Path(path), Path(f"{path}.schema1"))
         db.execute(sa.text("ALTER TABLE job_result ADD COLUMN exclusive BOOLEAN NOT NULL DEFAULT 0"))
     _METADATA.create_all(db)
     db.execute(sa.text(f"PRAGMA user_version = {SCHEMA}"))
-
-
-def _back_up(path: str, aside: str) -> None:
-    """The file as the last release left it, for going back."""
-    with closing(sqlite3.connect(path)) as was, closing(sqlite3.connect(aside)) as copy:
-        was.backup(copy)

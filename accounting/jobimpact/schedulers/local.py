@@ -28,7 +28,7 @@ __all__ = ["LocalRecords"]
 
 Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(ge=0, lt=1e11)]
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=1 << 62)]
 
 
 class _Line(Struct, frozen=True, forbid_unknown_fields=True):

@@ -28,6 +28,9 @@ FIELDS = (
 UNIT_SEPARATOR = "\x1f"
 EARLIEST_S = 1_000_000
 """Slurm takes an earlier time for a mistake."""
+LATEST_S = 100_000_000_000
+MOST = 1 << 62
+"""More of anything no cluster has, and no database takes."""
 
 _STATES = "CD,F,TO,CA,NF,OOM,PR,DL,BF,RQ"
 _UNSET = frozenset({"", "None", "Unknown", "None assigned", "INVALID"})
@@ -129,6 +132,10 @@ def _record(row: list[str], cluster: str) -> JobRecord:
     submit_s = _number(raw, "submit")
     if submit_s is None:
         raise RecordError("no submit time, so nothing tells this run from another with the same id")
+    for field in ("submit", "start", "end"):
+        at_s = _number(raw, field)
+        if at_s is not None and not EARLIEST_S <= at_s < LATEST_S:
+            raise RecordError(f"{field} {raw[field]!r:.40} is no time of ours")
     tres = parse_tres(raw["alloctres"])
     # Without nodes it never ran: Slurm then gives the cancellation's time as start, and what was asked as CPUs.
     ran = raw["nodelist"] not in _UNSET
@@ -181,6 +188,8 @@ def parse_tres(text: str) -> dict[str, int]:
         else:
             # Some builds print large counts with a suffix, in thousands.
             found[name] = math.floor(float(match[1]) * 1000 ** " KMGTPE".index(match[2] or " "))
+        if found[name] > MOST:
+            raise RecordError(f"resource {part!r:.60}: more than there can be")
     return found
 
 
