@@ -72,6 +72,7 @@ SAYS: dict[str, Callable[[int], float]] = {
 }
 UNKNOWN: dict[tuple[str, str], set[int]] = {
     ("rte", "NaN in one slot"): set(),
+    ("entsoe", "NaN in one slot"): {FOUR},
     ("electricitymaps", "NaN in one slot"): {FOUR},
     ("csv", "NaN"): {FOUR},
 }

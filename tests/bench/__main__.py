@@ -6,7 +6,7 @@ import argparse
 import os
 
 from tests.accounting import bench_answer
-from tests.bench import daemon_cost, memory, source_cost
+from tests.bench import daemon_cost, memory, source_cost, year
 from tests.hooks import bench_hooks
 
 parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure, on this machine.")
@@ -17,6 +17,8 @@ print("Hooks")
 bench_hooks.main()
 print("\nAnswers: one fresh process each, among 20,000 stored jobs")
 bench_answer.main()
+print("\nA year of jobs: accounted for, redone, its books")
+year.main()
 print("\nSources: one reading")
 source_cost.main()
 print("\nMemory and imports, by sources")

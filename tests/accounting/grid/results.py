@@ -103,9 +103,7 @@ CASES = [
     (provider, fault)
     for provider in PROVIDERS
     for fault in [*FAULTS, ESTIMATED]
-    if provider in fault.of
-    and fault.name in _SHOWN
-    and (provider, fault.name) != ("entsoe", "NaN in one slot")  # has a test of its own
+    if provider in fault.of and fault.name in _SHOWN
 ]
 
 
