@@ -188,3 +188,27 @@ def test_a_night_that_fails_is_logged_and_does_not_stop_the_next(
     batch(world, ["1"])
     assert night(config, lambda: NOW) is True
     assert len(world.rows()) == 1
+
+
+def test_a_measurement_is_not_lost_with_a_node_s_file(tmp_path: Path) -> None:
+    """The node's file is away, and the job's record says more: its new words stand beside the energy of before."""
+    world = World(tmp_path)
+    world.say("1")
+    world.node().measured("1")
+    account(world.config, NOW)
+    (world.folder / "nodes" / "node01.sqlite").unlink()
+    assert account(world.config, NOW + 1).changed == 0
+    world.say("1", state="FAILED")
+    report = account(world.config, NOW + 2)
+    assert (report.changed, report.not_measured) == (1, 0)
+    assert (one(world).state, one(world).energy_j) == ("FAILED", 5000.0)
+
+
+def test_a_job_that_never_started_and_then_did_is_not_known(tmp_path: Path) -> None:
+    """Corrected by its scheduler: 0 J was right for a job that never ran, and is not known of one that did."""
+    world = World(tmp_path)
+    world.say("1", start=None, nodes=[])
+    account(world.config, NOW)
+    world.say("1")
+    account(world.config, NOW + 1)
+    assert (one(world).energy_j, one(world).start_s) == (None, T0)

@@ -70,13 +70,6 @@ def test_a_changed_row_is_replaced_and_counts_on(tmp_path: Path) -> None:
     assert [(reader.find(job)[0].revision, reader.find(job)[0].energy_j) for job in "123"] == [(2, 6), (1, 5), (1, 5)]
 
 
-def test_a_measurement_is_not_lost_to_a_night_without_the_store(tmp_path: Path) -> None:
-    """A row that has energy is not replaced by one that has none; the other way it is."""
-    write(tmp_path, result("1"), result("2", joules=None))
-    assert write(tmp_path, result("1", joules=None), result("2")) == Counts(0, 1, 1)
-    assert Reader(url(tmp_path)).find("1")[0].energy_j == 5.0
-
-
 @given(nights=st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), max_size=6), max_size=6))
 def test_revisions_count_changes_and_nothing_else(
     nights: list[list[tuple[str, int]]], tmp_path_factory: pytest.TempPathFactory

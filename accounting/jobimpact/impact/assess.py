@@ -170,7 +170,7 @@ class Assessor:
         self._market = market
         factors.zone(zone)
         for name, node_type in inventory.types.items():
-            _check_zone(name, node_type, factors)
+            _check_zone(f"{inventory.path}: types.{name}.zone", node_type, factors)
         self.parts: Callable[[str], NodeParts] = functools.cache(lambda name: parts_of(inventory.types[name], factors))
         self.life: Callable[[str], Life] = functools.cache(lambda name: _life(inventory.types[name]))
         self.rates: Callable[[str], dict[str, Impacts]] = functools.cache(
@@ -589,11 +589,11 @@ class _Job:
         return {"use_gwp_kgco2e": used * per_kwh} | found
 
 
-def _check_zone(name: str, node_type: NodeType, factors: Factors) -> None:
+def _check_zone(where: str, node_type: NodeType, factors: Factors) -> None:
     try:
         factors.zone(node_type.zone or next(iter(factors.electricity.zones)))
     except ConfigError as error:
-        raise ConfigError(f"the inventory: types.{name}.zone: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _nodes(record: JobRecord, energy: JobEnergy) -> tuple[list[str], dict[str, RunEnergy]]:

@@ -137,6 +137,7 @@ class Inventory(Struct, frozen=True):
     shared: dict[str, SharedParts] = {}
     served: dict[str, tuple[str, ...]] = {}
     """The nodes that each of the shared parts serves."""
+    path: str = "the inventory"
 
     def type_of(self, node: str) -> NodeType | None:
         """How a node is built; None: the inventory does not list it."""
@@ -161,7 +162,7 @@ def load_inventory(path: Path) -> Inventory:
             type_of_node[node] = name
     version = found.version or hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     served = {name: _served(path, name, one, type_of_node) for name, one in found.shared.items()}
-    return Inventory(version, found.types, type_of_node, found.pue, shared=found.shared, served=served)
+    return Inventory(version, found.types, type_of_node, found.pue, shared=found.shared, served=served, path=str(path))
 
 
 def _served(path: Path, name: str, shared: SharedParts, type_of_node: dict[str, str]) -> tuple[str, ...]:

@@ -153,10 +153,7 @@ class Results:
         self._engine.dispose()
 
     def write(self, entries: Iterable[Entry], now_s: float) -> Counts:
-        """Put rows in, replace those that changed, leave the others alone: one transaction.
-
-        A row with measured energy is not replaced by one for which the nodes' books could not be read.
-        """
+        """Put rows in, replace those that changed, leave the others alone: one transaction."""
         rows = [(entry, _row(entry, now_s)) for entry in entries]
         with self._transaction() as db:
             before = _size(db)
@@ -389,8 +386,7 @@ def _upsert() -> Any:
     values: dict[str, Any] = {c.name: row.excluded[c.name] for c in job_result.columns if c.name not in keys}
     values["revision"] = job_result.c.revision + 1
     changed = job_result.c.digest != row.excluded.digest
-    no_worse = sa.or_(job_result.c.energy_j.is_(None), row.excluded.energy_j.is_not(None))
-    return row.on_conflict_do_update(index_elements=sorted(keys), set_=values, where=changed & no_worse)
+    return row.on_conflict_do_update(index_elements=sorted(keys), set_=values, where=changed)
 
 
 def _frozen(table: sa.Table, keys: tuple[str, ...], *, anew: bool) -> Any:
