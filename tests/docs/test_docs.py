@@ -15,7 +15,7 @@ from jobimpact.cli import main as command
 from jobimpact.core.config import Config, load_config
 from jobimpact.core.errors import ConfigError
 from jobimpact.energy.summary import EnergySummary, KindEnergy, NodeDomain, NodeEnergy
-from jobimpact.impact.assess import FactorNotes, Indicator
+from jobimpact.impact.assessment import FactorNotes, Indicator
 from jobimpact.impact.factors import load_factors
 from jobimpact.impact.inventory import load_inventory
 from jobimpact.impact.parts import parts_of

@@ -6,29 +6,27 @@ says why.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
-from jobimpact.core.errors import ConfigError
-from jobimpact.core.records import Charge, HourIntensity, JobEnergy, JobRecord, RunEnergy, Shares, Stay
-from jobimpact.core.units import joules, kwh
-from jobimpact.impact.allocation import COMPONENTS, WHOLE, Holding, shares_of
-from jobimpact.impact.embodied import charged, hourly_rates
-from jobimpact.impact.factors import Factors, Zone
-from jobimpact.impact.idle import IdleKey
-from jobimpact.impact.inventory import Inventory, NodeType
-from jobimpact.impact.lifetime import Life, life_of
+from jobimpact.core.records import Charge, JobEnergy, JobRecord, Stay
+from jobimpact.impact.allocation import COMPONENTS
+from jobimpact.impact.assessment import Assessed, Assessment, Beside, FactorNotes, GridNotes, IdleNotes, Indicator
+from jobimpact.impact.embodied import charged
+from jobimpact.impact.factors import Zone
+from jobimpact.impact.inventory import NodeType
+from jobimpact.impact.lifetime import Life
 from jobimpact.impact.months import edges_of, months
 from jobimpact.impact.occupancy import NOTHING_HELD, HeldHours, Occupancy
-from jobimpact.impact.parts import NodeParts, parts_of
 from jobimpact.impact.ranges import NOTHING, Impacts, Range, total
-from jobimpact.impact.shared import INDICATORS, SharedRate, rate_of
-from jobimpact.impact.use import HOUR_S, Mix, even, mix, use_impacts
+from jobimpact.impact.reservation import excess_of, nodes_of, reserved_shares, span_of
+from jobimpact.impact.shared import INDICATORS, SharedRate
+from jobimpact.impact.site import Site
+from jobimpact.impact.use import Mix, even, use_impacts
 
-__all__ = ["Assessed", "Assessment", "Assessor", "Beside", "FactorNotes", "GridNotes", "IdleNotes", "Indicator"]
+__all__ = ["Assessor", "Held"]
 
 SET = "jobimpact"
 _PARTS = {"cpu": "CPUs", "ram": "memory", "gpu": "GPUs", "rest": "rest"}
@@ -38,163 +36,22 @@ ALLOCATION = "reserved share of each part, dominant share of the rest"
 
 Held = Mapping[str, Mapping[str, HeldHours]]
 """By node and month, the hours that a job held of each component."""
-Keys = Callable[[str, float], Mapping[str, IdleKey]]
-"""The idle keys of a type of nodes for a job that ended then, by component; empty where there is none yet."""
 
 
-class Beside(msgspec.Struct, frozen=True):
-    """What is told beside a job's own impact, and is not in its total; None where it is not known."""
-
-    use: Range | None
-    embodied: Range | None
-    reason: str | None = None
-
-
-class Indicator(msgspec.Struct, frozen=True):
-    """One indicator of a job; None where it is not known, with the reason."""
-
-    use: Range | None
-    embodied: Range | None
-    total: Range | None
-    reason: str | None = None
-    idle_share: Beside | None = None
-    """Its part of what the machines cost while nobody had them."""
-    shared: Beside | None = None
-    """Its part of switches and the like; None: the inventory lists none."""
-
-
-class GridNotes(msgspec.Struct, frozen=True):
-    """How the electricity's GWP was found over time."""
-
-    provider: str
-    hours: int
-    known: int
-    estimated: int
-    direct: int
-    gwp_kgco2e_per_kwh: float
-    """What a kWh came to on average, weighted by energy; PUE apart."""
-
-
-class IdleNotes(msgspec.Struct, frozen=True):
-    """How the idle share was found."""
-
-    mode: str
-    from_month: str | None
-    to_month: str | None
-    reason: str | None = None
-
-
-class FactorNotes(msgspec.Struct, frozen=True):
-    """What the impacts were computed with."""
-
-    set: str
-    version: str
-    zone: str
-    pue: float | list[float]
-    allocation: str
-    active_utilisation: str
-    per_kwh: dict[str, Impacts]
-    sources: list[str]
-    files: dict[str, str] = {}
-    """Each file of factors, with its version and the start of its hash."""
-    grid: GridNotes | None = None
-    idle: IdleNotes | None = None
-    market: dict[str, float | str | None] | None = None
-    """The use's GWP by the site's contract, and which: beside the location-based figure, never in its place."""
-
-
-class Assessment(msgspec.Struct, frozen=True):
-    """A job's three indicators and their footing."""
-
-    gwp_kgco2e: Indicator
-    adp_kgsbe: Indicator
-    pe_mj: Indicator
-    factors: FactorNotes
-    warnings: tuple[str, ...]
-
-    def indicators(self) -> dict[str, Indicator]:
-        """By name."""
-        return {"gwp_kgco2e": self.gwp_kgco2e, "adp_kgsbe": self.adp_kgsbe, "pe_mj": self.pe_mj}
-
-
-class Assessed(msgspec.Struct, frozen=True):
-    """A job's assessment, and what of it is booked where and in which month."""
-
-    assessment: Assessment
-    charges: tuple[Charge, ...]
-
-
-def _no_keys(_: str, __: float) -> Mapping[str, IdleKey]:
-    return {}
-
-
-class Assessor:
-    """Factors, inventory and the site's electricity, ready for many jobs.
-
-    Args:
-        factors: the factor set.
-        inventory: the site's nodes.
-        zone: the site's electricity zone.
-        provider: who tells its intensity over time.
-        intensity: that intensity for a time (from, to, epoch seconds), by hour.
-        keys: the idle keys.
-        idle_mode: how those were found.
-        no_key: why there is none, where there is none.
-        market: what a kWh emits by the site's contract (kgCO2e), and which contract that is.
-
-    Raises:
-        ConfigError: a zone that the factors do not have.
-    """
-
-    def __init__(
-        self,
-        factors: Factors,
-        inventory: Inventory,
-        zone: str,
-        *,
-        provider: str = "annual",
-        intensity: Callable[[float, float], Mapping[int, HourIntensity]] = lambda _, __: {},
-        keys: Keys = _no_keys,
-        idle_mode: str = "measured",
-        no_key: str = "no month is closed yet",
-        market: tuple[float, str] | None = None,
-    ) -> None:
-        self.inventory = inventory
-        self.factors = factors
-        self._zone = zone
-        self._provider = provider
-        self._intensity = intensity
-        self._keys = keys
-        self._idle_mode = idle_mode
-        self.no_key = no_key
-        self._market = market
-        factors.zone(zone)
-        for name, node_type in inventory.types.items():
-            _check_zone(f"{inventory.path}: types.{name}.zone", node_type, factors)
-        self.parts: Callable[[str], NodeParts] = functools.cache(lambda name: parts_of(inventory.types[name], factors))
-        self.life: Callable[[str], Life] = functools.cache(lambda name: _life(inventory.types[name]))
-        self.rates: Callable[[str], dict[str, Impacts]] = functools.cache(
-            lambda name: hourly_rates(self.parts(name), self.life(name).hours)
-        )
-        self._shared: dict[str, list[SharedRate]] = {}
-        for name, nodes in inventory.served.items():
-            if not nodes:
-                continue
-            rate = rate_of(name, inventory.shared[name], len(nodes))
-            for node in nodes:
-                self._shared.setdefault(node, []).append(rate)
+class Assessor(Site):
+    """A site, ready to assess many jobs."""
 
     def stays(self, record: JobRecord, energy: JobEnergy) -> dict[str, Stay]:
         """What a job reserved of each node that the inventory lists, before others are looked at; by node."""
-        nodes, runs = _nodes(record, energy)
+        nodes, runs = nodes_of(record, energy)
         if record.start_s is None and not runs:
             return {}
         found = {}
         for node in nodes:
             node_type = self.inventory.type_of(node)
             if node_type is not None:
-                start_s, end_s = _span(record, runs.get(node))
-                shares = _shares(record, runs.get(node), node_type, len(nodes))
+                start_s, end_s = span_of(record, runs.get(node))
+                shares = reserved_shares(record, runs.get(node), node_type, len(nodes))
                 found[node] = Stay(record.key, start_s, end_s, shares)
         return found
 
@@ -218,72 +75,6 @@ class Assessor:
         """
         return _Job(self, record, energy, held).assessed()
 
-    def zone_of(self, node: str) -> str:
-        """The electricity zone of a node."""
-        node_type = self.inventory.type_of(node)
-        return (node_type and node_type.zone) or self._zone
-
-    def pue_of(self, node: str) -> float | None:
-        """A node's PUE; None: the inventory does not tell."""
-        node_type = self.inventory.type_of(node)
-        return (node_type and node_type.pue) or self.inventory.pue
-
-    def electricity_of(self, node_type: str) -> tuple[Impacts, float]:
-        """What a kWh costs where a type of nodes stands, by annual means, and its PUE."""
-        found = self.inventory.types[node_type]
-        return self.factors.zone(found.zone or self._zone).per_kwh, found.pue or self.inventory.pue or 1.0
-
-    def mixed(self, node: str, weights: Iterable[tuple[int, float]]) -> Mix:
-        """The factors of a kWh at a node, over hours with their weights."""
-        return self._mixed(self.zone_of(node), list(weights))
-
-    def mixed_of(self, node_type: str, weights: Iterable[tuple[int, float]]) -> Mix:
-        """The same where a type of nodes stands."""
-        return self._mixed(self.inventory.types[node_type].zone or self._zone, list(weights))
-
-    def _mixed(self, zone: str, hours: list[tuple[int, float]]) -> Mix:
-        annual = self.factors.zone(zone).per_kwh
-        if self._provider == "annual" or zone != self._zone or not hours:
-            return mix(hours, {}, annual)
-        return mix(hours, self._intensity(min(hours)[0], max(hours)[0] + HOUR_S), annual)
-
-    def used(self, run: RunEnergy) -> Range:
-        """A run's known energy in kWh, with the least and the most that its meters' errors allow."""
-        each = [
-            self.factors.meter(one.kind, one.method).times(kwh(joules(one.uj)))
-            for one in run.domains
-            if one.known_ns and one.kind != "node"
-        ]
-        return sum(each, start=Range(0.0, 0.0, 0.0))
-
-    @property
-    def provider(self) -> str:
-        """Who tells the electricity's intensity over time."""
-        return self._provider
-
-    @property
-    def site(self) -> str:
-        """The site's zone."""
-        return self._zone
-
-    @property
-    def idle_mode(self) -> str:
-        """How idle shares are found."""
-        return self._idle_mode
-
-    @property
-    def market(self) -> tuple[float, str] | None:
-        """The site's contract."""
-        return self._market
-
-    def keys(self, node_type: str, end_s: float) -> Mapping[str, IdleKey]:
-        """The idle keys of a type of nodes for a job that ended then, by component."""
-        return self._keys(node_type, end_s)
-
-    def shared(self, node: str) -> list[SharedRate]:
-        """What serves a node and others."""
-        return self._shared.get(node, [])
-
 
 class _Job:
     """One job while it is assessed."""
@@ -291,7 +82,7 @@ class _Job:
     def __init__(self, site: Assessor, record: JobRecord, energy: JobEnergy, held: Held | None) -> None:
         self._site = site
         self._record = record
-        self._nodes, self._runs = _nodes(record, energy)
+        self._nodes, self._runs = nodes_of(record, energy)
         self._ran = record.start_s is not None or bool(self._runs)
         self._warnings: dict[str, None] = {}
         stays = site.stays(record, energy)
@@ -348,7 +139,7 @@ class _Job:
             run = self._runs.get(node)
             weights: list[tuple[int, float]] = [(hour_s, float(uj)) for hour_s, uj in run.hours] if run else []
             if not any(weight for _, weight in weights):
-                start_s, end_s = self._spans.get(node) or _span(self._record, run)
+                start_s, end_s = self._spans.get(node) or span_of(self._record, run)
                 weights = even(start_s, end_s)
                 if run and len(weights) > 1 and self._site.provider != "annual":
                     self._warnings[f"{node}: its energy over time is not known: taken as even"] = None
@@ -369,20 +160,9 @@ class _Job:
                 self._warnings["shares of nodes that were not metered are the job's, split evenly"] = None
             self._warn_of_life(node, name)
             found += charged(self._hours(node).in_life, self._site.rates(name)).values()
-            self._warn_of_shares(node)
+            said = excess_of(self._record, self._runs.get(node), self._site.inventory.types[name], len(self._nodes))
+            self._warnings.update(dict.fromkeys(f"{node}: {one}" for one in said))
         return total(found), None
-
-    def _warn_of_shares(self, node: str) -> None:
-        """A scheduler that gave more than the inventory has: one of the two is wrong."""
-        node_type = self._site.inventory.types[self._site.inventory.type_of_node[node]]
-        held = _holding(self._record, self._runs.get(node), len(self._nodes), node_type.size.gpus)
-        there = msgspec.structs.astuple(node_type.size)
-        for what, mine, whole in zip(
-            ("CPUs", "bytes of memory", "GPUs"), msgspec.structs.astuple(held), there, strict=True
-        ):
-            if mine is not None and mine > whole * (1 + 1e-9):
-                text = f"{node}: it held {mine:.10g} {what}, and the inventory has {whole:.10g}: taken as all of them"
-                self._warnings[text] = None
 
     def _warn_of_life(self, node: str, name: str) -> None:
         start_s, end_s = self._spans[node]
@@ -525,7 +305,7 @@ class _Job:
         mixes = [
             (self._mix(node), sum(one.uj for one in run.domains if one.known_ns and one.kind != "node"))
             for node, run in self._runs.items()
-            if self._site.zone_of(node) == self._site.site and any(one.known_ns for one in run.domains)
+            if self._site.zone_of(node) == self._site.zone and any(one.known_ns for one in run.domains)
         ]
         if self._site.provider == "annual" or not mixes:
             return None
@@ -544,7 +324,7 @@ class _Job:
     def _notes(self, grid: GridNotes | None, idle: IdleNotes, use: Impacts | None) -> FactorNotes:
         site = self._site
         types: list[NodeType | None] = [site.inventory.type_of(node) for node in self._nodes] or [None]
-        zones = sorted({(one and one.zone) or site.site for one in types})
+        zones = sorted({(one and one.zone) or site.zone for one in types})
         pues = sorted({(one and one.pue) or site.inventory.pue or 1.0 for one in types})
         found: dict[str, Zone] = {zone: site.factors.zone(zone) for zone in zones}
         named = [
@@ -581,28 +361,12 @@ class _Job:
             return None
         per_kwh, source = self._site.market
         found: dict[str, float | str | None] = {"gwp_kgco2e_per_kwh": per_kwh, "source": source}
-        away = [node for node in self._runs if self._site.zone_of(node) != self._site.site]
+        away = [node for node in self._runs if self._site.zone_of(node) != self._site.zone]
         if away:
-            reason = f"the contract is of {self._site.site}, and {', '.join(away)} are not there"
+            reason = f"the contract is of {self._site.zone}, and {', '.join(away)} are not there"
             return {"use_gwp_kgco2e": None, "reason": reason} | found
         used = sum(self._site.used(run).central * (self._site.pue_of(node) or 1.0) for node, run in self._runs.items())
         return {"use_gwp_kgco2e": used * per_kwh} | found
-
-
-def _check_zone(where: str, node_type: NodeType, factors: Factors) -> None:
-    try:
-        factors.zone(node_type.zone or next(iter(factors.electricity.zones)))
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _nodes(record: JobRecord, energy: JobEnergy) -> tuple[list[str], dict[str, RunEnergy]]:
-    nodes = list(dict.fromkeys([*record.nodes, *(run.node for run in energy.runs)]))
-    return nodes, {run.node: run for run in energy.runs}
-
-
-def _life(node_type: NodeType) -> Life:
-    return life_of(node_type.purchased, node_type.lifetime_years, node_type.past_lifetime)
 
 
 def _within(month: str, start_s: float, end_s: float) -> tuple[float, float]:
@@ -626,42 +390,3 @@ def _times(value: Range | None, factor: float) -> Range | None:
 
 def _central(impacts: Impacts) -> tuple[float, float, float]:
     return (impacts.gwp_kgco2e.central, impacts.adp_kgsbe.central, impacts.pe_mj.central)
-
-
-def _span(record: JobRecord, run: RunEnergy | None) -> tuple[float, float]:
-    """When a node was held: suspended time too, since nobody else had its memory and GPUs."""
-    if record.start_s is not None and record.end_s is not None:
-        return record.start_s, max(record.end_s, record.start_s)
-    if run is not None:
-        return run.start_s, run.start_s + run.elapsed_ns / 1e9
-    start_s = record.start_s or 0.0
-    return start_s, start_s
-
-
-def _shares(record: JobRecord, run: RunEnergy | None, node_type: NodeType, nodes: int) -> Shares:
-    """What a job reserved of one node, of which the scheduler gave it so many."""
-    size = node_type.size
-    if node_type.exclusive or record.exclusive:
-        return msgspec.structs.replace(WHOLE, gpu=1.0 if size.gpus else 0.0)
-    return shares_of(_holding(record, run, nodes, size.gpus), size)
-
-
-def _holding(record: JobRecord, run: RunEnergy | None, nodes: int, there: int) -> Holding:
-    """What the job holds on one node.
-
-    The scheduler's word where it is about this node alone, else what the node's books say, else an even part of
-    the job's whole. Of GPUs that are shared (slices, percentages) only the books know how much.
-    """
-    cpus, mem_bytes, gpus = (
-        None if whole is None else whole / nodes for whole in (record.cpus, record.mem_bytes, record.gpus)
-    )
-    if run is None:
-        return Holding(cpus, mem_bytes, gpus)
-    booked = run.gpu_share * there if run.gpus and run.gpu_share is not None else None
-    if nodes > 1:
-        return Holding(run.cpus or cpus, run.mem_bytes or mem_bytes, len(run.gpus) if booked is None else booked)
-    return Holding(
-        run.cpus if cpus is None else cpus,
-        run.mem_bytes if mem_bytes is None else mem_bytes,
-        max(gpus or 0, len(run.gpus)) if booked is None else booked,
-    )

@@ -13,9 +13,11 @@ from jobimpact.core.records import JobEnergy, JobRecord
 from jobimpact.energy.local import LocalEnergy
 from jobimpact.energy.summary import EnergySummary, summarise
 from jobimpact.grid.grid import Grid
-from jobimpact.impact.assess import Assessed, Assessor, Held, Keys
+from jobimpact.impact.assess import Assessor, Held
+from jobimpact.impact.assessment import Assessed
 from jobimpact.impact.factors import Factors, load_factors
 from jobimpact.impact.inventory import load_inventory
+from jobimpact.impact.site import Keys
 from jobimpact.results.record import Entry, JobResult
 
 __all__ = ["Accounts"]

@@ -12,12 +12,12 @@ from jobimpact.core.config import Config
 from jobimpact.core.records import DomainKind, HourShares
 from jobimpact.core.units import joules, kwh
 from jobimpact.impact.allocation import COMPONENTS
-from jobimpact.impact.assess import Assessor
 from jobimpact.impact.idle import IdleKey, MonthIdle, fixed_key, key_of
 from jobimpact.impact.months import closes_s, edges_of, month_of, months
 from jobimpact.impact.occupancy import NO_HOURS, Occupancy
 from jobimpact.impact.ranges import Impacts
 from jobimpact.impact.shared import INDICATORS
+from jobimpact.impact.site import Site
 from jobimpact.impact.use import use_impacts
 from jobimpact.results.record import MonthRow
 
@@ -70,11 +70,11 @@ class Months:
                 found[component] = convert(by_month[month].key, IdleKey)
         return found
 
-    def close(self, month: str, site: Assessor, on: OccupancyOf, idle: IdleHours, now_s: float) -> None:
+    def close(self, month: str, site: Site, on: OccupancyOf, idle: IdleHours, now_s: float) -> None:
         """Count what nobody held in a month, and freeze its keys."""
         self._freeze(month, site, _counted(month, site, on, idle), now_s, anew=False)
 
-    def close_anew(self, month: str, site: Assessor, on: OccupancyOf, now_s: float) -> None:
+    def close_anew(self, month: str, site: Site, on: OccupancyOf, now_s: float) -> None:
         """The same under other factors or another inventory; energies as they were counted then."""
         counted = []
         for one in _counted(month, site, on, lambda _, __: ()):
@@ -83,7 +83,7 @@ class Months:
             counted.append(one if was is None else _with_energy(one, was, site))
         self._freeze(month, site, counted, now_s, anew=True)
 
-    def _freeze(self, month: str, site: Assessor, counted: list[MonthIdle], now_s: float, *, anew: bool) -> None:
+    def _freeze(self, month: str, site: Site, counted: list[MonthIdle], now_s: float, *, anew: bool) -> None:
         rows = []
         for one in counted:
             before = self._rows.get((one.node_type, one.component), {})
@@ -143,7 +143,7 @@ def merged(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
-def _counted(month: str, site: Assessor, on: OccupancyOf, idle: IdleHours) -> list[MonthIdle]:
+def _counted(month: str, site: Site, on: OccupancyOf, idle: IdleHours) -> list[MonthIdle]:
     from_s, to_s = edges_of(month)
     nodes: dict[str, list[str]] = {}
     for node, name in site.inventory.type_of_node.items():
@@ -178,7 +178,7 @@ def _counted(month: str, site: Assessor, on: OccupancyOf, idle: IdleHours) -> li
     return found + _shared(month, site)
 
 
-def _shared(month: str, site: Assessor) -> list[MonthIdle]:
+def _shared(month: str, site: Site) -> list[MonthIdle]:
     """What serves several nodes: its hours are theirs, and who held it is told by what is booked."""
     from_s, to_s = edges_of(month)
     found = []
@@ -209,7 +209,7 @@ class _Energy:
         self.hours += 1
         self.weights[one.start_s] = self.weights.get(one.start_s, 0.0) + idle + system
 
-    def told(self, site: Assessor, bare: MonthIdle) -> MonthIdle:
+    def told(self, site: Site, bare: MonthIdle) -> MonthIdle:
         """What it cost, hour by hour."""
         if not self.hours:
             return bare
@@ -227,7 +227,7 @@ class _Energy:
         )
 
 
-def _energies(site: Assessor, hours: Iterable[HourShares]) -> dict[tuple[str, str], _Energy]:
+def _energies(site: Site, hours: Iterable[HourShares]) -> dict[tuple[str, str], _Energy]:
     found: dict[tuple[str, str], _Energy] = {}
     for one in hours:
         name = site.inventory.type_of_node.get(one.node)
@@ -239,7 +239,7 @@ def _energies(site: Assessor, hours: Iterable[HourShares]) -> dict[tuple[str, st
     return found
 
 
-def _with_energy(one: MonthIdle, was: MonthIdle, site: Assessor) -> MonthIdle:
+def _with_energy(one: MonthIdle, was: MonthIdle, site: Site) -> MonthIdle:
     """A month counted anew, with the energies of then under the factors of now: GWP keeps its hours' shape."""
     if was.idle_kwh is None or was.system_kwh is None:
         return one

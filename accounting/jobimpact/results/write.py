@@ -7,7 +7,6 @@ twice, leave the same rows and the same revisions. No job is ever deleted; its c
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +14,14 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy import Column, Connection, Engine, Float, Integer, Text
+from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
-from jobimpact.core.backup import back_up
-from jobimpact.core.errors import SchemaTooNewError, StoreError
+from jobimpact.core.errors import StoreError
 from jobimpact.core.records import Charge, Shares, Stay, Triple
 from jobimpact.results.record import (
     JSON_COLUMNS,
-    SCHEMA,
     Entry,
     JobResult,
     MonthRow,
@@ -33,93 +30,21 @@ from jobimpact.results.record import (
     het_of,
     result_of,
 )
+from jobimpact.results.tables import (
+    AMOUNTS,
+    SHARES,
+    charge,
+    covered,
+    idle_month,
+    job_result,
+    make_engine,
+    meta,
+    migrate,
+    stay,
+    true_up,
+)
 
 __all__ = ["Counts", "Results", "Sums"]
-
-BUSY_S = 60.0
-"""How long one night waits for another's transaction."""
-
-_METADATA = sa.MetaData()
-
-job_result = sa.Table(
-    "job_result",
-    _METADATA,
-    Column("cluster", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("raw_id", Text, nullable=False),
-    Column("job_id", Text, nullable=False),
-    Column("array_id", Text),
-    Column("het_id", Text),
-    *(Column(name, Text, nullable=name in {"account", "partition"}) for name in ("user", "account", "partition")),
-    *(Column(name, Text, nullable=name == "exit_code") for name in ("name", "state", "exit_code")),
-    Column("submit_s", Integer),
-    *(Column(name, Float) for name in ("start_s", "end_s", "elapsed_s")),
-    *(Column(name, Integer) for name in ("cpus", "mem_bytes", "gpus")),
-    Column("exclusive", sa.Boolean, nullable=False, server_default=sa.false()),
-    Column("energy_j", Float),
-    Column("coverage", Float, nullable=False),
-    *(Column(name, Text, nullable=False) for name in JSON_COLUMNS),
-    Column("digest", Text, nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("accounted_s", Float, nullable=False),
-    sa.Index("job_result_by_raw", "raw_id"),
-    sa.Index("job_result_by_job", "job_id"),
-    sa.Index("job_result_by_array", "array_id"),
-    sa.Index("job_result_by_het", "het_id"),
-    sa.Index("job_result_by_user", "user", "end_s"),
-    sa.Index("job_result_by_end", "end_s"),
-)
-
-SHARES = ("cpu", "ram", "gpu", "rest")
-AMOUNTS = tuple(f"{what}_{of}" for what in ("own", "idle", "idle_use") for of in ("gwp", "adp", "pe"))
-"""In kgCO2e, kgSbe and MJ: a job's own part of manufacture, and its share of what was idle and of its electricity."""
-
-stay = sa.Table(
-    "stay",
-    _METADATA,
-    *(Column(name, Text, primary_key=True) for name in ("cluster", "key", "node")),
-    *(Column(name, Float, nullable=False) for name in ("start_s", "end_s", *SHARES)),
-    sa.Index("stay_by_node", "cluster", "node", "end_s"),
-)
-
-charge = sa.Table(
-    "charge",
-    _METADATA,
-    *(Column(name, Text, primary_key=True) for name in ("cluster", "key", "node", "month", "component")),
-    Column("node_type", Text, nullable=False),
-    *(Column(name, Float, nullable=False) for name in ("hours", "in_life_h")),
-    *(Column(name, Float) for name in AMOUNTS),
-    sa.Index("charge_by_month", "cluster", "month"),
-)
-
-idle_month = sa.Table(
-    "idle_month",
-    _METADATA,
-    *(Column(name, Text, primary_key=True) for name in ("cluster", "month", "node_type", "component")),
-    *(Column(name, Text, nullable=False) for name in ("idle", "key", "factors", "inventory", "digest")),
-    Column("revision", Integer, nullable=False),
-    Column("closed_s", Float, nullable=False),
-)
-
-true_up = sa.Table(
-    "true_up",
-    _METADATA,
-    *(Column(name, Text, primary_key=True) for name in ("cluster", "year", "node_type", "component")),
-    Column("data", Text, nullable=False),
-    Column("digest", Text, nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("closed_s", Float, nullable=False),
-)
-
-covered = sa.Table(
-    "covered",
-    _METADATA,
-    Column("cluster", Text, primary_key=True),
-    Column("from_s", Float, primary_key=True),
-    Column("to_s", Float, nullable=False),
-)
-
-meta = sa.Table("meta", _METADATA, Column("key", Text, primary_key=True), Column("value", Float, nullable=False))
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -140,13 +65,13 @@ class Results:
 
     def __init__(self, url: str) -> None:
         self._path = database_path(url)
-        self._engine = _engine(url)
+        self._engine = make_engine(url)
         try:
             Path(self._path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{self._path}: {error.strerror}") from error
         with self._transaction() as db:
-            _migrate(db, self._path)
+            migrate(db, self._path)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -484,33 +409,3 @@ def _results(db: Connection, where: Any) -> list[JobResult]:
 def _chunks(keys: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
     for at in range(0, len(keys), size):
         yield keys[at : at + size]
-
-
-def _engine(url: str) -> Engine:
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_S})
-
-    @sa.event.listens_for(engine, "connect")
-    def _connect(connection: sqlite3.Connection, _: object) -> None:
-        # The driver must not open transactions of its own: ours take the write lock at once.
-        connection.isolation_level = None
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _migrate(db: Connection, path: str) -> None:
-    found = db.execute(sa.text("PRAGMA user_version")).scalar_one()
-    if found > SCHEMA:
-        raise SchemaTooNewError(f"{path}: written by a newer release (schema {found}, this one knows {SCHEMA})")
-    if found == SCHEMA:
-        return
-    if found == 0 and db.execute(sa.text("SELECT count(*) FROM sqlite_master")).scalar_one():
-        raise StoreError(f"{path}: a database, but not one of results")
-    if found == 1:
-        back_up(Path(path), Path(f"{path}.schema1"))
-        db.execute(sa.text("ALTER TABLE job_result ADD COLUMN exclusive BOOLEAN NOT NULL DEFAULT 0"))
-    _METADATA.create_all(db)
-    db.execute(sa.text(f"PRAGMA user_version = {SCHEMA}"))
