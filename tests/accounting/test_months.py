@@ -337,3 +337,17 @@ def test_a_moment_lies_in_its_month(at_s: float) -> None:
     """Months follow each other without a gap."""
     begin, end = edges_of(month_of(at_s))
     assert begin <= at_s < end
+
+
+def test_a_running_job_that_its_scheduler_forgets_frees_its_node(tmp_path: Path) -> None:
+    """Seen once, never again: who is beside it from then on has the node alone."""
+    world = site(tmp_path)
+    start = moment("2025-05-05")
+    whole = {"cpus": 40, "mem_bytes": 384 * 2**30, "gpus": 4}
+    world.say(**gpu_job("9", start, 1, **whole) | {"end": None, "state": "RUNNING"})
+    account(world.config, start + HOUR, start - DAY, start + HOUR)
+    assert ask(world, "SELECT key FROM stay") == [(f"9@{start}",)]
+    (world.folder / "jobs.jsonl").write_text("")
+    world.say(**gpu_job("1", start, 4, **whole))
+    account(world.config, start + DAY, start - DAY, start + DAY)
+    assert ask(world, "SELECT hours FROM charge WHERE component = 'gpu'") == [(4.0,)]

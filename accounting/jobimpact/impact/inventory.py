@@ -155,6 +155,8 @@ def load_inventory(path: Path) -> Inventory:
         return Inventory("none", {}, {}, reason=f"no inventory: {path} is not there")
     found = convert_yaml(path, _File)
     type_of_node: dict[str, str] = {}
+    if "shared" in found.types:
+        raise ConfigError(f"{path}: types.shared: a name that the books need: call it otherwise")
     for name, node_type in found.types.items():
         for node in _expand(path, f"types.{name}", node_type.nodes):
             if node in type_of_node:

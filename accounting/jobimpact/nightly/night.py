@@ -138,7 +138,7 @@ class _Night:
         source = job_source(self._config)
         finished = source.finished(from_s, to_s)
         self._problems += [str(problem) for problem in finished.problems]
-        self._hold(source, to_s)
+        self._hold(source, from_s, to_s)
         due = self._due([record.start_s for record in finished.records], from_s, to_s)
         self._fill(finished.records, due)
         known = {record.key: record for record in finished.records}
@@ -236,7 +236,7 @@ class _Night:
                 found.setdefault(node, []).append(stay)
         return found
 
-    def _hold(self, source: JobSource, at_s: int) -> None:
+    def _hold(self, source: JobSource, from_s: int, at_s: int) -> None:
         """Note what running jobs hold: their own rows come when they end."""
         try:
             found = source.running(at_s)
@@ -244,7 +244,7 @@ class _Night:
             self._problems.append(f"jobs that are running are not known: {error}")
             return
         running = [msgspec.structs.replace(record, end_s=float(at_s)) for record in found.records]
-        self._results.hold(self._cluster, self._stays(running))
+        self._results.hold(self._cluster, self._stays(running), from_s, at_s)
 
     def _due(self, starts: Iterable[float | None], from_s: float, to_s: float) -> list[str]:
         """The months that can be closed."""

@@ -109,18 +109,6 @@ class Results:
                     found.setdefault(node, []).append(Stay(key, start_s, end_s, Shares(*four)))
         return found
 
-    def hold(self, cluster: str, stays: Mapping[str, Iterable[Stay]]) -> None:
-        """Note what jobs hold that have no row yet, by node: up to when they were last seen."""
-        written = sa.select(job_result.c.key).where(job_result.c.cluster == cluster)
-        with self._transaction() as db:
-            for node, some in stays.items():
-                for one in some:
-                    has_row = db.execute(written.where(job_result.c.key == one.key)).first()
-                    if has_row is None:
-                        row = insert(stay).values(_stay_row(cluster, node, one))
-                        ends = {"end_s": sa.func.max(stay.c.end_s, row.excluded.end_s)}
-                        db.execute(row.on_conflict_do_update(index_elements=["cluster", "key", "node"], set_=ends))
-
     def first_s(self, cluster: str) -> float | None:
         """When the first job began of which anything is written."""
         with self._transaction() as db:
@@ -247,19 +235,38 @@ class Results:
             db.execute(meta.delete().where(meta.c.key == _unsettled(cluster, year)))
 
     def charged(self, cluster: str, months: Sequence[str]) -> dict[tuple[str, str], Sums]:
-        """What was booked in some months: sums by type of nodes and component."""
+        """What was booked in some months: sums by type of nodes and component, whatever the order of the rows."""
         c = charge.c
-        sums = [sa.func.coalesce(sa.func.sum(c[name]), 0.0) for name in ("hours", "in_life_h", *AMOUNTS)]
-        query = (
-            sa.select(c.node_type, c.component, *sums)
-            .where(c.cluster == cluster, c.month.in_(months))
-            .group_by(c.node_type, c.component)
-        )
+        numbers = ("hours", "in_life_h", *AMOUNTS)
+        query = sa.select(c.node_type, c.component, *(c[name] for name in numbers))
+        # As integers: sums of floats would differ in their last digit when a row was written anew.
+        sums: dict[tuple[str, str], list[int]] = {}
         with self._transaction() as db:
-            return {
-                (kind, component): Sums(hours, in_life_h, _three(a), _three(a[3:]), _three(a[6:]))
-                for kind, component, hours, in_life_h, *a in db.execute(query)
-            }
+            for kind, component, *row in db.execute(query.where(c.cluster == cluster, c.month.in_(months))):
+                found = sums.setdefault((kind, component), [0] * len(numbers))
+                for at, value in enumerate(row):
+                    found[at] += round((value or 0.0) * FINE)
+        return {key: _sums([one / FINE for one in found]) for key, found in sums.items()}
+
+    def hold(self, cluster: str, stays: Mapping[str, Iterable[Stay]], from_s: float, to_s: float) -> None:
+        """Note what jobs hold that have no row yet, by node: up to when they were last seen.
+
+        Jobs that were last seen within [from_s, to_s] and are not among them hold nothing any more.
+        """
+        rows = [_stay_row(cluster, node, one) for node, some in stays.items() for one in some]
+        keys = {row["key"] for row in rows}
+        with self._transaction() as db:
+            written = sa.select(job_result.c.key).where(job_result.c.cluster == cluster)
+            c = stay.c
+            inside = (c.cluster == cluster) & c.end_s.between(from_s, to_s) & c.key.not_in(written)
+            gone = [key for key in db.execute(sa.select(c.key).where(inside)).scalars() if key not in keys]
+            for key in gone:
+                db.execute(stay.delete().where(c.cluster == cluster, c.key == key))
+            for row in rows:
+                if db.execute(written.where(job_result.c.key == row["key"])).first() is None:
+                    new = insert(stay).values(row)
+                    ends = {"end_s": sa.func.max(c.end_s, new.excluded.end_s)}
+                    db.execute(new.on_conflict_do_update(index_elements=["cluster", "key", "node"], set_=ends))
 
     def watermark(self, cluster: str) -> float | None:
         """Up to when this cluster's jobs were all accounted for, in epoch seconds."""
@@ -299,6 +306,13 @@ class Sums(msgspec.Struct, frozen=True):
     own: Triple
     idle: Triple
     idle_use: Triple
+
+
+FINE = 1 << 60
+
+
+def _sums(found: Sequence[float]) -> Sums:
+    return Sums(found[0], found[1], _three(found[2:]), _three(found[5:]), _three(found[8:]))
 
 
 def _three(values: Sequence[float]) -> Triple:
