@@ -223,15 +223,29 @@ def test_a_plant_that_is_late_leaves_its_hour_unknown_night_after_night(tmp_path
     assert night(world, NOW + DAY).use_kg == pytest.approx(by_hand("entsoe", set()), rel=1e-6)
 
 
-def test_hours_that_come_too_late_wait_for_the_admin(tmp_path: Path, server: GridServers) -> None:
-    """After the nights' window no night asks for them; accounting for the day once more does, and the row follows."""
+def test_hours_that_come_within_the_month_are_filled_in(tmp_path: Path, server: GridServers) -> None:
+    """Long after the nights' window a night puts the row right."""
     world = site(tmp_path, server.url, "electricitymaps")
     train(world)
     server.gaps = set(GAP)
     first = night(world, NOW)
-    server.gaps = set()
     assert night(world, NOW + 10 * DAY) == first
-    assert account(world.config, NOW + 10 * DAY, YESTERDAY, YESTERDAY + DAY).changed == 1
+    server.gaps = set()
+    found = night(world, NOW + 20 * DAY)
+    assert (found.revision, found.known, found.warnings) == (2, "8 of 8", ())
+    assert found.use_kg == pytest.approx(by_hand("electricitymaps", set()), rel=1e-6)
+
+
+def test_hours_that_come_too_late_wait_for_the_admin(tmp_path: Path, server: GridServers) -> None:
+    """After a month no night asks for them; accounting for the day once more does, and the row follows."""
+    world = site(tmp_path, server.url, "electricitymaps")
+    train(world)
+    server.gaps = set(GAP)
+    first = night(world, NOW)
+    assert night(world, NOW + 38 * DAY) == first
+    server.gaps = set()
+    assert night(world, NOW + 40 * DAY) == first
+    assert account(world.config, NOW + 40 * DAY, YESTERDAY, YESTERDAY + DAY).changed == 1
     found = stored(world)
     assert (found.revision, found.known) == (2, "8 of 8")
     assert found.use_kg == pytest.approx(by_hand("electricitymaps", set()), rel=1e-6)

@@ -16,7 +16,10 @@ from jobimpact.core.nodefile import node_file, open_for_reading
 from jobimpact.core.records import IDLE, SYSTEM, DomainKind, HourShares, JobEnergy, JobRecord, RunEnergy
 from jobimpact.energy.hours import free_hours, run_hours
 
-__all__ = ["DomainBooks", "LocalEnergy", "MeterBooks"]
+__all__ = ["NO_RUN", "TAKEN", "DomainBooks", "LocalEnergy", "MeterBooks", "in_time"]
+
+NO_RUN = "the node's books have no run of this job at that time"
+TAKEN = "the node's only run of that job and time is another incarnation's"
 
 T = TypeVar("T")
 
@@ -187,12 +190,13 @@ class LocalEnergy:
         for node in record.nodes:
             try:
                 with self._reading(node) as db:
-                    run = _best_run(node, db, record, rivals)
+                    there = [run for run in _runs(node, db, record.raw_id) if in_time(run, record)]
+                    run = _best_run(there, record, rivals)
             except StoreError as error:
                 missing[node] = str(error)
                 continue
             if run is None:
-                missing[node] = "the node's books have no run of this job at that time"
+                missing[node] = TAKEN if there else NO_RUN
             else:
                 runs.append(run)
         return JobEnergy(tuple(runs), missing)
@@ -351,18 +355,17 @@ def _is_newer(first_s: float | None, end_s: object) -> bool:
     return first_s is not None and isinstance(end_s, float) and first_s > end_s
 
 
-def _best_run(node: str, db: sqlite3.Connection, record: JobRecord, rivals: Sequence[JobRecord]) -> RunEnergy | None:
+def _best_run(there: list[RunEnergy], record: JobRecord, rivals: Sequence[JobRecord]) -> RunEnergy | None:
     """The run that is this record's: the best of those in its time that are not better a rival's."""
     mine = [
         run
-        for run in _runs(node, db, record.raw_id)
-        if _in_time(run, record)
-        and not any(_fit(run, other) > _fit(run, record) for other in rivals if other.key != record.key)
+        for run in there
+        if not any(_fit(run, other) > _fit(run, record) for other in rivals if other.key != record.key)
     ]
     return max(mine, key=lambda run: _fit(run, record), default=None)
 
 
-def _in_time(run: RunEnergy, record: JobRecord) -> bool:
+def in_time(run: RunEnergy, record: JobRecord) -> bool:
     """The run overlaps the record's time.
 
     It may end long after it (a late epilog, a lost job), but a run that begins after it is another incarnation's.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 __all__ = ["CLOSE_DAYS", "closes_s", "edges_of", "month_of", "months", "next_month"]
 
@@ -16,11 +17,13 @@ def month_of(at_s: float) -> str:
     return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m}"
 
 
+@cache
 def edges_of(month: str) -> tuple[float, float]:
     """When a month begins and ends, in epoch seconds."""
     return _begin(month).timestamp(), _begin(next_month(month)).timestamp()
 
 
+@cache
 def next_month(month: str) -> str:
     """The month after."""
     return f"{_begin(month) + timedelta(days=31):%Y-%m}"
@@ -34,6 +37,7 @@ def months(from_s: float, to_s: float) -> Iterator[str]:
         month = next_month(month)
 
 
+@cache
 def closes_s(month: str) -> float:
     """When a month is closed, in epoch seconds."""
     return edges_of(month)[1] + CLOSE_DAYS * 86400

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
@@ -48,6 +48,8 @@ class BookLine(Struct, frozen=True):
     """What jobs were told of it as their idle share."""
     idle_use_true_up: Three = (None, None, None)
     """What closes those books."""
+    reason: str | None = None
+    """Why something is None."""
 
 
 def year_books(
@@ -74,7 +76,8 @@ def _added(sums: list[Sums]) -> Sums:
     first, *others = sums
     for one in others:
         own, idle, use = (_plus(getattr(first, n), getattr(one, n)) for n in ("own", "idle", "idle_use"))
-        first = replace(first, hours=first.hours + one.hours, own=own, idle=idle, idle_use=use)
+        hours, in_life_h = first.hours + one.hours, first.in_life_h + one.in_life_h
+        first = replace(first, hours=hours, in_life_h=in_life_h, own=own, idle=idle, idle_use=use)
     return first
 
 
@@ -107,7 +110,15 @@ def _line(kind: str, component: str, months: list[MonthIdle], sums: Sums | None)
         idle_use=use,
         idle_use_told=told,
         idle_use_true_up=_minus(use, told),
+        reason="; ".join(_reasons(kind, hardware, use)) or None,
     )
+
+
+def _reasons(kind: str, hardware: Three, use: Three) -> Iterator[str]:
+    if None in hardware:
+        yield "the inventory does not tell what making it cost"
+    if use[0] is None:
+        yield "it has no idle electricity of its own" if kind == SHARED else "its idle electricity is not known"
 
 
 def _known(months: list[MonthIdle]) -> Three:

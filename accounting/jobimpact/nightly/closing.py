@@ -50,6 +50,7 @@ class Months:
         self._results = results
         self._rows: dict[tuple[str, str], dict[str, MonthRow]] = {}
         """By type of nodes and component, and by month."""
+        self._keys: dict[tuple[str, str, str], IdleKey] = {}
         for row in results.months(config.cluster):
             self._add(row)
 
@@ -67,8 +68,14 @@ class Months:
             by_month = self._rows.get((node_type, component), {})
             month = max((one for one in by_month if closes_s(one) <= end_s), default=None)
             if month is not None:
-                found[component] = convert(by_month[month].key, IdleKey)
+                found[component] = self._key(node_type, component, month)
         return found
+
+    def _key(self, node_type: str, component: str, month: str) -> IdleKey:
+        where = (node_type, component, month)
+        if where not in self._keys:
+            self._keys[where] = convert(self._rows[node_type, component][month].key, IdleKey)
+        return self._keys[where]
 
     def close(self, month: str, site: Site, on: OccupancyOf, idle: IdleHours, now_s: float) -> None:
         """Count what nobody held in a month, and freeze its keys."""
@@ -93,6 +100,7 @@ class Months:
             names = (site.factors.version, site.inventory.version)
             rows.append(MonthRow(month, one.node_type, one.component, to_builtins(one), to_builtins(key), *names))
         self._results.close_month(self._cluster, month, rows, now_s, anew=anew)
+        self._keys.clear()
         for by_month in self._rows.values():
             by_month.pop(month, None)
         for row in rows:

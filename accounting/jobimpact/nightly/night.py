@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["DAY_S", "NightReport", "account", "recompute"]
 
 DAY_S = 86400
+LATE_DAYS = 30
+"""For so long the grid's hours may come late, or become final."""
 
 
 class NightReport(msgspec.Struct, frozen=True):
@@ -138,7 +140,7 @@ class _Night:
         source = job_source(self._config)
         finished = source.finished(from_s, to_s)
         self._problems += [str(problem) for problem in finished.problems]
-        self._hold(source, from_s, to_s)
+        gone = self._hold(source, from_s, to_s)
         due = self._due([record.start_s for record in finished.records], from_s, to_s)
         self._fill(finished.records, due)
         known = {record.key: record for record in finished.records}
@@ -151,7 +153,10 @@ class _Night:
 
         others = self._stays(finished.records)
         ended = [(record.end_s or 0.0, record.key) for record in finished.records]
-        self._walk(ended, due, load, Segment(self._accounts, self._results, self._cluster, others), self._close)
+        segment = Segment(self._accounts, self._results, self._cluster, others)
+        self._counts += segment.free(gone, self._now_s)
+        self._walk(ended, due, load, segment, self._close)
+        self._fill_in(segment, from_s)
         self._results.cover(self._cluster, from_s, to_s)
         self._true_up()
         return self._report(from_s, to_s)
@@ -236,15 +241,16 @@ class _Night:
                 found.setdefault(node, []).append(stay)
         return found
 
-    def _hold(self, source: JobSource, from_s: int, at_s: int) -> None:
-        """Note what running jobs hold: their own rows come when they end."""
+    def _hold(self, source: JobSource, from_s: int, at_s: int) -> dict[str, list[Stay]]:
+        """Note what running jobs hold: their own rows come when they end. Gives what turned out not to be held."""
         try:
             found = source.running(at_s)
         except SchedulerError as error:
             self._problems.append(f"jobs that are running are not known: {error}")
-            return
+            return {}
+        self._problems += [str(problem) for problem in found.problems]
         running = [msgspec.structs.replace(record, end_s=float(at_s)) for record in found.records]
-        self._results.hold(self._cluster, self._stays(running), from_s, at_s)
+        return self._results.hold(self._cluster, self._stays(running), from_s, at_s)
 
     def _due(self, starts: Iterable[float | None], from_s: float, to_s: float) -> list[str]:
         """The months that can be closed."""
@@ -261,6 +267,15 @@ class _Night:
         if self._accounts.grid is not None and spans:
             first_s, last_s = min(start_s for start_s, _ in spans), max(end_s for _, end_s in spans)
             self._problems += self._accounts.grid.fill(first_s, last_s)
+
+    def _fill_in(self, segment: Segment, before_s: int) -> None:
+        """Hours of the grid that were not known, or estimated, when jobs of the last weeks were accounted for."""
+        if self._accounts.grid is None or self._config.grid.provider == "annual":
+            return
+        lacking = self._results.lacking_hours(self._cluster, before_s - LATE_DAYS * DAY_S, before_s)
+        for keys in chunks(lacking):
+            self._fill([job.record for job in self._load(keys)], [])
+            self._counts += segment.redo(keys, self._now_s)
 
     def _true_up(self) -> None:
         """Close the books of every year whose December is closed, where anything in it has changed."""

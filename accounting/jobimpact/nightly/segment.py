@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, convert
 
 from jobimpact.core.records import JobEnergy, JobRecord, Stay
+from jobimpact.energy.local import TAKEN, in_time
 from jobimpact.energy.summary import EnergySummary, restored, summarise
 from jobimpact.impact.occupancy import HeldHours, Hours, Occupancy
 from jobimpact.nightly.accounts import Accounts
@@ -80,15 +81,29 @@ class Segment:
             for stay in some:
                 waiting.pop(stay.key, None)
         changed = {key for node, (occupancy, before) in on.items() for key in self._changed(node, occupancy, before)}
-        if changed:
-            again = [job_of(row) for row in self._results.rows(self._cluster, sorted(changed))]
-            mine = {job.record.key: self._accounts.assessor.stays(job.record, job.energy) for job in again}
-            whole: dict[str, Occupancy] = {}
-            for node in {node for by_node in mine.values() for node in by_node}:
-                some = [by_node[node] for by_node in mine.values() if node in by_node]
-                whole[node] = self._occupancy(node, some, [])[0]
-            counts.append(self._write(again, mine, whole, now_s))
-        return counts
+        return counts + self._again(changed, now_s)
+
+    def free(self, gone: Mapping[str, Sequence[Stay]], now_s: float) -> list[Counts]:
+        """Jobs of before whose part of a node is larger since some others turned out not to have been there."""
+        on = {node: self._occupancy(node, [], some) for node, some in gone.items()}
+        changed = {key for node, (occupancy, before) in on.items() for key in self._changed(node, occupancy, before)}
+        return self._again(changed, now_s)
+
+    def _again(self, keys: AbstractSet[str], now_s: float) -> list[Counts]:
+        """Account for jobs that are written, with what their nodes' other jobs leave them now."""
+        jobs = [job_of(row) for row in self._results.rows(self._cluster, sorted(keys))]
+        if not jobs:
+            return []
+        stays = {job.record.key: self._accounts.assessor.stays(job.record, job.energy) for job in jobs}
+        on: dict[str, Occupancy] = {}
+        for node in {node for by_node in stays.values() for node in by_node}:
+            some = [by_node[node] for by_node in stays.values() if node in by_node]
+            on[node] = self._occupancy(node, some, [])[0]
+        return [self._write(jobs, stays, on, now_s)]
+
+    def redo(self, keys: Sequence[str], now_s: float) -> list[Counts]:
+        """Account again for jobs that are written: something else is known of their time now."""
+        return self._again(frozenset(keys), now_s)
 
     def occupancy(self, node: str, from_s: float, to_s: float) -> Occupancy:
         """Who held a node within a time, those that are not over included."""
@@ -147,12 +162,12 @@ def _same(held: Mapping[str, HeldHours], booked: Mapping[str, Mapping[str, float
 def kept(job: Job, row: JobResult) -> Job:
     """A job with what was known before of nodes that do not know it now."""
     was = job_of(row).energy
-    again = [run for run in was.runs if run.node in job.energy.missing]
+    missing = job.energy.missing
+    again = [run for run in was.runs if missing.get(run.node, TAKEN) != TAKEN and in_time(run, job.record)]
     if not again:
         return job
     back = {run.node for run in again}
-    missing = {node: why for node, why in job.energy.missing.items() if node not in back}
-    energy = JobEnergy((*job.energy.runs, *again), missing)
+    energy = JobEnergy((*job.energy.runs, *again), {node: why for node, why in missing.items() if node not in back})
     return Job(job.record, energy, summarise(job.record, energy))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -248,25 +249,42 @@ class Results:
                     found[at] += round((value or 0.0) * FINE)
         return {key: _sums([one / FINE for one in found]) for key, found in sums.items()}
 
-    def hold(self, cluster: str, stays: Mapping[str, Iterable[Stay]], from_s: float, to_s: float) -> None:
+    def hold(
+        self, cluster: str, stays: Mapping[str, Iterable[Stay]], from_s: float, to_s: float
+    ) -> dict[str, list[Stay]]:
         """Note what jobs hold that have no row yet, by node: up to when they were last seen.
 
-        Jobs that were last seen within [from_s, to_s] and are not among them hold nothing any more.
+        Returns:
+            Stays of jobs that were last seen within [from_s, to_s] and are not among them: they are taken out.
         """
         rows = [_stay_row(cluster, node, one) for node, some in stays.items() for one in some]
         keys = {row["key"] for row in rows}
+        gone: dict[str, list[Stay]] = {}
         with self._transaction() as db:
             written = sa.select(job_result.c.key).where(job_result.c.cluster == cluster)
             c = stay.c
             inside = (c.cluster == cluster) & c.end_s.between(from_s, to_s) & c.key.not_in(written)
-            gone = [key for key in db.execute(sa.select(c.key).where(inside)).scalars() if key not in keys]
-            for key in gone:
-                db.execute(stay.delete().where(c.cluster == cluster, c.key == key))
+            query = sa.select(c.node, c.key, c.start_s, c.end_s, *(c[name] for name in SHARES)).where(inside)
+            for node, key, start_s, end_s, *four in db.execute(query).all():
+                if key not in keys:
+                    gone.setdefault(node, []).append(Stay(key, start_s, end_s, Shares(*four)))
+                    db.execute(stay.delete().where(c.cluster == cluster, c.key == key))
             for row in rows:
                 if db.execute(written.where(job_result.c.key == row["key"])).first() is None:
                     new = insert(stay).values(row)
                     ends = {"end_s": sa.func.max(c.end_s, new.excluded.end_s)}
                     db.execute(new.on_conflict_do_update(index_elements=["cluster", "key", "node"], set_=ends))
+        return gone
+
+    def lacking_hours(self, cluster: str, from_s: float, to_s: float) -> list[str]:
+        """Keys of jobs that ended within [from_s, to_s) and lack hours of the grid, or have but estimated ones."""
+        c = job_result.c
+        hours, known, estimated = (
+            sa.func.json_extract(c.factors, f"$.grid.{name}") for name in ("hours", "known", "estimated")
+        )
+        inside = (c.cluster == cluster) & (c.end_s >= from_s) & (c.end_s < to_s)
+        with self._transaction() as db:
+            return list(db.execute(sa.select(c.key).where(inside, (known < hours) | (estimated > 0))).scalars())
 
     def watermark(self, cluster: str) -> float | None:
         """Up to when this cluster's jobs were all accounted for, in epoch seconds."""
@@ -319,6 +337,7 @@ def _three(values: Sequence[float]) -> Triple:
     return (values[0], values[1], values[2])
 
 
+@cache
 def _upsert() -> Any:
     row = insert(job_result)
     keys = {"cluster", "key"}
@@ -328,6 +347,7 @@ def _upsert() -> Any:
     return row.on_conflict_do_update(index_elements=sorted(keys), set_=values, where=changed)
 
 
+@cache
 def _frozen(table: sa.Table, keys: tuple[str, ...], *, anew: bool) -> Any:
     """A row that is written once, or (`anew`) again only where it says something else."""
     row = insert(table)
