@@ -347,7 +347,7 @@ class _Job:
             active_utilisation="none",
             per_kwh={name: zone.per_kwh for name, zone in found.items()},
             sources=[
-                *(site.factors.cite(one) for one in dict.fromkeys([*named, *embodied])),
+                *(site.cite(one) for one in dict.fromkeys([*named, *embodied])),
                 *(f"{source} (of {name}, as the inventory has it)" for name, source in shared.items()),
             ],
             files=site.factors.files,

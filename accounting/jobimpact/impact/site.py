@@ -71,6 +71,7 @@ class Site:
         factors.zone(zone)
         for name, node_type in inventory.types.items():
             _check_zone(f"{inventory.path}: types.{name}.zone", node_type, factors)
+        self.cite: Callable[[str], str] = functools.cache(factors.cite)
         self.parts: Callable[[str], NodeParts] = functools.cache(lambda name: parts_of(inventory.types[name], factors))
         self.life: Callable[[str], Life] = functools.cache(lambda name: _life(inventory.types[name]))
         self.rates: Callable[[str], dict[str, Impacts]] = functools.cache(

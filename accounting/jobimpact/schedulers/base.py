@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -51,6 +52,7 @@ class JobSource(Protocol):
         """
 
 
+@lru_cache(maxsize=4096)
 def expand_nodes(text: str) -> tuple[str, ...]:
     """`node[03-04],login1` as names, in the scheduler's order.
 
