@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.accounting.world import World, batch, record
 
 from jobimpact.nightly.accounts import Accounts
+from jobimpact.results.record import Entry
 from jobimpact.results.write import Results
 
 JOBS = 20_000
@@ -28,7 +29,7 @@ def fill(world: World) -> None:
         one = energy.job_energy(record("1"))
         rows = [accounts.result_of(record(str(number)), one) for number in range(1, JOBS + 1)]
     results = Results(world.config.results)
-    results.write(rows, time.time())
+    results.write((Entry(row, {}, ()) for row in rows), time.time())
     results.close()
 
 
