@@ -275,7 +275,8 @@ class _Night:
         lacking = self._results.lacking_hours(self._cluster, before_s - LATE_DAYS * DAY_S, before_s)
         for keys in chunks(lacking):
             self._fill([job.record for job in self._load(keys)], [])
-            self._counts += segment.redo(keys, self._now_s)
+            # They did not end in this window: those that stay as they are are not counted.
+            self._counts += [msgspec.structs.replace(one, unchanged=0) for one in segment.redo(keys, self._now_s)]
 
     def _true_up(self) -> None:
         """Close the books of every year whose December is closed, where anything in it has changed."""
