@@ -186,6 +186,8 @@ def _start(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return  # it has said why
     for one in psutil.Process(process.pid).children(recursive=True):
         one.terminate()
     process.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
 import sqlite3
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.lab
 
 EDGE_NS = 15_000_000
 """What an edge may be off: a hook knows the time from /proc/uptime, in hundredths of a second."""
+LATE = 2
+"""A reading that comes late after a mark is late for what the job has used before it, and for what follows."""
 
 
 class Day:
@@ -229,14 +232,30 @@ def _by_holder(shares: Shares) -> dict[str, float]:
 
 
 def _edge_j(day: Day, node: str, holder: str) -> float:
-    """What the hundredths of a second of /proc/uptime are worth: each edge of each job, at the part's mean power."""
+    """What each edge of each job may be worth, at the part's mean power.
+
+    Of the hundredths of a second of /proc/uptime; and of readings that follow a mark late, by tens of milliseconds on a
+    busy or slow machine: as late as this run's recording says, at the job's own mean power.
+    """
     joules = 0.0
+    late_s = _late_s(day.cluster.recording(node))
     for window in day.windows[node]:
         if holder not in (window.job, "idle"):
             continue
         watts = sum(IDLE_W.values()) * window.cpus / CPUS + 300 * len(window.gpus)
         joules += 2 * watts * EDGE_NS / 1e9
+        if holder == window.job:
+            true_j = sum(uj for (_, one), uj in day.truth[node].items() if one == holder) / 1e6
+            joules += 2 * LATE * late_s * true_j / ((window.end_ns - window.start_ns) / 1e9)
     return joules
+
+
+def _late_s(recording: Path) -> float:
+    """By how much the latest of the readings that followed a mark was late."""
+    lines = _lines(recording)
+    reads = [line["t"] for line in lines if "read" in line]
+    marks = [line["t"] for line in lines if "mark" in line]
+    return max((reads[bisect.bisect_left(reads, t)] - t for t in marks if t <= reads[-1]), default=0.0)
 
 
 def reading_times(recording: Path) -> tuple[int, int]:
