@@ -234,8 +234,8 @@ def _by_holder(shares: Shares) -> dict[str, float]:
 def _edge_j(day: Day, node: str, holder: str) -> float:
     """What each edge of each job may be worth, at the part's mean power.
 
-    Of the hundredths of a second of /proc/uptime; and of readings that follow a mark late, by tens of milliseconds on a
-    busy or slow machine: as late as this run's recording says, at the job's own mean power.
+    Of the hundredths of a second of /proc/uptime; and of readings that come late after a mark, by tens of milliseconds
+    on a busy or slow machine: as late as this run's recording says, at the job's own mean power.
     """
     joules = 0.0
     late_s = _late_s(day.cluster.recording(node))
