@@ -89,6 +89,8 @@ class GridServers:
             "B04": (QUARTER, lambda at: 1000 * (at // HOUR % 24)),
         }
         self.curve = "A03"
+        self.exports = True
+        """RTE's portal has the question without a limit on rows."""
         self.zone: str | None = None
         self.basis: Callable[[int], object] = lambda _: "lifecycle"
         self.raw: bytes | None = None
@@ -122,8 +124,10 @@ class GridServers:
         return status, content[: len(content) // 2] if fault == "truncated" else content
 
     def _good(self, path: str, asked: dict[str, str], headers: dict[str, str], shift: int) -> tuple[int, bytes]:
-        if found := re.fullmatch(r"/rte/api/explore/v2\.1/catalog/datasets/([a-z0-9-]+)/exports/json", path):
-            return self._rte(found[1], asked, shift)
+        if found := re.fullmatch(r"/rte/api/explore/v2\.1/catalog/datasets/([a-z0-9-]+)/(exports/json|records)", path):
+            if found[2] == "records":
+                return self._page(*self._rte(found[1], asked, shift), asked)
+            return self._rte(found[1], asked, shift) if self.exports else (404, b"{}")
         if path == "/em/v3/carbon-intensity/past-range":
             return self._em(asked, headers, shift)
         if path == "/entsoe/api":
@@ -155,6 +159,15 @@ class GridServers:
                 good = self.rte_grams(at) if at % step == 0 else None
                 rows.append({"date_heure": iso(at + shift), "taux_co2": self._value(at, good)})
         return 200, json.dumps(rows).encode()
+
+    def _page(self, status: int, content: bytes, asked: dict[str, str]) -> tuple[int, bytes]:
+        """The same by a hundred rows at most."""
+        if status != 200:
+            return status, content
+        rows, first, limit = json.loads(content), int(asked["offset"]), int(asked["limit"])
+        if limit > 100 or first + limit > 10000:
+            return 400, b'{"error_code": "InvalidRESTParameterError"}'
+        return 200, json.dumps({"total_count": len(rows), "results": rows[first : first + limit]}).encode()
 
     def _em(self, asked: dict[str, str], headers: dict[str, str], shift: int) -> tuple[int, bytes]:
         if headers.get("auth-token") != TOKEN:

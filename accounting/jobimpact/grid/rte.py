@@ -2,8 +2,8 @@
 
 Recent values are in one data set and consolidated ones in another, which has half hours only; a time is in one of
 them. Documented at https://odre.opendatasoft.com/explore/dataset/eco2mix-national-tr/ and, for the questions,
-https://help.opendatasoft.com/apis/ods-explore-v2/ ("exports": no limit on rows; asked in UTC, so that the nights on
-which clocks change are like any other).
+https://help.opendatasoft.com/apis/ods-explore-v2/ ("exports": no limit on rows; where a portal has none, "records", a
+hundred at a time). Asked in UTC, so that the nights on which clocks change are like any other.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from jobimpact.core.config import Grid as Config
 from jobimpact.core.errors import ConfigError, GridError
 from jobimpact.grid.base import HOUR_S, Answer, Collected, Slot, number, seconds
 from jobimpact.grid.slots import hourly
-from jobimpact.grid.web import Web, read_json
+from jobimpact.grid.web import Body, Web, read_json
 
 __all__ = ["Rte"]
 
-_PATH = "/api/explore/v2.1/catalog/datasets/{}/exports/json"
+_EXPORTS = "/api/explore/v2.1/catalog/datasets/{}/exports/json"
+_RECORDS = "/api/explore/v2.1/catalog/datasets/{}/records"
+_PAGE = 100
 _DATASETS = ("eco2mix-national-tr", "eco2mix-national-cons-def")
+_JSON = {"Accept": "application/json"}
+_NOT_FOUND = 404
 _SLOT_S = 900
 
 
@@ -70,10 +74,34 @@ class Rte:
             "order_by": "date_heure",
             "timezone": "UTC",
         }
-        body = self._web.get(_PATH.format(dataset), params, {"Accept": "application/json"}).success()
-        rows = read_json(body)
+        body = self._web.get(_EXPORTS.format(dataset), params, _JSON)
+        if body.status == _NOT_FOUND:
+            self._ask_by_pages(dataset, params, found, body)
+            return
+        rows = read_json(body.success())
         if not isinstance(rows, list):
             raise GridError(f"{body.shown}: the answer is not a list of rows")
+        self._take(body, rows, found)
+
+    def _ask_by_pages(self, dataset: str, params: dict[str, str], found: Collected, exports: Body) -> None:
+        offset, count = 0, 1
+        while offset < count:
+            page = {"limit": str(_PAGE), "offset": str(offset)}
+            body = self._web.get(_RECORDS.format(dataset), params | page, _JSON)
+            if body.status == _NOT_FOUND:
+                exports.success()  # neither is there: the first one's word
+            answer = read_json(body.success())
+            rows, count_told = (
+                (answer.get("results"), answer.get("total_count")) if isinstance(answer, dict) else (None, None)
+            )
+            if not isinstance(rows, list) or not isinstance(count_told, int):
+                raise GridError(f"{body.shown}: the answer has no results, or no total_count")
+            self._take(body, rows, found)
+            if not rows:
+                break
+            offset, count = offset + len(rows), count_told
+
+    def _take(self, body: Body, rows: list[object], found: Collected) -> None:
         for row in rows:
             if not isinstance(row, dict) or "taux_co2" not in row:
                 raise GridError(f"{body.shown}: a row has no taux_co2")

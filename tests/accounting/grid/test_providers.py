@@ -46,6 +46,18 @@ def asked_of(site: Site) -> list[tuple[str, str]]:
     return [(path.split("/")[-3], asked["where"][20:30]) for path, asked, _ in site.server.asked]
 
 
+def test_rte_is_asked_by_pages_where_its_portal_has_no_exports(site: Site) -> None:
+    """A hundred rows at a time, to the last: the same quarter hours."""
+    whole = Rte(site.config("rte")).ask(MIDNIGHT - 3 * DAY, MIDNIGHT)
+    site.server.exports = False
+    assert Rte(site.config("rte")).ask(MIDNIGHT - 3 * DAY, MIDNIGHT) == whole
+    assert [asked["offset"] for path, asked, _ in site.server.asked if path.endswith("/records")][:3] == [
+        "0",
+        "100",
+        "200",
+    ]
+
+
 def test_rte_has_recent_and_older_hours_in_two_data_sets(site: Site) -> None:
     """The older has half hours; both together make the time, without a gap."""
     site.server.recent_from = MIDNIGHT - DAY + 10 * HOUR + 900
@@ -59,7 +71,7 @@ def test_rte_has_recent_and_older_hours_in_two_data_sets(site: Site) -> None:
 def test_rte_keeps_what_one_data_set_told_where_the_other_fails(site: Site) -> None:
     """And says which."""
     site.server.until = MIDNIGHT - HOUR
-    site.server.fault, site.server.faulty = "404", lambda number: number == 1
+    site.server.fault, site.server.faulty = "404", lambda number: number in (1, 2)
     with site.grid("rte") as grid:
         problems = grid.fill(MIDNIGHT - DAY, MIDNIGHT)
         assert len(grid.hours(MIDNIGHT - DAY, MIDNIGHT)) == 23
