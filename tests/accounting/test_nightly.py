@@ -212,3 +212,17 @@ def test_a_job_that_never_started_and_then_did_is_not_known(tmp_path: Path) -> N
     world.say("1")
     account(world.config, NOW + 1)
     assert (one(world).energy_j, one(world).start_s) == (None, T0)
+
+
+def test_energy_of_a_job_that_the_scheduler_does_not_know_is_told(tmp_path: Path) -> None:
+    """Once the look-back is over; a run that a record has, and one that is still young, are not."""
+    world = World(tmp_path)
+    world.say("1")
+    node = world.node().measured("1")
+    node.measured("7", joules=3.6e6)
+    node.measured("8", start=4 * 86400.0, end=4 * 86400.0 + 50)
+    assert account(world.config, NOW).problems == ()
+    night_after = NOW + 3.5 * 86400
+    (problem,) = account(world.config, night_after).problems
+    assert problem == "the scheduler knows nothing of 1 kWh of runs that ended: 7 on node01"
+    assert account(world.config, NOW + 5 * 86400).problems == ()

@@ -16,7 +16,7 @@ from jobimpact.core.nodefile import node_file, open_for_reading
 from jobimpact.core.records import IDLE, SYSTEM, DomainKind, HourShares, JobEnergy, JobRecord, RunEnergy
 from jobimpact.energy.hours import free_hours, run_hours
 
-__all__ = ["NO_RUN", "TAKEN", "DomainBooks", "LocalEnergy", "MeterBooks", "in_time"]
+__all__ = ["EARLY_S", "NO_RUN", "TAKEN", "DomainBooks", "EndedRun", "LocalEnergy", "MeterBooks", "in_time"]
 
 NO_RUN = "the node's books have no run of this job at that time"
 TAKEN = "the node's only run of that job and time is another incarnation's"
@@ -30,6 +30,11 @@ _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z", re.ASCII)
 _RUNS = """
 SELECT run, job, restart, start_s, end_s, elapsed_ns, state, cpus, mem_bytes, gpus, flags, uid, {held}
 FROM run WHERE job = ? ORDER BY start_s
+"""
+_ENDED = """
+SELECT r.job, r.start_s, r.end_s,
+  (SELECT sum(l.uj) FROM ledger l JOIN domain d ON d.name = l.domain WHERE l.holder = r.run AND d.kind != 'node')
+FROM run r WHERE r.end_s >= ? AND r.end_s < ? ORDER BY r.end_s
 """
 _KNOWS_HELD = "SELECT 1 FROM pragma_table_info('run') WHERE name = 'held'"
 # A domain of which the ledger says nothing for this run is one that could not be read: unknown, and listed. The meters
@@ -139,6 +144,17 @@ class MeterBooks(msgspec.Struct, frozen=True):
         return self.measured_uj - self.settled.meter_uj if self.settled and self.alone else None
 
 
+class EndedRun(msgspec.Struct, frozen=True):
+    """A run that is over, as one node's books have it. Times are epoch seconds, UTC."""
+
+    node: str
+    job: str
+    start_s: float
+    end_s: float
+    uj: int | None
+    """None: nothing is known of it."""
+
+
 class Held(msgspec.Struct, frozen=True):
     """What a run held: its part of the node's GPUs x ns; None: not known."""
 
@@ -209,6 +225,14 @@ class LocalEnergy:
         """
         found, unread = self._ask_all(lambda node, db: _runs(node, db, raw_id))
         return sorted(found, key=lambda run: run.start_s), unread
+
+    def ended(self, from_s: float, to_s: float) -> tuple[list[EndedRun], list[str]]:
+        """Runs that ended within [from_s, to_s), and why a node's file could not be asked.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
+        return self._ask_all(lambda node, db: _ended(node, db, from_s, to_s))
 
     def books(self) -> tuple[list[DomainBooks], list[str]]:
         """Every node's domains, and why a node's file could not be asked.
@@ -283,6 +307,11 @@ class LocalEnergy:
             return error
         db.isolation_level = None
         return db
+
+
+def _ended(node: str, db: sqlite3.Connection, from_s: float, to_s: float) -> list[EndedRun]:
+    rows = db.execute(_ENDED, (from_s, to_s)).fetchall()
+    return [EndedRun(node, *row) for row in rows]
 
 
 def _books(node: str, db: sqlite3.Connection) -> list[DomainBooks]:

@@ -12,6 +12,8 @@ import msgspec
 from jobimpact.core.config import Config
 from jobimpact.core.errors import SchedulerError
 from jobimpact.core.records import HourShares, JobEnergy, JobRecord, Stay
+from jobimpact.core.units import kwh
+from jobimpact.energy.local import EARLY_S, EndedRun
 from jobimpact.impact.months import closes_s, edges_of
 from jobimpact.nightly.accounts import Accounts
 from jobimpact.nightly.books import true_up
@@ -157,6 +159,7 @@ class _Night:
         self._counts += segment.free(gone, self._now_s)
         self._walk(ended, due, load, segment, self._close)
         self._fill_in(segment, from_s)
+        self._tell_of_strangers(from_s, to_s)
         self._results.cover(self._cluster, from_s, to_s)
         self._true_up()
         return self._report(from_s, to_s)
@@ -193,6 +196,21 @@ class _Night:
             if before != after:
                 text = f"{what} {after} now, {before} before: earlier rows keep theirs until account --recompute"
                 self._problems.append(text)
+
+    def _tell_of_strangers(self, from_s: float, to_s: float) -> None:
+        """Energy in the nodes' books of jobs that the scheduler has not told of by the end of the look-back."""
+        last_s = max(from_s, to_s - self._config.nightly.look_back_days * DAY_S)
+        runs, _ = self._accounts.energy.ended(from_s - DAY_S, last_s)
+        if not runs:
+            return
+        first_s = min(run.start_s for run in runs)
+        known = self._results.spans(self._cluster, first_s - EARLY_S, last_s + EARLY_S)
+        strange = [run for run in runs if not any(_meet(run, *span) for span in known.get(run.job, ()))]
+        if strange:
+            whole = kwh(sum(run.uj or 0 for run in strange) / 1e6)
+            some = ", ".join(f"{run.job} on {run.node}" for run in strange[:3])
+            more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+            self._problems.append(f"the scheduler knows nothing of {whole:.3g} kWh of runs that ended: {some}{more}")
 
     def _load(self, keys: Sequence[str]) -> list[Job]:
         return [job_of(row) for row in self._results.rows(self._cluster, keys)]
@@ -298,6 +316,10 @@ class _Night:
             problems=tuple(dict.fromkeys(self._problems)),
             closed=tuple(self._closed),
         )
+
+
+def _meet(run: EndedRun, start_s: float, end_s: float) -> bool:
+    return run.start_s <= end_s + EARLY_S and run.end_s >= start_s - EARLY_S
 
 
 def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:

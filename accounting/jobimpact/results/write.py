@@ -150,6 +150,18 @@ class Results:
         factors, inventory = (msgspec.json.decode(text) for text in row)
         return str(factors.get("version", "")), str(inventory.get("version", ""))
 
+    def spans(self, cluster: str, from_s: float, to_s: float) -> dict[str, list[tuple[float, float]]]:
+        """When jobs ran that overlap [from_s, to_s], by raw id."""
+        c = job_result.c
+        query = sa.select(c.raw_id, c.start_s, c.end_s).where(
+            c.cluster == cluster, c.end_s >= from_s, c.start_s <= to_s
+        )
+        found: dict[str, list[tuple[float, float]]] = {}
+        with self._transaction() as db:
+            for raw_id, start_s, end_s in db.execute(query):
+                found.setdefault(raw_id, []).append((start_s, end_s))
+        return found
+
     def ended(self, cluster: str, from_s: float, to_s: float) -> list[tuple[float, str]]:
         """When jobs ended, and their keys: those that did within [from_s, to_s]."""
         c = job_result.c
