@@ -347,5 +347,5 @@ def test_folders_in_place_of_files_are_no_files(tmp_path: Path) -> None:
     (machine.sys / "block/sda").symlink_to(machine.sys / "block/sda")
     machine.write(machine.sys / "class", "no folder")
     text = machine.draft()
-    assert "Is a directory" in text
+    assert "Is a directory" in " ".join(text.replace("#", " ").split())  # lines break by the path
     assert "NOT COMPLETE" in text
