@@ -271,6 +271,16 @@ def test_days_that_nobody_accounted_close_no_month(tmp_path: Path) -> None:
     assert account(world.config, b, a + 10 * DAY, a + 17 * DAY).closed == ("2025-03",)
 
 
+def test_days_that_follow_each_other_leave_no_gap(tmp_path: Path) -> None:
+    """Windows from midnight to the last second of a day: a month closes by them."""
+    world = site(tmp_path)
+    begin, end = int(edges_of("2025-03")[0]), int(closes_s("2025-03"))
+    world.say(**gpu_job("1", begin, 1))
+    reports = [account(world.config, end + DAY, at, at + DAY - 1) for at in range(begin, end + DAY, DAY)]
+    assert [month for report in reports for month in report.closed] == ["2025-03"]
+    assert ask(world, "SELECT from_s, to_s FROM covered") == [(begin, end + DAY - 1)]
+
+
 def test_recompute_leaves_a_revision_and_asks_nobody(tmp_path: Path) -> None:
     """Under another lifetime each job, month and year is redone, though scheduler and nodes have forgotten it all."""
     world = site(tmp_path)

@@ -141,10 +141,10 @@ def closable(covered: Iterable[tuple[float, float]], closed: set[str], first_s: 
 
 
 def merged(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Times that touch or overlap as one."""
+    """Times that overlap or follow each other as one; both ends are in them, and records tell whole seconds."""
     found: list[tuple[float, float]] = []
     for from_s, to_s in sorted(times):
-        if found and from_s <= found[-1][1]:
+        if found and from_s <= found[-1][1] + 1:
             found[-1] = (found[-1][0], max(found[-1][1], to_s))
         else:
             found.append((from_s, to_s))

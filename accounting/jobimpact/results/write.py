@@ -178,7 +178,7 @@ class Results:
     def cover(self, cluster: str, from_s: float, to_s: float) -> None:
         """Note that all jobs that ended within [from_s, to_s] are accounted for."""
         c = covered.c
-        inside = (c.cluster == cluster) & (c.from_s <= to_s) & (c.to_s >= from_s)
+        inside = (c.cluster == cluster) & (c.from_s <= to_s + 1) & (c.to_s >= from_s - 1)
         with self._transaction() as db:
             least, most = db.execute(sa.select(sa.func.min(c.from_s), sa.func.max(c.to_s)).where(inside)).one()
             db.execute(covered.delete().where(inside))
