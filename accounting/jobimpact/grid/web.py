@@ -184,14 +184,8 @@ class _Connection(HTTPConnection):
         self._watch.sock = self.sock
 
 
-class _TlsConnection(HTTPSConnection):
-    def __init__(self, watch: _Watch, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._watch = watch
-
-    def connect(self) -> None:
-        super().connect()
-        self._watch.sock = self.sock
+class _TlsConnection(_Connection, HTTPSConnection):
+    """The same over TLS."""
 
 
 class _NoRedirect(HTTPRedirectHandler):

@@ -20,7 +20,7 @@ from jobimpact.impact.inventory import NodeType
 from jobimpact.impact.lifetime import Life
 from jobimpact.impact.months import edges_of, months
 from jobimpact.impact.occupancy import NOTHING_HELD, HeldHours, Occupancy
-from jobimpact.impact.ranges import NOTHING, Impacts, Range, total
+from jobimpact.impact.ranges import NOTHING, Impacts, Range, sum_of, total
 from jobimpact.impact.reservation import excess_of, nodes_of, reserved_shares, span_of
 from jobimpact.impact.shared import INDICATORS, SharedRate
 from jobimpact.impact.site import Site
@@ -71,7 +71,7 @@ class Assessor(Site):
         Args:
             record: the scheduler's words.
             energy: the nodes' books.
-            held: what it held of its nodes beside other jobs; None: as if it had been alone.
+            held: what it held of each of its stays' nodes beside other jobs; None: as if it had been alone.
         """
         return _Job(self, record, energy, held).assessed()
 
@@ -86,8 +86,9 @@ class _Job:
         self._ran = record.start_s is not None or bool(self._runs)
         self._warnings: dict[str, None] = {}
         stays = site.stays(record, energy)
-        alone = {node: site.held(node, stay, Occupancy([stay])) for node, stay in stays.items()}
-        self._held: Held = alone if held is None else {node: held.get(node, alone[node]) for node in stays}
+        if held is None:
+            held = {node: site.held(node, stay, Occupancy([stay])) for node, stay in stays.items()}
+        self._held: Held = held
         self._spans = {node: (stay.start_s, stay.end_s) for node, stay in stays.items()}
         self._mixes: dict[str, Mix] = {}
 
@@ -229,11 +230,9 @@ class _Job:
             return dict.fromkeys(INDICATORS, Beside(None, None, unlisted))
         use = [self._shared_use(node, rate) for node, rate in some]
         lacking = sorted({rate.name for _, rate in some if rate.kwh is None or None in rate.embodied.values()})
-        if lacking:
-            self._warnings[f"the inventory does not tell all of {', '.join(lacking)}, which serve several nodes"] = (
-                None
-            )
         reason = f"the inventory does not tell all of {', '.join(lacking)}" if lacking else None
+        if reason:
+            self._warnings[f"{reason}, which serve several nodes"] = None
         known = None if None in use else total(one for one in use if one is not None)
         embodied = {
             name: _all(
@@ -281,12 +280,10 @@ class _Job:
                         node_type=name,
                         hours={one: hours[one] for one in some},
                         in_life={one: in_life[one] for one in some},
-                        own={one: _central(own[one]) for one in some},
-                        idle={one: _central(own[one].times(key.idle_h or 0.0)) for one, key in known.items()},
+                        own={one: own[one].central for one in some},
+                        idle={one: own[one].times(key.idle_h or 0.0).central for one, key in known.items()},
                         idle_use={
-                            one: _central(key.use.times(hours[one]))
-                            for one, key in known.items()
-                            if key.use is not None
+                            one: key.use.times(hours[one]).central for one, key in known.items() if key.use is not None
                         },
                         shared={rate.name: self._served(node, rate, month) for rate in self._site.shared(node)},
                     )
@@ -381,12 +378,8 @@ def _part(name: str, impacts: Impacts | None) -> Range | None:
 def _all(values: list[Range | None]) -> Range | None:
     """The sum; None where one of them is not known."""
     known = [one for one in values if one is not None]
-    return sum(known, start=Range(0.0, 0.0, 0.0)) if len(known) == len(values) else None
+    return sum_of(known) if len(known) == len(values) else None
 
 
 def _times(value: Range | None, factor: float) -> Range | None:
     return None if value is None else value.times(factor)
-
-
-def _central(impacts: Impacts) -> tuple[float, float, float]:
-    return (impacts.gwp_kgco2e.central, impacts.adp_kgsbe.central, impacts.pe_mj.central)

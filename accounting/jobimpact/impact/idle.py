@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from jobimpact.impact.ranges import Impacts, total
 
-__all__ = ["LEAST", "IdleKey", "MonthIdle", "fixed_key", "key_of"]
+__all__ = ["LEAST", "IdleKey", "MonthIdle", "Three", "fixed_key", "key_of"]
 
 LEAST = 0.01
 """Where jobs held less than this part of the time, what was idle is nobody's: a job would be told a hundredfold."""

@@ -42,6 +42,11 @@ class Impacts(msgspec.Struct, frozen=True):
     def __add__(self, other: Impacts) -> Impacts:
         return Impacts(self.gwp_kgco2e + other.gwp_kgco2e, self.adp_kgsbe + other.adp_kgsbe, self.pe_mj + other.pe_mj)
 
+    @property
+    def central(self) -> tuple[float, float, float]:
+        """The three central values, in order."""
+        return (self.gwp_kgco2e.central, self.adp_kgsbe.central, self.pe_mj.central)
+
     def times(self, factor: float) -> Impacts:
         """Each indicator scaled by a known number."""
         return Impacts(self.gwp_kgco2e.times(factor), self.adp_kgsbe.times(factor), self.pe_mj.times(factor))

@@ -8,7 +8,7 @@ from jobimpact.core.records import JobEnergy, JobRecord, RunEnergy, Shares
 from jobimpact.impact.allocation import WHOLE, Holding, shares_of
 from jobimpact.impact.inventory import NodeType
 
-__all__ = ["excess_of", "holding_of", "nodes_of", "reserved_shares", "span_of"]
+__all__ = ["excess_of", "nodes_of", "reserved_shares", "span_of"]
 
 
 def nodes_of(record: JobRecord, energy: JobEnergy) -> tuple[list[str], dict[str, RunEnergy]]:
@@ -32,10 +32,10 @@ def reserved_shares(record: JobRecord, run: RunEnergy | None, node_type: NodeTyp
     size = node_type.size
     if node_type.exclusive or record.exclusive:
         return msgspec.structs.replace(WHOLE, gpu=1.0 if size.gpus else 0.0)
-    return shares_of(holding_of(record, run, nodes, size.gpus), size)
+    return shares_of(_holding(record, run, nodes, size.gpus), size)
 
 
-def holding_of(record: JobRecord, run: RunEnergy | None, nodes: int, there: int) -> Holding:
+def _holding(record: JobRecord, run: RunEnergy | None, nodes: int, there: int) -> Holding:
     """What the job holds on one node.
 
     The scheduler's word where it is about this node alone, else what the node's books say, else an even part of
@@ -58,7 +58,7 @@ def holding_of(record: JobRecord, run: RunEnergy | None, nodes: int, there: int)
 
 def excess_of(record: JobRecord, run: RunEnergy | None, node_type: NodeType, nodes: int) -> list[str]:
     """In words, of what the scheduler gave it more than the inventory has: one of the two is wrong."""
-    held = msgspec.structs.astuple(holding_of(record, run, nodes, node_type.size.gpus))
+    held = msgspec.structs.astuple(_holding(record, run, nodes, node_type.size.gpus))
     there = msgspec.structs.astuple(node_type.size)
     return [
         f"it held {mine:.10g} {what}, and the inventory has {whole:.10g}: taken as all of them"

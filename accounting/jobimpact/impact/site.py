@@ -14,7 +14,7 @@ from jobimpact.impact.idle import IdleKey
 from jobimpact.impact.inventory import Inventory, NodeType
 from jobimpact.impact.lifetime import Life, life_of
 from jobimpact.impact.parts import NodeParts, parts_of
-from jobimpact.impact.ranges import Impacts, Range
+from jobimpact.impact.ranges import Impacts, Range, sum_of
 from jobimpact.impact.shared import SharedRate, rate_of
 from jobimpact.impact.use import HOUR_S, Mix, mix
 
@@ -70,7 +70,8 @@ class Site:
         self.market = market
         factors.zone(zone)
         for name, node_type in inventory.types.items():
-            _check_zone(f"{inventory.path}: types.{name}.zone", node_type, factors)
+            if node_type.zone:
+                _check_zone(f"{inventory.path}: types.{name}.zone", node_type.zone, factors)
         self.cite: Callable[[str], str] = functools.cache(factors.cite)
         self.parts: Callable[[str], NodeParts] = functools.cache(lambda name: parts_of(inventory.types[name], factors))
         self.life: Callable[[str], Life] = functools.cache(lambda name: _life(inventory.types[name]))
@@ -116,21 +117,20 @@ class Site:
 
     def used(self, run: RunEnergy) -> Range:
         """A run's known energy in kWh, with the least and the most that its meters' errors allow."""
-        each = [
+        return sum_of(
             self.factors.meter(one.kind, one.method).times(kwh(joules(one.uj)))
             for one in run.domains
             if one.known_ns and one.kind != "node"
-        ]
-        return sum(each, start=Range(0.0, 0.0, 0.0))
+        )
 
     def shared(self, node: str) -> list[SharedRate]:
         """What serves a node and others."""
         return self._shared.get(node, [])
 
 
-def _check_zone(where: str, node_type: NodeType, factors: Factors) -> None:
+def _check_zone(where: str, zone: str, factors: Factors) -> None:
     try:
-        factors.zone(node_type.zone or next(iter(factors.electricity.zones)))
+        factors.zone(zone)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
 from jobimpact.core.config import Config
-from jobimpact.core.records import JobEnergy, JobRecord
+from jobimpact.core.records import JobEnergy, JobRecord, Stay
 from jobimpact.energy.local import LocalEnergy
 from jobimpact.energy.summary import EnergySummary, summarise
 from jobimpact.grid.grid import Grid
@@ -65,11 +65,13 @@ class Accounts:
         """One incarnation of a job, from energies that were read already, as if it had been alone on its nodes."""
         return self._result(record, summarise(record, energy), self.assessor.assess(record, energy))
 
-    def entry_of(self, record: JobRecord, energy: JobEnergy, summary: EnergySummary, held: Held) -> Entry:
+    def entry_of(
+        self, record: JobRecord, energy: JobEnergy, summary: EnergySummary, stays: Mapping[str, Stay], held: Held
+    ) -> Entry:
         """The same beside other jobs, with what is booked of it."""
         found = self.assessor.assess(record, energy, held)
         result = self._result(record, summary, found)
-        return Entry(result, self.assessor.stays(record, energy), found.charges)
+        return Entry(result, dict(stays), found.charges)
 
     def _result(self, record: JobRecord, summary: EnergySummary, found: Assessed) -> JobResult:
         return JobResult.of(

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from jobimpact.core.config import Config
 from jobimpact.core.records import Triple
-from jobimpact.impact.idle import MonthIdle
+from jobimpact.impact.idle import MonthIdle, Three
 from jobimpact.impact.ranges import total
 from jobimpact.nightly.closing import SHARED, Months
-from jobimpact.nightly.extra import extra
+from jobimpact.nightly.extra import opened
 from jobimpact.results.read import Reader
 from jobimpact.results.record import SCHEMA
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BookLine", "YearBooks", "books_of", "true_up", "year_books"]
 
-Three = tuple[float | None, float | None, float | None]
 NOTHING: Triple = (0.0, 0.0, 0.0)
 
 
@@ -96,8 +95,7 @@ def _line(kind: str, component: str, months: list[MonthIdle], sums: Sums | None)
     own, idle, told = (sums.own, sums.idle, sums.idle_use) if sums else (NOTHING, NOTHING, NOTHING)
     hardware = _known(months)
     uses = [one.use for one in months if one.use is not None]
-    whole = total(uses)
-    use: Three = (whole.gwp_kgco2e.central, whole.adp_kgsbe.central, whole.pe_mj.central) if uses else (None,) * 3
+    use: Three = total(uses).central if uses else (None, None, None)
     return BookLine(
         node_type=kind,
         component=component,
@@ -160,15 +158,9 @@ def books_of(config: Config, year: str) -> YearBooks:
             return YearBooks(year, [], closed=False, lines=[])
     finally:
         reader.close()
-    with extra():
-        from jobimpact.results.write import Results
-
-    results = Results(config.results)
-    try:
+    with opened(config) as results:
         months = Months(config, results)
         closed = sorted(month for month in months.closed if month[:4] == year)
         written = results.true_ups(config.cluster, year)
         lines = written or (true_up(results, months, config.cluster, year) if closed else [])
         return YearBooks(year, closed, closed=bool(written), lines=lines, made_with=months.made_with(year))
-    finally:
-        results.close()

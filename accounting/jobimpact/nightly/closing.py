@@ -180,7 +180,7 @@ def _counted(month: str, site: Site, on: OccupancyOf, idle: IdleHours) -> list[M
                     used_h=used_h,
                     stranded_h=stranded_h,
                     nodes_h=len(some) * (to_s - from_s) / 3600,
-                    hardware=(rate.gwp_kgco2e.central, rate.adp_kgsbe.central, rate.pe_mj.central),
+                    hardware=rate.central,
                 )
                 found.append(energies.get((name, component), _Energy()).told(site, bare))
     return found + _shared(month, site)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from jobimpact.core.config import Config
 from jobimpact.core.errors import ConfigError
 
-__all__ = ["extra"]
+if TYPE_CHECKING:
+    from jobimpact.results.write import Results
+
+__all__ = ["extra", "opened"]
 
 
 @contextmanager
@@ -24,3 +29,21 @@ def extra() -> Iterator[None]:
         if missing not in {"sqlalchemy", "apscheduler"}:
             raise
         raise ConfigError(f"{missing} is not installed: install the extra, jobimpact[accounting]") from error
+
+
+@contextmanager
+def opened(config: Config) -> Iterator[Results]:
+    """The results' database, to be written.
+
+    Raises:
+        ConfigError: the extra is not installed.
+        StoreError: it cannot be opened.
+    """
+    with extra():  # not for those who only ask
+        from jobimpact.results.write import Results
+
+    results = Results(config.results)
+    try:
+        yield results
+    finally:
+        results.close()

@@ -18,7 +18,7 @@ from jobimpact.impact.months import closes_s, edges_of
 from jobimpact.nightly.accounts import Accounts
 from jobimpact.nightly.books import true_up
 from jobimpact.nightly.closing import Months, closable, merged
-from jobimpact.nightly.extra import extra
+from jobimpact.nightly.extra import opened
 from jobimpact.nightly.segment import BATCH, Job, Segment, job_of, kept, measured
 from jobimpact.schedulers import job_source
 from jobimpact.schedulers.base import JobSource
@@ -64,19 +64,13 @@ def account(config: Config, now_s: float, from_s: int | None = None, to_s: int |
     Raises:
         ConfigError, SchedulerError, StoreError: nothing was accounted, or only whole batches were.
     """
-    with extra():  # not for those who only want `Accounts`
-        from jobimpact.results.write import Results
-
-    results = Results(config.results)
-    try:
+    with opened(config) as results:
         window = _window(config, results, now_s, from_s, to_s)
         with _Night(config, results, now_s) as one:
             report = one.account(*window)
         if from_s is None:
             results.set_watermark(config.cluster, window[1])
         return report
-    finally:
-        results.close()
 
 
 def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightReport:
@@ -94,15 +88,8 @@ def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightRepo
     Raises:
         ConfigError, StoreError: nothing was redone, or only whole batches were.
     """
-    with extra():
-        from jobimpact.results.write import Results
-
-    results = Results(config.results)
-    try:
-        with _Night(config, results, now_s) as one:
-            return one.recompute(from_s, to_s)
-    finally:
-        results.close()
+    with opened(config) as results, _Night(config, results, now_s) as one:
+        return one.recompute(from_s, to_s)
 
 
 def _window(config: Config, results: Results, now_s: float, from_s: int | None, to_s: int | None) -> tuple[int, int]:
@@ -292,9 +279,10 @@ class _Night:
             return
         lacking = self._results.lacking_hours(self._cluster, before_s - LATE_DAYS * DAY_S, before_s)
         for keys in chunks(lacking):
-            self._fill([job.record for job in self._load(keys)], [])
+            jobs = self._load(keys)
+            self._fill([job.record for job in jobs], [])
             # They did not end in this window: those that stay as they are are not counted.
-            self._counts += [msgspec.structs.replace(one, unchanged=0) for one in segment.redo(keys, self._now_s)]
+            self._counts.append(msgspec.structs.replace(segment.redo(jobs, self._now_s), unchanged=0))
 
     def _true_up(self) -> None:
         """Close the books of every year whose December is closed, where anything in it has changed."""

@@ -68,10 +68,7 @@ class Segment:
     def write(self, jobs: Sequence[Job], now_s: float) -> list[Counts]:
         """Account for jobs, and again for those of before whose part of a node they make smaller."""
         stays = {job.record.key: self._accounts.assessor.stays(job.record, job.energy) for job in jobs}
-        new: dict[str, list[Stay]] = {}
-        for by_node in stays.values():
-            for node, stay in by_node.items():
-                new.setdefault(node, []).append(stay)
+        new = _by_node(stays)
         # Where a job was before its record changed, others may hold more now.
         left = self._results.stays_of(self._cluster, list(stays))
         on = {node: self._occupancy(node, new.get(node, []), left.get(node, [])) for node in {**new, **left}}
@@ -80,30 +77,23 @@ class Segment:
             waiting = self._others.get(node, {})
             for stay in some:
                 waiting.pop(stay.key, None)
-        changed = {key for node, (occupancy, before) in on.items() for key in self._changed(node, occupancy, before)}
-        return counts + self._again(changed, now_s)
+        return [*counts, *self._mend(on, now_s)]
 
     def free(self, gone: Mapping[str, Sequence[Stay]], now_s: float) -> list[Counts]:
         """Jobs of before whose part of a node is larger since some others turned out not to have been there."""
-        on = {node: self._occupancy(node, [], some) for node, some in gone.items()}
-        changed = {key for node, (occupancy, before) in on.items() for key in self._changed(node, occupancy, before)}
-        return self._again(changed, now_s)
+        return self._mend({node: self._occupancy(node, [], some) for node, some in gone.items()}, now_s)
 
-    def _again(self, keys: AbstractSet[str], now_s: float) -> list[Counts]:
-        """Account for jobs that are written, with what their nodes' other jobs leave them now."""
-        jobs = [job_of(row) for row in self._results.rows(self._cluster, sorted(keys))]
-        if not jobs:
-            return []
+    def redo(self, jobs: Sequence[Job], now_s: float) -> Counts:
+        """Account again for jobs that are written, with what their nodes' other jobs leave them now."""
         stays = {job.record.key: self._accounts.assessor.stays(job.record, job.energy) for job in jobs}
-        on: dict[str, Occupancy] = {}
-        for node in {node for by_node in stays.values() for node in by_node}:
-            some = [by_node[node] for by_node in stays.values() if node in by_node]
-            on[node] = self._occupancy(node, some, [])[0]
-        return [self._write(jobs, stays, on, now_s)]
+        on = {node: self._occupancy(node, some, [])[0] for node, some in _by_node(stays).items()}
+        return self._write(jobs, stays, on, now_s)
 
-    def redo(self, keys: Sequence[str], now_s: float) -> list[Counts]:
-        """Account again for jobs that are written: something else is known of their time now."""
-        return self._again(frozenset(keys), now_s)
+    def _mend(self, on: Mapping[str, tuple[Occupancy, list[Stay]]], now_s: float) -> list[Counts]:
+        """Jobs of before that hold other hours of a node than are booked of them."""
+        changed = {key for node, (occupancy, before) in on.items() for key in self._changed(node, occupancy, before)}
+        rows = self._results.rows(self._cluster, sorted(changed))
+        return [self.redo([job_of(row) for row in rows], now_s)] if rows else []
 
     def occupancy(self, node: str, from_s: float, to_s: float) -> Occupancy:
         """Who held a node within a time, those that are not over included."""
@@ -120,7 +110,7 @@ class Segment:
 
     def _entry(self, job: Job, stays: Mapping[str, Stay], on: Mapping[str, Occupancy]) -> Entry:
         held = {node: self._accounts.assessor.held(node, stay, on[node]) for node, stay in stays.items()}
-        return self._accounts.entry_of(job.record, job.energy, job.summary, held)
+        return self._accounts.entry_of(job.record, job.energy, job.summary, stays, held)
 
     def _occupancy(self, node: str, new: Sequence[Stay], left: Sequence[Stay]) -> tuple[Occupancy, list[Stay]]:
         """A node with all who overlap some stays (as they are, and as they were), or those that do; and the former."""
@@ -151,6 +141,15 @@ class Segment:
         now = {stay.key: self._accounts.assessor.held(node, stay, occupancy) for stay in before}
         booked = self._results.booked_hours(self._cluster, node, sorted(now))
         return [key for key, held in now.items() if key in booked and not _same(held, booked[key])]
+
+
+def _by_node(stays: Mapping[str, Mapping[str, Stay]]) -> dict[str, list[Stay]]:
+    """Stays by job and node, by node alone."""
+    found: dict[str, list[Stay]] = {}
+    for mine in stays.values():
+        for node, stay in mine.items():
+            found.setdefault(node, []).append(stay)
+    return found
 
 
 def _same(held: Mapping[str, HeldHours], booked: Mapping[str, Mapping[str, float]]) -> bool:

@@ -92,12 +92,9 @@ class Results:
     def stays_over(self, cluster: str, node: str, from_s: float, to_s: float) -> list[Stay]:
         """Who was on a node at any time within [from_s, to_s]."""
         c = stay.c
-        names = ("key", "start_s", "end_s", *SHARES)
-        query = sa.select(*(c[name] for name in names)).where(
-            c.cluster == cluster, c.node == node, c.end_s >= from_s, c.start_s <= to_s
-        )
+        inside = (c.cluster == cluster) & (c.node == node) & (c.end_s >= from_s) & (c.start_s <= to_s)
         with self._transaction() as db:
-            return [Stay(key, start_s, end_s, Shares(*four)) for key, start_s, end_s, *four in db.execute(query)]
+            return _stays(db, inside).get(node, [])
 
     def stays_of(self, cluster: str, keys: Sequence[str]) -> dict[str, list[Stay]]:
         """What is written of some jobs' stays, by node."""
@@ -105,9 +102,8 @@ class Results:
         found: dict[str, list[Stay]] = {}
         with self._transaction() as db:
             for some in _chunks(keys):
-                query = sa.select(c.node, c.key, c.start_s, c.end_s, *(c[name] for name in SHARES))
-                for node, key, start_s, end_s, *four in db.execute(query.where(c.cluster == cluster, c.key.in_(some))):
-                    found.setdefault(node, []).append(Stay(key, start_s, end_s, Shares(*four)))
+                for node, mine in _stays(db, (c.cluster == cluster) & c.key.in_(some)).items():
+                    found.setdefault(node, []).extend(mine)
         return found
 
     def first_s(self, cluster: str) -> float | None:
@@ -271,16 +267,14 @@ class Results:
         """
         rows = [_stay_row(cluster, node, one) for node, some in stays.items() for one in some]
         keys = {row["key"] for row in rows}
-        gone: dict[str, list[Stay]] = {}
         with self._transaction() as db:
             written = sa.select(job_result.c.key).where(job_result.c.cluster == cluster)
             c = stay.c
             inside = (c.cluster == cluster) & c.end_s.between(from_s, to_s) & c.key.not_in(written)
-            query = sa.select(c.node, c.key, c.start_s, c.end_s, *(c[name] for name in SHARES)).where(inside)
-            for node, key, start_s, end_s, *four in db.execute(query).all():
-                if key not in keys:
-                    gone.setdefault(node, []).append(Stay(key, start_s, end_s, Shares(*four)))
-                    db.execute(stay.delete().where(c.cluster == cluster, c.key == key))
+            seen = {node: [one for one in some if one.key not in keys] for node, some in _stays(db, inside).items()}
+            gone = {node: some for node, some in seen.items() if some}
+            for key in {one.key for some in gone.values() for one in some}:
+                db.execute(stay.delete().where(c.cluster == cluster, c.key == key))
             for row in rows:
                 if db.execute(written.where(job_result.c.key == row["key"])).first() is None:
                     new = insert(stay).values(row)
@@ -383,6 +377,16 @@ def _book(db: Connection, entry: Entry) -> None:
     for table, rows in ((stay, stays), (charge, charges)):
         if rows:
             db.execute(table.insert(), rows)
+
+
+def _stays(db: Connection, where: Any) -> dict[str, list[Stay]]:
+    """Stays by node."""
+    c = stay.c
+    query = sa.select(c.node, c.key, c.start_s, c.end_s, *(c[name] for name in SHARES)).where(where)
+    found: dict[str, list[Stay]] = {}
+    for node, key, start_s, end_s, *four in db.execute(query):
+        found.setdefault(node, []).append(Stay(key, start_s, end_s, Shares(*four)))
+    return found
 
 
 def _stay_row(cluster: str, node: str, one: Stay) -> dict[str, Any]:
