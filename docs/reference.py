@@ -21,13 +21,24 @@ CONFIG = {
     "store.local.path": "Folder with one `<node>.sqlite` per node: the daemon writes its own, accounting reads all."
     " A local file system, not NFS.",
     "results": "The database of results: a `sqlite:///` URL (four slashes for an absolute path).",
-    "scheduler.slurm.via": "Slurm's records by `sacct`, found on PATH. Exactly one of `slurm`, `local` is given;"
-    " without `scheduler` it is `slurm`.",
+    "scheduler.slurm.via": "Slurm's records by `sacct`, found on PATH, or by PySlurm. Exactly one of `slurm`, `oar`,"
+    " `local` is given; without `scheduler` it is `slurm`.",
+    "scheduler.slurm.clusters": "Clusters of one slurmdbd, each accounted for under its own name (`sacct -M`). Their"
+    " nodes' names must differ. Empty: the one that `sacct` tells of by itself, under the name in `cluster`.",
+    "scheduler.slurm.python": "The Python that has PySlurm, where it is not this one: it runs apart, whatever its"
+    " version.",
+    "scheduler.slurm.timeout_s": "Seconds to wait for Slurm's answer.",
+    "scheduler.oar.dsn": "OAR's PostgreSQL as libpq takes it: `host=oar dbname=oar user=oar_ro`. No password in here.",
+    "scheduler.oar.password_file": "A file with the role's password alone. Without, libpq's own ways (`~/.pgpass`).",
+    "scheduler.oar.full_names": "Nodes go by OAR's `network_address` as it is; else it is cut at the first dot, as the"
+    " daemon's own name is.",
+    "scheduler.oar.timeout_s": "Seconds to wait for an answer of the database.",
     "scheduler.local.path": "Records in a JSON Lines file, for a machine without a scheduler.",
     "inventory": "What the nodes are made of: see below. If the file is not there, embodied impact is not known.",
     "node.name": "The node's name. It must be Slurm's NodeName. Default: the short host name.",
     "node.interval_s": "Seconds between two readings. Starts and ends of jobs are read at once, whatever this is.",
     "node.marks": "The mark folder. The hooks use the same default; elsewhere they need `JOBIMPACT_MARKS`.",
+    "node.mark_owners": "Users beside root whose marks count: `[oar]` where OAR's job_resource_manager writes them.",
     "node.policy": "How energy is split among jobs: [the method](../method.md).",
     "node.idle_w": "Watts of each domain with nothing running, by domain name: `{package-0: 45, rest: 110}`. What is"
     " not named here is learned while the node is empty; until then all of it goes by use.",

@@ -117,7 +117,7 @@ def run(config: Config, record: TextIO | None = None) -> None:
     books = make_books(config, state, ledger)
     books.accounts = ledger.accounts(state)
     inotify = INotify()
-    marks = MarkFolder(Path(config.node.marks), inotify)
+    marks = MarkFolder(Path(config.node.marks), inotify, config.node.mark_owners)
     marks.take(list(taken))
     boot = proc.boot_id()
     _go_on(books, marks, boot, resumed=resumed)

@@ -164,15 +164,20 @@ def test_a_second_daemon_is_refused(daemon: Daemon) -> None:
 def test_a_hung_driver_fails_alone(tmp_path: Path) -> None:
     """While NVML hangs for two seconds, RAPL keeps its rate; afterwards no energy is missing."""
     t0 = boot_ns()
-    hang = Delay(2000, t0 + 2500 * NS_PER_MS, t0 + 2600 * NS_PER_MS, (ENERGY,))
+    hang = Delay(2000, t0 + 2500 * NS_PER_MS, t0 + 4400 * NS_PER_MS, (ENERGY,))
     one = gpu("GPU-a", Curve.flat(t0, 300_000_000), trouble=(hang,))
     for daemon in played(Daemon(tmp_path, (one,))):
         daemon.start()
         time.sleep(max(0, (t0 + 5200 * NS_PER_MS - boot_ns()) / NS_PER_S))
         daemon.stop()
-        reads = [line["read"] for line in daemon.lines() if "read" in line and 2.9 < line["t"] - t0 / NS_PER_S < 4.3]
-        assert all("failed" in read["nvml"]["gpu:GPU-a"] for read in reads)
-        assert len([read for read in reads if "uj" in read["rapl"]["package-0"]]) >= 5
+        reads = [(line["t"], line["read"]) for line in daemon.lines() if "read" in line]
+        hung = [t for t, read in reads if "failed" in read["nvml"]["gpu:GPU-a"]]
+        assert hung[-1] - hung[0] > 1
+        during = [t for t, read in reads if hung[0] <= t <= hung[-1] and "uj" in read["rapl"]["package-0"]]
+        assert set(hung) == set(during)
+        before = [t for t, _ in reads if t < hung[0]]
+        usual_s, hung_s = ((some[-1] - some[0]) / (len(some) - 1) for some in (before, during))
+        assert hung_s < 3 * usual_s
         daemon.check_exact("package-0", "gpu:GPU-a")
         assert daemon.ask("SELECT unknown_ns FROM domain WHERE name = 'gpu:GPU-a'") == [(0,)]
 

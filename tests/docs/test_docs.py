@@ -134,10 +134,16 @@ def test_every_key_that_is_commented_out_may_be_switched_on(tmp_path: Path) -> N
     config = load_config(file)
     assert config.node.cpus == 64
     assert None not in msgspec.structs.astuple(config.node.sources)
-    both = re.sub(r"^( *)# (local:|  path:)", r"\1\2", text, flags=re.MULTILINE)
-    file.write_text(both, encoding="utf-8")
-    with pytest.raises(ConfigError, match="exactly one of slurm, local"):
-        load_config(file)
+    for other in ("local", "oar"):
+        both = re.sub(
+            rf"^  # {other}:\n(  #   .*\n)+",
+            lambda found: re.sub("^  # ", "  ", found[0], flags=re.MULTILINE),
+            text,
+            flags=re.MULTILINE,
+        )
+        file.write_text(both, encoding="utf-8")
+        with pytest.raises(ConfigError, match="exactly one of slurm, oar, local"):
+            load_config(file)
 
 
 def test_sample_inventory_loads_without_a_warning() -> None:

@@ -101,11 +101,10 @@ def test_prolog_and_epilog_run_on_every_node(slurm_lab: SlurmLab, history: Histo
 
 
 def test_hooks_succeed_and_never_drain(slurm_lab: SlurmLab, history: History) -> None:
-    """Every hook exits 0 in well under a second, and no node is drained by them."""
+    """Every hook exits 0, and no node is drained by them (how long they take: tests/hooks/bench_hooks.py)."""
     runs = slurm_lab.hook_runs()
     assert len(runs) >= 2 * (3 + 5) + 2
     assert {run.status for run in runs} == {0}
-    assert all(0 < run.end_ns - run.start_ns < 1e9 for run in runs)
     assert not [state for state in slurm_lab.node_states().values() if state.startswith(("drain", "down"))]
 
 
@@ -130,7 +129,7 @@ def test_job_cgroup_lives_with_its_job_and_its_time_stays(slurm_lab: SlurmLab) -
     lab, node = slurm_lab, slurm_lab.nodes[0]
     parent = lab.cgroup("cpuacct", node)
     before = int((parent / "cpuacct.usage").read_text()) if parent.is_dir() else 0
-    job = lab.sbatch("load --cpu 0.75 --mem 20M --seconds 2", "-w", node, "--mem=64M")
+    job = lab.sbatch("load --cpu 0.75 --mem 20M --seconds 6", "-w", node, "--mem=64M")
     memory = lab.cgroup("memory", node, job)
     folder = lab.cgroup("cpuacct", node, job)
     assert str(folder) == f"/sys/fs/cgroup/cpuacct/slurm_{node}/uid_2001/job_{job}"

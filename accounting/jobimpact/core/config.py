@@ -52,9 +52,21 @@ class Store(_Keys, frozen=True):
 
 
 class Slurm(_Keys, frozen=True):
-    """Slurm's records, by its own command."""
+    """Slurm's records, by its own command, or by PySlurm in a process of its own."""
 
-    via: Literal["sacct"] = "sacct"
+    via: Literal["sacct", "pyslurm"] = "sacct"
+    clusters: tuple[Name, ...] = ()
+    python: Annotated[str, Meta(min_length=1)] | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 600.0
+
+
+class Oar(_Keys, frozen=True):
+    """OAR's records, from its PostgreSQL as a role that may only read."""
+
+    dsn: Annotated[str, Meta(min_length=1)]
+    password_file: str | None = None
+    full_names: bool = False
+    timeout_s: Annotated[float, Meta(gt=0, le=86400)] = 600.0
 
 
 class LocalScheduler(_Keys, frozen=True):
@@ -67,6 +79,7 @@ class Scheduler(_Keys, frozen=True):
     """Where job records come from: one of these."""
 
     slurm: Slurm | None = None
+    oar: Oar | None = None
     local: LocalScheduler | None = None
 
 
@@ -200,6 +213,7 @@ class Node(_Keys, frozen=True):
     name: Name = field(default_factory=_short_hostname)
     interval_s: Annotated[float, Meta(ge=0.1, le=30)] = 1.0
     marks: str = "/run/jobimpact/marks"
+    mark_owners: tuple[Name, ...] = ()
     policy: Literal["default", "cpu_time", "exclusive"] = "default"
     idle_w: IdleWatts = field(default_factory=dict)
     max_gap_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0
@@ -325,14 +339,11 @@ def load_config(path: Path) -> Config:
     def placed(name: str) -> str:
         return str(base / name)
 
-    scheduler = config.scheduler
-    if scheduler.local:
-        scheduler = Scheduler(local=LocalScheduler(path=placed(scheduler.local.path)))
     return msgspec.structs.replace(
         config,
         store=Store(local=LocalStore(path=placed(config.store.local.path))),
         results=_placed_url(config.results, base),
-        scheduler=scheduler,
+        scheduler=_placed(config.scheduler, base),
         inventory=placed(config.inventory),
         factors=None if config.factors is None else placed(config.factors),
         grid=_placed(config.grid, base),
@@ -359,8 +370,11 @@ def _placed_url(url: str, base: Path) -> str:
 
 
 def _check_choices(path: Path, config: Config, raw: object) -> None:
-    if (config.scheduler.slurm is None) == (config.scheduler.local is None):
-        raise ConfigError(f"{path}: scheduler: exactly one of slurm, local")
+    scheduler = config.scheduler
+    if [scheduler.slurm, scheduler.oar, scheduler.local].count(None) != 2:
+        raise ConfigError(f"{path}: scheduler: exactly one of slurm, oar, local")
+    if scheduler.slurm and len(set(scheduler.slurm.clusters)) < len(scheduler.slurm.clusters):
+        raise ConfigError(f"{path}: scheduler.slurm.clusters: a name stands there twice")
     if not config.results.startswith("sqlite:///"):
         raise ConfigError(f"{path}: results: {config.results!r}: a sqlite:/// URL")
     if config.grid.provider != "annual" and getattr(config.grid, config.grid.provider) is None:

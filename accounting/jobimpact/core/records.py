@@ -298,6 +298,10 @@ class JobRecord(msgspec.Struct, frozen=True):
     """The scheduler's own words: they may be gone from there later."""
     exclusive: bool = False
     """It was given whole nodes, whatever it asked for."""
+    array_id: str | None = None
+    """The array that it is a task of."""
+    off_books: str | None = None
+    """Why no node's books can have it (OAR: the user's own system ran there); None: they can."""
 
 
 class Shares(msgspec.Struct, frozen=True):

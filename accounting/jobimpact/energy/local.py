@@ -202,6 +202,8 @@ class LocalEnergy:
         Returns:
             At most one run a node; a node without one is in `missing`, with the reason.
         """
+        if record.off_books is not None:
+            return JobEnergy((), dict.fromkeys(record.nodes, record.off_books))
         runs, missing = [], {}
         for node in record.nodes:
             try:

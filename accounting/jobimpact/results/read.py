@@ -12,14 +12,14 @@ import msgspec
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 from jobimpact.results.record import SCHEMA, JobResult, database_path, result_of
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "find_query"]
 
 _NAMES = tuple(field.name for field in msgspec.structs.fields(JobResult))
 # Each word a user may know a job by, one index each. A raw id that is a task's or a part's own is never shown
 # to users, but hooks and logs carry it.
 _BY = ("job_id", "raw_id", "array_id", "het_id")
-_NEW = frozenset({"exclusive"})
-"""Columns that a file of schema 1 has not."""
+_NEW = {1: frozenset({"exclusive", "off_books"}), 2: frozenset({"off_books"})}
+"""Columns that a file of an earlier schema has not."""
 
 
 class Reader:
@@ -68,7 +68,7 @@ class Reader:
         if self._db is None:
             return []
         with self._errors():
-            rows = self._db.execute(_find(self._names), {"id": job}).fetchall()
+            rows = self._db.execute(find_query(self._names), {"id": job}).fetchall()
             found = [result_of(dict(zip(self._names, row, strict=True))) for row in rows]
         return sorted(_narrowed(job, found), key=lambda one: (_order(one.job_id), one.submit_s or 0))
 
@@ -80,8 +80,7 @@ class Reader:
             )
         if found == 0:
             raise StoreError(f"{self._path}: not a database of results")
-        if found == 1:
-            self._names = tuple(name for name in _NAMES if name not in _NEW)
+        self._names = tuple(name for name in _NAMES if name not in _NEW.get(found, ()))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -91,7 +90,8 @@ class Reader:
             raise StoreError(f"{self._path}: {error}") from error
 
 
-def _find(names: tuple[str, ...]) -> str:
+def find_query(names: tuple[str, ...]) -> str:
+    """The SQL that finds some columns of the rows that `:id` may mean."""
     each = (f"SELECT {', '.join(names)} FROM job_result WHERE {column} = :id" for column in _BY)  # noqa: S608 (ours)
     return " UNION ".join(each)
 

@@ -15,20 +15,18 @@ __all__ = [
     "Entry",
     "JobResult",
     "MonthRow",
-    "array_of",
     "database_path",
     "het_of",
     "result_of",
 ]
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of the results' tables."""
 
 Json = dict[str, Any]
 
 JSON_COLUMNS = ("nodes", "energy", "impacts", "factors", "inventory", "warnings", "raw")
 
-_ARRAY = re.compile(r"(\d+)_", re.ASCII)
 _HET = re.compile(r"(\d+)\+\d", re.ASCII)
 
 
@@ -85,12 +83,6 @@ class MonthRow(msgspec.Struct, frozen=True):
     factors: str
     inventory: str
     revision: int = 0
-
-
-def array_of(job_id: str) -> str | None:
-    """The array that `6_3` is a task of."""
-    match = _ARRAY.match(job_id)
-    return match[1] if match else None
 
 
 def het_of(job_id: str) -> str | None:

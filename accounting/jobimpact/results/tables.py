@@ -46,6 +46,7 @@ job_result = sa.Table(
     *(Column(name, Float) for name in ("start_s", "end_s", "elapsed_s")),
     *(Column(name, Integer) for name in ("cpus", "mem_bytes", "gpus")),
     Column("exclusive", sa.Boolean, nullable=False, server_default=sa.false()),
+    Column("off_books", Text),
     Column("energy_j", Float),
     Column("coverage", Float, nullable=False),
     *(Column(name, Text, nullable=False) for name in JSON_COLUMNS),
@@ -142,8 +143,11 @@ def migrate(db: Connection, path: str) -> None:
         return
     if found == 0 and db.execute(sa.text("SELECT count(*) FROM sqlite_master")).scalar_one():
         raise StoreError(f"{path}: a database, but not one of results")
+    if found:
+        back_up(Path(path), Path(f"{path}.schema{found}"))
     if found == 1:
-        back_up(Path(path), Path(f"{path}.schema1"))
         db.execute(sa.text("ALTER TABLE job_result ADD COLUMN exclusive BOOLEAN NOT NULL DEFAULT 0"))
+    if found in {1, 2}:
+        db.execute(sa.text("ALTER TABLE job_result ADD COLUMN off_books TEXT"))
     _METADATA.create_all(db)
     db.execute(sa.text(f"PRAGMA user_version = {SCHEMA}"))

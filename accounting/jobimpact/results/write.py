@@ -26,7 +26,6 @@ from jobimpact.results.record import (
     Entry,
     JobResult,
     MonthRow,
-    array_of,
     database_path,
     het_of,
     result_of,
@@ -431,7 +430,7 @@ def _row(entry: Entry, now_s: float) -> dict[str, Any]:
     row = msgspec.structs.asdict(result)
     for name in JSON_COLUMNS:
         row[name] = _json(row[name])
-    more = {"array_id": array_of(result.job_id), "het_id": het_of(result.job_id), "digest": _digest(entry)}
+    more = {"het_id": het_of(result.job_id), "digest": _digest(entry)}
     return row | more | {"revision": 1, "accounted_s": now_s}
 
 

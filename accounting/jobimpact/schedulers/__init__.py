@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobimpact.core.config import Config
+from jobimpact.core.config import Config, Slurm
 from jobimpact.schedulers.base import Finished, JobSource
 from jobimpact.schedulers.local import LocalRecords
 from jobimpact.schedulers.sacct import Sacct
@@ -16,4 +16,4 @@ def job_source(config: Config) -> JobSource:
     """The scheduler that the configuration names."""
     if config.scheduler.local:
         return LocalRecords(Path(config.scheduler.local.path), config.cluster)
-    return Sacct(config.cluster)
+    return Sacct(config.cluster, (config.scheduler.slurm or Slurm()).timeout_s)

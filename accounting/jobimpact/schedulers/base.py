@@ -12,8 +12,9 @@ from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 from jobimpact.core.errors import RecordError
 from jobimpact.core.records import JobRecord
 
-__all__ = ["Finished", "JobSource", "expand_nodes", "held_at"]
+__all__ = ["Finished", "JobSource", "array_of", "expand_nodes", "held_at"]
 
+_ARRAY = re.compile(r"(\d+)_", re.ASCII)
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z", re.ASCII)
 
 
@@ -50,6 +51,12 @@ class JobSource(Protocol):
         Raises:
             SchedulerError: the scheduler did not answer; its own words are in the message.
         """
+
+
+def array_of(job_id: str) -> str | None:
+    """The array that `6_3` is a task of."""
+    match = _ARRAY.match(job_id)
+    return match[1] if match else None
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,7 @@ from msgspec import Meta, Struct
 
 from jobimpact.core.errors import RecordError, SchedulerError
 from jobimpact.core.records import JobRecord
-from jobimpact.schedulers.base import Finished, expand_nodes, held_at
+from jobimpact.schedulers.base import Finished, array_of, expand_nodes, held_at
 
 __all__ = ["LocalRecords"]
 
@@ -119,4 +119,5 @@ class LocalRecords:
             gpus=found.gpus,
             raw={"line": line.decode(errors="replace")},
             exclusive=found.exclusive,
+            array_id=array_of(found.id),
         )

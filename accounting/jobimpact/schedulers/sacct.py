@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from jobimpact.core.errors import RecordError, SchedulerError
 from jobimpact.core.records import JobRecord
-from jobimpact.schedulers.base import Finished, expand_nodes, held_at
+from jobimpact.schedulers.base import Finished, array_of, expand_nodes, held_at
 
 __all__ = ["FIELDS", "UNIT_SEPARATOR", "Sacct", "parse_rows", "parse_tres"]
 
@@ -159,6 +159,7 @@ def _record(row: list[str], cluster: str) -> JobRecord:
         mem_bytes=tres.get("mem"),
         gpus=_gpus(tres) if tres else None,
         raw=raw,
+        array_id=array_of(raw["jobid"]),
     )
 
 

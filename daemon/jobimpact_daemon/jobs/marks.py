@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from inotify_simple import INotify, flags
 
-from jobimpact.core.errors import MarkError
+from jobimpact.core.errors import ConfigError, MarkError
 from jobimpact.core.marks import MAX_BYTES, parse_mark
 from jobimpact.core.records import Mark
 
@@ -31,16 +33,20 @@ class MarkFolder:
     Args:
         path: the folder; made (0700) if it can be.
         inotify: what wakes the daemon; the folder adds its watch.
+        owners: user names beside root and the daemon's own whose marks count.
+
+    Raises:
+        ConfigError: no such user.
     """
 
-    def __init__(self, path: Path, inotify: INotify) -> None:
+    def __init__(self, path: Path, inotify: INotify, owners: Iterable[str] = ()) -> None:
         self.path = path
         self.problem: str | None = None
         self.rejected: list[tuple[str, str]] = []
         """File name and reason of the marks set aside since this list was last emptied."""
         self._inotify = inotify
         self._watch: int | None = None
-        self._owners = {0, os.geteuid()}
+        self._owners = {0, os.geteuid(), *(_uid(name) for name in owners)}
         self._taken: set[str] = set()
         self._ignored: set[str] = set()
 
@@ -124,7 +130,7 @@ class MarkFolder:
             if not stat.S_ISREG(info.st_mode):
                 raise MarkError("not a regular file")
             if info.st_uid not in self._owners:
-                raise MarkError(f"owned by uid {info.st_uid}, not by root or this daemon")
+                raise MarkError(f"owned by uid {info.st_uid}, not by root, this daemon or one of node.mark_owners")
             return parse_mark(os.read(fd, MAX_BYTES + 1))
         except (MarkError, OSError) as error:
             self.reject(name, str(error))
@@ -149,3 +155,10 @@ class MarkFolder:
         if problem != self.problem:
             log.warning("marks: %s", problem)
         self.problem = problem
+
+
+def _uid(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError as error:
+        raise ConfigError(f"node.mark_owners: {name}: no such user on this machine") from error

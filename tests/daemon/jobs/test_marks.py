@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from inotify_simple import INotify, flags
 
+from jobimpact.core.errors import ConfigError
 from jobimpact_daemon.jobs.marks import MarkFolder
 
 
@@ -139,6 +141,22 @@ def test_a_mark_of_another_user_is_refused(marks: MarkFolder) -> None:
     os.chown(marks.path / "a", 65534, 65534)
     assert names(marks) == []
     assert "uid 65534" in marks.rejected[0][1]
+
+
+def test_marks_of_a_user_whom_the_configuration_names_count(tmp_path: Path, inotify: INotify) -> None:
+    """OAR's hooks run as oar: `node.mark_owners` lets its marks in, and nobody else's."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give files away")
+    nobody, daemon = pwd.getpwnam("nobody"), pwd.getpwnam("daemon")
+    marks = MarkFolder(tmp_path / "marks", inotify, ["nobody"])
+    names(marks)
+    for name, uid in (("5.1.start.1", nobody.pw_uid), ("5.2.start.1", daemon.pw_uid)):
+        write(marks, name)
+        os.chown(marks.path / name, uid, -1)
+    assert names(marks) == ["5.1.start.1"]
+    assert f"uid {daemon.pw_uid}" in marks.rejected[0][1]
+    with pytest.raises(ConfigError, match=r"node\.mark_owners: nosuch: no such user"):
+        MarkFolder(tmp_path / "marks", inotify, ["nosuch"])
 
 
 def test_a_half_written_mark_is_not_looked_at(marks: MarkFolder) -> None:
