@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
+import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.accounting.world import CONFIG, INVENTORY, T0, World, batch
 
-from jobimpact.core.errors import ConfigError, SchedulerError, StoreError
-from jobimpact.nightly.night import NightReport, account
+from jobimpact.core.errors import BusyError, ConfigError, SchedulerError, StoreError
+from jobimpact.nightly.night import NightReport, account, recompute
 from jobimpact.nightly.schedule import night
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
@@ -68,13 +73,18 @@ NIGHT = """
 import sys
 from pathlib import Path
 from jobimpact.core.config import load_config
+from jobimpact.core.errors import BusyError
 from jobimpact.nightly.night import account
-print(account(load_config(Path(sys.argv[1])), float(sys.argv[2])).new)
+try:
+    print(account(load_config(Path(sys.argv[1])), float(sys.argv[2])).new)
+except BusyError as error:
+    assert "lab is being accounted for since 2026-11-" in str(error), error
+    print(0)
 """
 
 
 def test_two_nights_at_once_write_each_row_once(tmp_path: Path) -> None:
-    """Four real processes over the same 300 jobs: every row new exactly once, all at revision 1."""
+    """Four real processes over the same 300 jobs: one at a time, every row new exactly once, all at revision 1."""
     world = World(tmp_path)
     batch(world, [str(number) for number in range(300)])
     command = [sys.executable, "-c", NIGHT, str(world.config_file), str(NOW)]
@@ -84,6 +94,73 @@ def test_two_nights_at_once_write_each_row_once(tmp_path: Path) -> None:
     assert sum(map(int, said)) == 300
     assert {rev for rev, _ in world.rows().values()} == {1}
     assert len(world.rows()) == 300
+
+
+TURN = """
+import sys, time
+from jobimpact.results.write import Results
+with Results(sys.argv[1]).turn("lab", 1.8e9):
+    print("mine", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_turn_of_a_killed_night_is_the_next_one_s(tmp_path: Path) -> None:
+    """While a process accounts, another is refused and told which it is; killed, it stands in nobody's way."""
+    world = World(tmp_path)
+    batch(world, ["1"])
+    command = [sys.executable, "-c", TURN, world.config.results]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as night:
+        assert night.stdout is not None
+        assert night.stdout.readline() == "mine\n"
+        with pytest.raises(BusyError, match=rf"since 2027-01-15 08:00:00 UTC, by process {night.pid} on "):
+            account(world.config, NOW)
+        with pytest.raises(BusyError):
+            recompute(world.config, NOW, T0, T0 + 500)
+        other = msgspec.structs.replace(world.config, cluster="other")
+        assert account(other, NOW).problems == ()
+        night.kill()
+    assert account(world.config, NOW).new == 1
+    with sqlite3.connect(world.results) as db:
+        assert db.execute("SELECT count(*) FROM runner").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(("host", "begun_s", "since_s", "free"), [
+    ("elsewhere", 1.0, NOW - 3600, False),
+    ("elsewhere", 1.0, NOW - 90000, True),
+    (socket.gethostname(), 1.0, NOW - 60, True),
+])  # fmt: skip
+def test_a_turn_that_nobody_can_see_lapses(
+    tmp_path: Path, host: str, begun_s: float, since_s: float, *, free: bool
+) -> None:
+    """One on another host has its day; a process of this number that began at another time is not it."""
+    world = World(tmp_path)
+    account(world.config, NOW - 1)
+    with sqlite3.connect(world.results) as db:
+        db.execute("INSERT INTO runner VALUES ('lab', ?, ?, ?, ?)", (host, os.getpid(), begun_s, since_s))
+    if free:
+        assert account(world.config, NOW).new == 0
+    else:
+        with pytest.raises(BusyError, match=f"by process {os.getpid()} on elsewhere"):
+            account(world.config, NOW)
+
+
+def test_a_long_window_is_gone_through_by_weeks(tmp_path: Path) -> None:
+    """Whatever the window, each job is in it once: those at the seams of weeks, and within a second, too."""
+    week = 7 * 86400
+    ends = [T0 + at for at in (0, 1, 0.5, week, week + 0.25, 2 * week, 2 * week + 3, 3 * week)]
+    for name in ("once", "slices"):
+        (tmp_path / name).mkdir()
+    worlds = World(tmp_path / "once"), World(tmp_path / "slices")
+    for world in worlds:
+        for number, end_s in enumerate(ends):
+            world.say(str(number), start=end_s - 100, end=end_s)
+    counted = account(worlds[1].config, NOW + 4 * week, T0, T0 + 3 * week)
+    assert counts(counted) == (len(ends), 0, 0)
+    for end_s in ends:
+        account(worlds[0].config, NOW + 4 * week, math.floor(end_s), math.ceil(end_s))
+    assert worlds[0].rows() == worlds[1].rows()
+    assert counts(account(worlds[1].config, NOW + 4 * week, T0, T0 + 3 * week)) == (0, 0, len(ends))
 
 
 def test_a_night_looks_back_to_the_last_good_one(tmp_path: Path) -> None:

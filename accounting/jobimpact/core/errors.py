@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "BusyError",
     "CalibrationError",
     "ConfigError",
     "GridError",
@@ -18,6 +19,10 @@ __all__ = [
 
 class JobImpactError(Exception):
     """The root of our own errors: what the command line prints without a traceback."""
+
+
+class BusyError(JobImpactError):
+    """Another process is at the same work: says which, and since when."""
 
 
 class CalibrationError(JobImpactError):

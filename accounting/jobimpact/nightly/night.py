@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DAY_S", "NightReport", "account", "recompute"]
 
 DAY_S = 86400
+SLICE_S = 7 * DAY_S
 LATE_DAYS = 30
 """For so long the grid's hours may come late, or become final."""
 
@@ -49,10 +50,13 @@ class NightReport(msgspec.Struct, frozen=True):
 
 
 def account(config: Config, now_s: float, from_s: int | None = None, to_s: int | None = None) -> NightReport:
-    """Account for the jobs that ended in a window.
+    """Account for the jobs of one cluster that ended in a window.
+
+    A long window is gone through a week at a time, so that memory is bounded and a night that is stopped goes on
+    where it was.
 
     Args:
-        config: the site's.
+        config: the site's, of one cluster (`each_cluster`).
         now_s: the time, epoch seconds.
         from_s: the window's begin; None: `nightly.look_back_days` ago, or earlier, where the last night that
             went well ended before that.
@@ -62,15 +66,13 @@ def account(config: Config, now_s: float, from_s: int | None = None, to_s: int |
         What changed.
 
     Raises:
+        BusyError: another process is at it.
         ConfigError, SchedulerError, StoreError: nothing was accounted, or only whole batches were.
     """
-    with opened(config) as results:
+    with opened(config) as results, results.turn(config.cluster, now_s):
         window = _window(config, results, now_s, from_s, to_s)
         with _Night(config, results, now_s) as one:
-            report = one.account(*window)
-        if from_s is None:
-            results.set_watermark(config.cluster, window[1])
-        return report
+            return one.account(*window, by_itself=from_s is None)
 
 
 def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightReport:
@@ -86,9 +88,14 @@ def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightRepo
         to_s: its end, inclusive.
 
     Raises:
+        BusyError: another process is at it.
         ConfigError, StoreError: nothing was redone, or only whole batches were.
     """
-    with opened(config) as results, _Night(config, results, now_s) as one:
+    with (
+        opened(config) as results,
+        results.turn(config.cluster, now_s),
+        _Night(config, results, now_s) as one,
+    ):
         return one.recompute(from_s, to_s)
 
 
@@ -115,6 +122,7 @@ class _Night:
         self._not_measured = 0
         self._problems: list[str] = []
         self._closed: list[str] = []
+        self._strange: list[EndedRun] = []
 
     def __enter__(self) -> Self:
         return self
@@ -122,34 +130,50 @@ class _Night:
     def __exit__(self, *_: object) -> None:
         self._accounts.__exit__()
 
-    def account(self, from_s: int, to_s: int) -> NightReport:
-        """Jobs that ended in a window, and the months that can be closed then."""
+    def account(self, from_s: int, to_s: int, *, by_itself: bool) -> NightReport:
+        """Jobs that ended in a window, and the months that can be closed then.
+
+        Args:
+            from_s: the window's begin.
+            to_s: its end, inclusive.
+            by_itself: nobody asked for this window: the next night goes on from there.
+        """
         self._accounts.energy.nodes()  # a store that is not there is an error, not a night without a measurement
         self._tell_of_change()
         source = job_source(self._config)
-        finished = source.finished(from_s, to_s)
-        self._problems += [str(problem) for problem in finished.problems]
+        told_s = to_s - self._config.nightly.look_back_days * DAY_S
+        for begin_s, end_s in slices(from_s, to_s):
+            found = source.finished(begin_s, end_s)
+            self._problems += [str(problem) for problem in found.problems]
+            # The second that two slices share is the former's.
+            new = [one for one in found.records if begin_s == from_s or not from_s <= (one.end_s or 0.0) <= begin_s]
+            self._slice(source, new, begin_s, end_s)
+            if by_itself:
+                self._results.set_watermark(self._cluster, end_s)
+            self._find_strangers(begin_s - DAY_S, min(end_s - DAY_S, max(told_s, from_s)))
+        self._fill_in(Segment(self._accounts, self._results, self._cluster, {}), from_s)
+        self._tell_of_strangers()
+        self._true_up()
+        return self._report(from_s, to_s)
+
+    def _slice(self, source: JobSource, records: Sequence[JobRecord], from_s: int, to_s: int) -> None:
         gone = self._hold(source, from_s, to_s)
-        due = self._due([record.start_s for record in finished.records], from_s, to_s)
-        self._fill(finished.records, due)
-        known = {record.key: record for record in finished.records}
+        due = self._due([record.start_s for record in records], from_s, to_s)
+        self._fill(records, due)
+        known = {record.key: record for record in records}
         rivals: dict[str, list[JobRecord]] = {}
-        for record in finished.records:
+        for record in records:
             rivals.setdefault(record.raw_id, []).append(record)
 
         def load(keys: Sequence[str]) -> list[Job]:
             return self._with_kept([measured(self._accounts, known[key], rivals[known[key].raw_id]) for key in keys])
 
-        others = self._stays(finished.records)
-        ended = [(record.end_s or 0.0, record.key) for record in finished.records]
+        others = self._stays(records)
+        ended = [(record.end_s or 0.0, record.key) for record in records]
         segment = Segment(self._accounts, self._results, self._cluster, others)
         self._counts += segment.free(gone, self._now_s)
         self._walk(ended, due, load, segment, self._close)
-        self._fill_in(segment, from_s)
-        self._tell_of_strangers(from_s, to_s)
         self._results.cover(self._cluster, from_s, to_s)
-        self._true_up()
-        return self._report(from_s, to_s)
 
     def recompute(self, from_s: int, to_s: int) -> NightReport:
         """Jobs that are in the results already, and the closed months that lie in the window."""
@@ -184,19 +208,21 @@ class _Night:
                 text = f"{what} {after} now, {before} before: earlier rows keep theirs until account --recompute"
                 self._problems.append(text)
 
-    def _tell_of_strangers(self, from_s: float, to_s: float) -> None:
-        """Energy in the nodes' books of jobs that the scheduler has not told of by the end of the look-back."""
-        last_s = max(from_s, to_s - self._config.nightly.look_back_days * DAY_S)
-        runs, _ = self._accounts.energy.ended(from_s - DAY_S, last_s)
+    def _find_strangers(self, from_s: float, to_s: float) -> None:
+        """Runs in the nodes' books that ended within [from_s, to_s), and of which no record was ever read."""
+        runs = self._accounts.energy.ended(from_s, to_s)[0] if from_s < to_s else []
         if not runs:
             return
         first_s = min(run.start_s for run in runs)
-        known = self._results.spans(self._cluster, first_s - EARLY_S, last_s + EARLY_S)
-        strange = [run for run in runs if not any(_meet(run, *span) for span in known.get(run.job, ()))]
-        if strange:
-            whole = kwh(sum(run.uj or 0 for run in strange) / 1e6)
-            some = ", ".join(f"{run.job} on {run.node}" for run in strange[:3])
-            more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        known = self._results.spans(self._cluster, first_s - EARLY_S, to_s + EARLY_S)
+        self._strange += [run for run in runs if not any(_meet(run, *span) for span in known.get(run.job, ()))]
+
+    def _tell_of_strangers(self) -> None:
+        """Energy of jobs that the scheduler has not told of by the end of the look-back."""
+        if self._strange:
+            whole = kwh(sum(run.uj or 0 for run in self._strange) / 1e6)
+            some = ", ".join(f"{run.job} on {run.node}" for run in self._strange[:3])
+            more = f" and {len(self._strange) - 3} more" if len(self._strange) > 3 else ""
             self._problems.append(f"the scheduler knows nothing of {whole:.3g} kWh of runs that ended: {some}{more}")
 
     def _load(self, keys: Sequence[str]) -> list[Job]:
@@ -308,6 +334,15 @@ class _Night:
 
 def _meet(run: EndedRun, start_s: float, end_s: float) -> bool:
     return run.start_s <= end_s + EARLY_S and run.end_s >= start_s - EARLY_S
+
+
+def slices(from_s: int, to_s: int) -> Iterator[tuple[int, int]]:
+    """A window a week at a time; both ends are in each, as jobs may end within a second."""
+    begin_s = from_s
+    while begin_s + SLICE_S < to_s:
+        yield begin_s, begin_s + SLICE_S
+        begin_s += SLICE_S
+    yield begin_s, to_s
 
 
 def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -22,6 +22,7 @@ __all__ = [
     "make_engine",
     "meta",
     "migrate",
+    "runner",
     "stay",
     "true_up",
 ]
@@ -108,6 +109,16 @@ covered = sa.Table(
     Column("cluster", Text, primary_key=True),
     Column("from_s", Float, primary_key=True),
     Column("to_s", Float, nullable=False),
+)
+
+runner = sa.Table(
+    "runner",
+    _METADATA,
+    Column("cluster", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("begun_s", Float, nullable=False),
+    Column("since_s", Float, nullable=False),
 )
 
 meta = sa.Table("meta", _METADATA, Column("key", Text, primary_key=True), Column("value", Float, nullable=False))

@@ -43,6 +43,7 @@ from jobimpact.results.tables import (
     stay,
     true_up,
 )
+from jobimpact.results.turn import give_back, take
 
 __all__ = ["Counts", "Results", "Sums"]
 
@@ -76,6 +77,21 @@ class Results:
     def close(self) -> None:
         """Let go of the file."""
         self._engine.dispose()
+
+    @contextmanager
+    def turn(self, cluster: str, now_s: float) -> Iterator[None]:
+        """Be the only one that accounts for a cluster meanwhile.
+
+        Raises:
+            BusyError: another process is at it.
+        """
+        with self._transaction() as db:
+            take(db, cluster, now_s)
+        try:
+            yield
+        finally:
+            with self._transaction() as db:
+                give_back(db, cluster)
 
     def write(self, entries: Iterable[Entry], now_s: float) -> Counts:
         """Put rows in, replace those that changed, leave the others alone: one transaction."""
