@@ -295,3 +295,12 @@ def test_slices_of_a_gpu_without_a_meter_are_missing(tmp_path: Path) -> None:
     world.node().measured(gpus=["MIG-1", "MIG-2"])
     found = summary(world, record(gpus=2)).domains["gpu"]
     assert (found.energy_j, found.coverage, found.reason) == (None, 0.0, "no GPU meter on node01")
+
+
+def test_a_job_that_no_books_can_have_takes_no_run_of_another(tmp_path: Path) -> None:
+    """Its own system ran on the node: a run under its id is not its own, and the record's reason is told."""
+    world = World(tmp_path)
+    world.node().measured("1")
+    with LocalEnergy(tmp_path / "nodes") as energy:
+        found = energy.job_energy(record("1", off_books="the user's own system ran there"))
+    assert (found.runs, found.missing) == ((), {"node01": "the user's own system ran there"})

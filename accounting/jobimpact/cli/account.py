@@ -7,8 +7,8 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from jobimpact.core.config import config_path, load_config
-from jobimpact.core.errors import ConfigError
+from jobimpact.core.config import config_path, each_cluster, load_config
+from jobimpact.core.errors import BusyError, ConfigError, JobImpactError, SchedulerError, StoreError
 from jobimpact.nightly.night import NightReport, account, recompute
 from jobimpact.nightly.schedule import schedule
 
@@ -19,30 +19,43 @@ def run(begin: str | None, end: str | None, config: str | None, *, again: bool =
     """Account for a window, or redo its impacts, and say what changed.
 
     Raises:
-        ConfigError, SchedulerError, StoreError: it could not be done.
+        BusyError, ConfigError, SchedulerError, StoreError: it could not be done.
     """
     site = load_config(config_path(config))
     from_s, to_s = (None if text is None else moment(text) for text in (begin, end))
     if from_s is not None and to_s is not None and to_s < from_s:
         raise ConfigError(f"--to {end}: before --from {begin}")
     now_s = time.time()
-    if not again:
-        _say(account(site, now_s, from_s, to_s), "")
-    elif from_s is None:
+    if again and from_s is None:
         raise ConfigError("--recompute: from when? give --from")
-    else:
-        _say(recompute(site, now_s, from_s, int(now_s) if to_s is None else to_s), ", recomputed")
+    clusters = each_cluster(site)
+    failed: list[JobImpactError] = []
+    for one in clusters:
+        whose = f"{one.cluster}: " if len(clusters) > 1 else ""
+        try:
+            if from_s is not None and again:
+                _say(recompute(one, now_s, from_s, int(now_s) if to_s is None else to_s), whose, ", recomputed")
+            else:
+                _say(account(one, now_s, from_s, to_s), whose, "")
+        except (BusyError, SchedulerError, StoreError) as error:
+            # The other clusters' jobs are not to wait for this one's.
+            failed.append(error)
+    for trouble in failed[:-1]:
+        print(f"jobimpact: {trouble}", file=sys.stderr)
+    if failed:
+        raise failed[-1]
     return 0
 
 
-def _say(report: NightReport, how: str) -> None:
+def _say(report: NightReport, whose: str, how: str) -> None:
     for problem in report.problems:
-        print("".join(c if c.isprintable() else "?" for c in problem), file=sys.stderr)
+        print(whose + "".join(c if c.isprintable() else "?" for c in problem), file=sys.stderr)
     counts = f"{report.new} new, {report.changed} changed, {report.unchanged} unchanged"
-    print(f"jobs that ended {_shown(report.from_s)} to {_shown(report.to_s)} UTC{how}: {counts}", end="")
+    print(f"{whose}jobs that ended {_shown(report.from_s)} to {_shown(report.to_s)} UTC{how}: {counts}", end="")
+    print(f"; {report.estimated} estimated" if report.estimated else "", end="")
     print(f"; {report.not_measured} not measured" if report.not_measured else "")
     if report.closed:
-        print(f"months closed{how}: {', '.join(report.closed)}")
+        print(f"{whose}months closed{how}: {', '.join(report.closed)}")
 
 
 def run_schedule(config: str | None) -> int:

@@ -22,7 +22,7 @@ else:
     # The one in C, where PyYAML was built with it, is several times faster: an inventory can be long.
     SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-__all__ = ["Config", "Node", "config_path", "convert_yaml", "load_config", "read_yaml"]
+__all__ = ["Config", "Node", "config_path", "convert_yaml", "each_cluster", "load_config", "read_yaml"]
 
 DEFAULT_PATH = "/etc/jobimpact/jobimpact.yaml"
 
@@ -323,6 +323,12 @@ class Config(_Keys, frozen=True):
 def config_path(given: str | None) -> Path:
     """The configuration file: as given, else by the environment, else the system's."""
     return Path(given or os.environ.get("JOBIMPACT_CONFIG") or DEFAULT_PATH)
+
+
+def each_cluster(config: Config) -> list[Config]:
+    """The configuration of each cluster whose jobs are accounted for: of one slurmdbd several may be."""
+    names = config.scheduler.slurm.clusters if config.scheduler.slurm else ()
+    return [msgspec.structs.replace(config, cluster=name) for name in names or (config.cluster,)]
 
 
 def load_config(path: Path) -> Config:

@@ -45,7 +45,8 @@ SYSTEM = "system"
 
 DomainKind = Literal["cpu", "dram", "gpu", "rest", "node"]
 """`node` is the whole machine's meter, of which the others are parts; `rest` is what it has beyond them."""
-RunState = Literal["open", "ended", "lost", "rebooted"]
+RunState = Literal["open", "ended", "lost", "rebooted", "estimated"]
+"""`estimated` is none that a node's books have: there is no such run, and its energy is the accounting's guess."""
 Method = Literal["counter", "gauge", "modelled"]
 """How an energy came about: a counter's difference, power integrated over time, or a model."""
 

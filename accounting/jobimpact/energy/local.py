@@ -162,10 +162,16 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class LocalEnergy:
-    """Reads node files, and keeps them open until it is closed."""
+    """Reads node files, and keeps them open until it is closed.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: one `<node>.sqlite` each.
+        cluster: whose nodes alone are asked where all are; None: every node's.
+    """
+
+    def __init__(self, folder: Path, cluster: str | None = None) -> None:
         self._folder = folder
+        self._cluster = cluster
         self._open: dict[str, sqlite3.Connection | StoreError] = {}
 
     def close(self) -> None:
@@ -271,7 +277,8 @@ class LocalEnergy:
         for node in self.nodes():
             try:
                 with self._reading(node) as db:
-                    found += question(node, db)
+                    if self._cluster is None or _cluster_of(db) == self._cluster:
+                        found += question(node, db)
             except StoreError as error:
                 unread.append(str(error))
         return found, unread
@@ -309,6 +316,11 @@ class LocalEnergy:
             return error
         db.isolation_level = None
         return db
+
+
+def _cluster_of(db: sqlite3.Connection) -> str | None:
+    row = db.execute("SELECT value FROM meta WHERE key = 'cluster'").fetchone()
+    return None if row is None else str(row[0])
 
 
 def _ended(node: str, db: sqlite3.Connection, from_s: float, to_s: float) -> list[EndedRun]:

@@ -157,11 +157,12 @@ class _Job:
         for node in self._nodes:
             name = inventory.type_of_node[node]
             self._warnings.update(dict.fromkeys(self._site.parts(name).warnings))
-            if self._runs.get(node) is None and len(self._nodes) > 1:
+            run = self._runs.get(node)
+            if (run is None or run.state == "estimated") and len(self._nodes) > 1:
                 self._warnings["shares of nodes that were not metered are the job's, split evenly"] = None
             self._warn_of_life(node, name)
             found += charged(self._hours(node).in_life, self._site.rates(name)).values()
-            said = excess_of(self._record, self._runs.get(node), self._site.inventory.types[name], len(self._nodes))
+            said = excess_of(self._record, run, self._site.inventory.types[name], len(self._nodes))
             self._warnings.update(dict.fromkeys(f"{node}: {one}" for one in said))
         return total(found), None
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from jobimpact.core.calibration import NodeCalibration
 from jobimpact.core.config import convert_yaml
@@ -40,6 +40,7 @@ Pue = Annotated[float, Meta(ge=1, le=5)]
 Names = Annotated[str, Meta(min_length=1)]
 PastLifetime = Literal["zero", "continue"]
 Number = Annotated[float, Meta(ge=0, le=1e9)]
+Part = Literal["cpu", "ram", "gpu", "rest"]
 Triple = Annotated[list[Number], Meta(min_length=3, max_length=3)]
 # Not a tuple: of one with a length beside a constrained number, msgspec 0.22 reads memory that is not its own.
 
@@ -91,6 +92,10 @@ class NodeType(_Keys, frozen=True):
     """Jobs are given whole nodes of this type, whatever they asked for."""
     pue: Pue | None = None
     zone: Names | None = None
+    cluster: Names | None = None
+    """Whose nodes they are, where several clusters are accounted for."""
+    load_w: dict[Part, Number] = field(default_factory=dict)
+    """What each whole part of a node draws while jobs use it, in watts: jobs that no book has are estimated by it."""
 
     @property
     def size(self) -> NodeSize:
@@ -138,6 +143,19 @@ class Inventory(Struct, frozen=True):
     served: dict[str, tuple[str, ...]] = {}
     """The nodes that each of the shared parts serves."""
     path: str = "the inventory"
+
+    def of_cluster(self, cluster: str) -> Inventory:
+        """The nodes of one of several clusters; what serves them is shared with the others.
+
+        Raises:
+            ConfigError: a type that does not say whose it is.
+        """
+        bare = next((name for name, one in self.types.items() if one.cluster is None), None)
+        if bare is not None:
+            raise ConfigError(f"{self.path}: types.{bare}.cluster: missing: several clusters are accounted for")
+        types = {name: one for name, one in self.types.items() if one.cluster == cluster}
+        nodes = {node: name for node, name in self.type_of_node.items() if name in types}
+        return structs.replace(self, types=types, type_of_node=nodes)
 
     def type_of(self, node: str) -> NodeType | None:
         """How a node is built; None: the inventory does not list it."""

@@ -44,7 +44,7 @@ def _holding(record: JobRecord, run: RunEnergy | None, nodes: int, there: int) -
     cpus, mem_bytes, gpus = (
         None if whole is None else whole / nodes for whole in (record.cpus, record.mem_bytes, record.gpus)
     )
-    if run is None:
+    if run is None or run.state == "estimated":
         return Holding(cpus, mem_bytes, gpus)
     booked = run.gpu_share * there if run.gpus and run.gpu_share is not None else None
     if nodes > 1:

@@ -190,7 +190,8 @@ def _shared(month: str, site: Site) -> list[MonthIdle]:
     """What serves several nodes: its hours are theirs, and who held it is told by what is booked."""
     from_s, to_s = edges_of(month)
     found = []
-    for name, nodes in site.inventory.served.items():
+    for name, served in site.inventory.served.items():
+        nodes = [node for node in served if node in site.inventory.type_of_node]
         if not nodes:
             continue
         rate = next(one for one in site.shared(nodes[0]) if one.name == name)

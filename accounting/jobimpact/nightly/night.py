@@ -18,6 +18,7 @@ from jobimpact.impact.months import closes_s, edges_of
 from jobimpact.nightly.accounts import Accounts
 from jobimpact.nightly.books import true_up
 from jobimpact.nightly.closing import Months, closable, merged
+from jobimpact.nightly.estimate import estimated, unestimated
 from jobimpact.nightly.extra import opened
 from jobimpact.nightly.segment import BATCH, Job, Segment, job_of, kept, measured
 from jobimpact.schedulers import job_source
@@ -43,10 +44,13 @@ class NightReport(msgspec.Struct, frozen=True):
     changed: int
     unchanged: int
     not_measured: int
+    """Neither measured nor estimated."""
     problems: tuple[str, ...]
     """Rows of the scheduler that could not be read, files that are not there, hours that the grid does not know."""
     closed: tuple[str, ...] = ()
     """Months that were closed."""
+    estimated: int = 0
+    """Not, or not wholly, measured, and estimated by the inventory's `load_w`."""
 
 
 def account(config: Config, now_s: float, from_s: int | None = None, to_s: int | None = None) -> NightReport:
@@ -119,7 +123,7 @@ class _Night:
         self._months = Months(config, results)
         self._accounts = Accounts(config, self._months.keys, lambda: now_s)
         self._counts: list[Counts] = []
-        self._not_measured = 0
+        self._not_measured = self._estimated = 0
         self._problems: list[str] = []
         self._closed: list[str] = []
         self._strange: list[EndedRun] = []
@@ -166,7 +170,8 @@ class _Night:
             rivals.setdefault(record.raw_id, []).append(record)
 
         def load(keys: Sequence[str]) -> list[Job]:
-            return self._with_kept([measured(self._accounts, known[key], rivals[known[key].raw_id]) for key in keys])
+            jobs = [measured(self._accounts, known[key], rivals[known[key].raw_id]) for key in keys]
+            return [estimated(self._accounts.assessor, job) for job in self._with_kept(jobs)]
 
         others = self._stays(records)
         ended = [(record.end_s or 0.0, record.key) for record in records]
@@ -189,7 +194,11 @@ class _Night:
         edges = {month: edges_of(month) for month in self._months.closed}
         due = [month for month, (begin_s, end_s) in edges.items() if from_s <= begin_s and end_s <= to_s + 1]
         segment = Segment(self._accounts, self._results, self._cluster, others, anew=True)
-        self._walk(ended, due, self._load, segment, self._close_anew)
+
+        def load(keys: Sequence[str]) -> list[Job]:
+            return [estimated(self._accounts.assessor, unestimated(job)) for job in self._load(keys)]
+
+        self._walk(ended, due, load, segment, self._close_anew)
         self._true_up()
         return self._report(from_s, to_s)
 
@@ -251,6 +260,7 @@ class _Night:
         for some in chunks(keys):
             jobs = load(some)
             self._not_measured += sum(job.summary.total_j is None for job in jobs)
+            self._estimated += sum(any(run.state == "estimated" for run in job.energy.runs) for job in jobs)
             self._counts += segment.write(jobs, self._now_s)
 
     def _close(self, month: str, segment: Segment) -> None:
@@ -329,6 +339,7 @@ class _Night:
             not_measured=self._not_measured,
             problems=tuple(dict.fromkeys(self._problems)),
             closed=tuple(self._closed),
+            estimated=self._estimated,
         )
 
 

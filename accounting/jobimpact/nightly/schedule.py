@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from jobimpact.core.config import Config
+from jobimpact.core.config import Config, each_cluster
 from jobimpact.core.errors import JobImpactError
 from jobimpact.nightly.extra import extra
-from jobimpact.nightly.night import DAY_S, account
+from jobimpact.nightly.night import account
 
 __all__ = ["night", "schedule"]
 
@@ -18,8 +18,8 @@ _log = logging.getLogger(__name__)
 def schedule(config: Config, clock: Callable[[], float]) -> None:
     """Account every night at `nightly.at`, local time, until the process is told to stop.
 
-    One night at a time; nights missed while the machine was off are made up for by one. A night that fails is
-    logged with its reason, and the next one looks back over it.
+    One night at a time; nights missed while the machine slept are made up for by one, however late. A night that
+    fails is logged with its reason, and the next one looks back over it.
 
     Raises:
         ConfigError: what it needs is not installed.
@@ -32,22 +32,33 @@ def schedule(config: Config, clock: Callable[[], float]) -> None:
     hour, minute = config.nightly.at.split(":")
     scheduler = BlockingScheduler()
     scheduler.add_job(
-        night, "cron", (config, clock), hour=hour, minute=minute, coalesce=True, max_instances=1,
-        misfire_grace_time=DAY_S // 2,
-    )  # fmt: skip
+        night,
+        "cron",
+        (config, clock),
+        hour=hour,
+        minute=minute,
+        coalesce=True,
+        max_instances=1,
+        misfire_grace_time=None,
+    )
     _log.info("accounting every night at %s", config.nightly.at)
     scheduler.start()
 
 
 def night(config: Config, clock: Callable[[], float]) -> bool:
-    """One night of the schedule: whether it went well. Its outcome is logged."""
+    """One night of the schedule, cluster by cluster: whether it went well. Its outcome is logged."""
+    went_well = [_account(one, clock) for one in each_cluster(config)]  # each, whatever became of those before
+    return all(went_well)
+
+
+def _account(config: Config, clock: Callable[[], float]) -> bool:
     try:
         report = account(config, clock())
     except JobImpactError as error:
-        _log.error("this night's accounting failed: %s", error)
+        _log.error("this night's accounting of %s failed: %s", config.cluster, error)
         return False
     for problem in report.problems:
-        _log.warning("%s", problem)
-    counts = (report.new, report.changed, report.unchanged, report.not_measured)
-    _log.info("accounted: %d new, %d changed, %d unchanged, %d not measured", *counts)
+        _log.warning("%s: %s", config.cluster, problem)
+    counts = (report.new, report.changed, report.unchanged, report.estimated, report.not_measured)
+    _log.info("%s: %d new, %d changed, %d unchanged, %d estimated, %d not measured", config.cluster, *counts)
     return True

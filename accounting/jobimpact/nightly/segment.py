@@ -162,7 +162,11 @@ def kept(job: Job, row: JobResult) -> Job:
     """A job with what was known before of nodes that do not know it now."""
     was = job_of(row).energy
     missing = job.energy.missing
-    again = [run for run in was.runs if missing.get(run.node, TAKEN) != TAKEN and in_time(run, job.record)]
+    again = [
+        run
+        for run in was.runs
+        if run.state != "estimated" and missing.get(run.node, TAKEN) != TAKEN and in_time(run, job.record)
+    ]
     if not again:
         return job
     back = {run.node for run in again}

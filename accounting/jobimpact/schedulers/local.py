@@ -14,6 +14,8 @@ digit.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +57,8 @@ class LocalRecords:
     def __init__(self, path: Path, cluster: str) -> None:
         self._path = path
         self._cluster = cluster
+        self._read: tuple[tuple[int, int], Finished] | None = None
+        """The file's size and time of change, and what was in it."""
 
     def finished(self, from_s: int, to_s: int) -> Finished:
         """Jobs whose end lies in [from_s, to_s].
@@ -76,9 +80,16 @@ class LocalRecords:
 
     def _all(self) -> Finished:
         try:
-            lines = self._path.read_bytes().split(b"\n")
+            with self._path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                version = found.st_size, found.st_mtime_ns
+                if self._read is None or self._read[0] != version:
+                    self._read = version, self._parsed(file.read().split(b"\n"))
         except OSError as error:
             raise SchedulerError(f"{self._path}: {error.strerror}") from error
+        return self._read[1]
+
+    def _parsed(self, lines: Iterable[bytes]) -> Finished:
         records: dict[str, JobRecord] = {}
         problems = []
         for number, line in enumerate(lines, start=1):
