@@ -12,8 +12,15 @@ from jobimpact.schedulers.sacct import Sacct
 __all__ = ["Finished", "JobSource", "job_source"]
 
 
-def job_source(config: Config) -> JobSource:
-    """The scheduler that the configuration names."""
+def job_source(config: Config, cluster: str | None = None) -> JobSource:
+    """The scheduler that the configuration names.
+
+    Args:
+        config: which scheduler, and the cluster's name.
+        cluster: in place of the configuration's: one of `scheduler.slurm.clusters`.
+    """
     if config.scheduler.local:
-        return LocalRecords(Path(config.scheduler.local.path), config.cluster)
-    return Sacct(config.cluster, (config.scheduler.slurm or Slurm()).timeout_s)
+        return LocalRecords(Path(config.scheduler.local.path), cluster or config.cluster)
+    slurm = config.scheduler.slurm or Slurm()
+    name = cluster or config.cluster
+    return Sacct(name, slurm.timeout_s, ask=name if slurm.clusters else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 from typing import Protocol
@@ -15,7 +16,14 @@ from jobimpact.core.records import JobRecord
 __all__ = ["Finished", "JobSource", "array_of", "expand_nodes", "held_at"]
 
 _ARRAY = re.compile(r"(\d+)_", re.ASCII)
+_PATTERN = re.compile(r"[^,\[]*(?:\[[^\]]*\][^,\[]*)*")
+_BRACKETS = re.compile(r"\[([^\]]*)\]")
+_RANGE = re.compile(r"(\d{1,18})-(\d{1,18})\Z", re.ASCII)
+_LIST = re.compile(r"[A-Za-z0-9_.,\[\]-]*\Z", re.ASCII)
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z", re.ASCII)
+
+MOST_NODES = 100_000
+"""More no scheduler has; what a damaged list names beyond that would fill the memory."""
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -66,6 +74,10 @@ def expand_nodes(text: str) -> tuple[str, ...]:
     Raises:
         RecordError: not a list of node names.
     """
+    if not _LIST.match(text):
+        raise RecordError(f"node list {text!r:.80} is not one of nodes' names")
+    if _size(text) > MOST_NODES:
+        raise RecordError(f"node list {text!r:.80}: more nodes than there can be")
     try:
         names = tuple(NodeSet(text, resolver=RESOLVER_NOGROUP)) if text else ()
     except NodeSetException as error:
@@ -74,3 +86,16 @@ def expand_nodes(text: str) -> tuple[str, ...]:
     if bad is not None:
         raise RecordError(f"node list {text!r:.80}: {bad!r:.80} is not a node's name")
     return names
+
+
+def _size(text: str) -> int:
+    """How many names a list stands for, or more, without making them."""
+    patterns = (_BRACKETS.findall(pattern) for pattern in _PATTERN.findall(text))
+    return sum(math.prod(sum(map(_span, group.split(","))) for group in groups) for groups in patterns)
+
+
+def _span(part: str) -> int:
+    match = _RANGE.match(part)
+    if match:
+        return max(1, int(match[2]) - int(match[1]) + 1)
+    return 1 if "-" not in part else MOST_NODES + 1
