@@ -7,6 +7,7 @@ from pathlib import Path
 from jobimpact.core.config import Config, Slurm
 from jobimpact.schedulers.base import Finished, JobSource
 from jobimpact.schedulers.local import LocalRecords
+from jobimpact.schedulers.pyslurm import PySlurm
 from jobimpact.schedulers.sacct import Sacct
 
 __all__ = ["Finished", "JobSource", "job_source"]
@@ -23,4 +24,7 @@ def job_source(config: Config, cluster: str | None = None) -> JobSource:
         return LocalRecords(Path(config.scheduler.local.path), cluster or config.cluster)
     slurm = config.scheduler.slurm or Slurm()
     name = cluster or config.cluster
-    return Sacct(name, slurm.timeout_s, ask=name if slurm.clusters else None)
+    ask = name if slurm.clusters else None
+    if slurm.via == "pyslurm":
+        return PySlurm(name, slurm.timeout_s, ask, slurm.python)
+    return Sacct(name, slurm.timeout_s, ask)
