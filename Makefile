@@ -29,7 +29,7 @@ check: $(STAMP) ## what CI runs: format, lint, types, architecture, hooks, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck prolog_epilog/slurm/*
+	$(BIN)/shellcheck prolog_epilog/*/*
 	$(BIN)/python -m pytest
 
 bench: $(STAMP) ## the figures of docs/admin/figures.md, on this machine
