@@ -7,6 +7,7 @@ from pathlib import Path
 from jobimpact.core.config import Config, Slurm
 from jobimpact.schedulers.base import Finished, JobSource
 from jobimpact.schedulers.local import LocalRecords
+from jobimpact.schedulers.oar import OarRecords
 from jobimpact.schedulers.pyslurm import PySlurm
 from jobimpact.schedulers.sacct import Sacct
 
@@ -22,6 +23,8 @@ def job_source(config: Config, cluster: str | None = None) -> JobSource:
     """
     if config.scheduler.local:
         return LocalRecords(Path(config.scheduler.local.path), cluster or config.cluster)
+    if config.scheduler.oar:
+        return OarRecords(config.scheduler.oar, config.cluster)
     slurm = config.scheduler.slurm or Slurm()
     name = cluster or config.cluster
     ask = name if slurm.clusters else None
