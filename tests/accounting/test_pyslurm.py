@@ -165,9 +165,12 @@ STORY: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"jobidraw": "55", "jobid": "55", "state": "RESIZING", "end": f"{T0 + 50}", "elapsedraw": "39"},
     ),
     "and after": (
-        {"id_job": 55, "time_submit": T0 + 50, "nodelist": "node01", "tres_alloc": "1=2,2=250,4=1,5=2"},
         {
-            "jobidraw": "55", "jobid": "55", "submit": f"{T0 + 50}", "nodelist": "node01",
+            "id_job": 55, "time_submit": T0 + 50, "time_eligible": T0 + 50, "nodelist": "node01",
+            "tres_alloc": "1=2,2=250,4=1,5=2",
+        },
+        {
+            "jobidraw": "55", "jobid": "55", "submit": f"{T0 + 50}", "eligible": f"{T0 + 50}", "nodelist": "node01",
             "alloctres": "billing=2,cpu=2,mem=250M,node=1",
         },
     ),

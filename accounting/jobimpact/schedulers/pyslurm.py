@@ -25,7 +25,8 @@ licence is the GPL. It may belong to another Python than ours. Of `pyslurm.db.Jo
 | `db_index` | DBIndex | |
 
 Without states to filter by, a window selects what was eligible before its end and had not ended before its start:
-which of that is a run that ended within it is decided here. A job that was cancelled before it was ever eligible is
+which of that is a run that ended within it is decided here. Of several runs under one id an answer has the latest
+alone; the child asks for the ones before it one by one. A job that was cancelled before it was ever eligible is
 not in any window. A cluster that slurmdbd does not know looks like one without jobs.
 """
 
