@@ -95,7 +95,7 @@ WHERE j.job_id = ANY(%s::bigint[]) ORDER BY j.job_id
 """
 _LOG = """
 SELECT job_id, job_state::text, coalesce(date_start, 0), coalesce(date_stop, 0) FROM job_state_logs
-WHERE job_id = ANY(%s::bigint[]) ORDER BY job_id, job_state_log_id
+WHERE job_id = ANY(%s::bigint[]) ORDER BY job_id, date_start, job_state_log_id
 """
 _TYPES = "SELECT job_id, type::text FROM job_types WHERE job_id = ANY(%s::bigint[]) ORDER BY job_id, job_type_id"
 _EVENTS = """
@@ -368,7 +368,8 @@ def _numbers(jobs: Sequence[dict[str, str | None]], column: str) -> list[int]:
 def _decoder(encoding: str) -> Callable[[bytes], str]:
     """Bytes of the database's encoding as text, whatever they are; the same words are one object."""
     try:
-        codec = codecs.lookup(encoding).name
+        # PostgreSQL's names are Python's, but for those.
+        codec = codecs.lookup(encoding.replace("WIN", "cp").replace("KOI8", "koi8-")).name
     except LookupError:
         codec = "utf-8"
     if codec == "ascii":

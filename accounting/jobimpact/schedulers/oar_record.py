@@ -105,7 +105,7 @@ class Rows(msgspec.Struct, frozen=True):
     job: Mapping[str, str | None]
     """Columns of `jobs`, and `moldable_walltime`, as text."""
     log: Sequence[Interval] = ()
-    """In order."""
+    """By start."""
     types: Sequence[str] = ()
     events: Sequence[Event] = ()
     resources: Mapping[int, Resource] = {}
@@ -121,7 +121,7 @@ def host_of(address: str, *, full_names: bool) -> str:
     try:
         ipaddress.ip_address(address)
     except ValueError:
-        return address.partition(".")[0]
+        return address.partition(".")[0] or address
     return address
 
 
@@ -234,7 +234,7 @@ def _times(rows: Rows, *, over: bool) -> tuple[int | None, int | None, int | Non
     A job that never was in the state Running never ran, whatever start and stop it has.
     """
     scheduled_s, stop_s = _time(rows.job, "start_time"), _time(rows.job, "stop_time")
-    holding = [one for one in _closed(rows.log) if one.state in HOLDING]
+    holding = _holding(rows.log)
     if not any(one.state == "Running" for one in holding):
         if scheduled_s and stop_s and stop_s < scheduled_s:
             raise RecordError(f"it ends at {stop_s}, before its start at {scheduled_s}")
@@ -253,16 +253,18 @@ def _times(rows: Rows, *, over: bool) -> tuple[int | None, int | None, int | Non
     return start_s, end_s, sum((one.stop_s or end_s) - one.start_s for one in holding if one.state == "Running")
 
 
-def _closed(log: Sequence[Interval]) -> list[Interval]:
-    """The log with every time checked; a state that does not say when it ended did so when the next began."""
+def _holding(log: Sequence[Interval]) -> list[Interval]:
+    """When it had its nodes, with every time checked; a state that does not say its end ended when the next began."""
     found = []
     for at, one in enumerate(log):
+        if one.state not in HOLDING:
+            continue
         following_s = log[at + 1].start_s if at + 1 < len(log) else 0
-        stop_s = _checked(one.stop_s or following_s, f"the end of {one.state!r:.20}")
-        if not _checked(one.start_s, f"the start of {one.state!r:.20}"):
-            raise RecordError(f"{one.state!r:.20} has no start")
+        stop_s = _checked(one.stop_s or following_s, f"the end of {one.state}")
+        if not _checked(one.start_s, f"the start of {one.state}"):
+            raise RecordError(f"{one.state} has no start")
         if stop_s and stop_s < one.start_s:
-            raise RecordError(f"{one.state!r:.20} ends at {stop_s}, before its start at {one.start_s}")
+            raise RecordError(f"{one.state} ends at {stop_s}, before its start at {one.start_s}")
         found.append(Interval(one.state, one.start_s, stop_s))
     return found
 

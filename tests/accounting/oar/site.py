@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,8 +21,8 @@ CREATE TABLE jobs (
   job_id bigint PRIMARY KEY, array_id int, array_index int, job_name text, job_user text, project text,
   queue_name text, state text, exit_code int, submission_time int, start_time int, stop_time int,
   assigned_moldable_job int, resubmit_job_id int, reservation text, job_type text, message text, properties text,
-  suspended text, accounted text, command text, initial_request text, job_env text, launching_directory text, stdout_file text, stderr_file text,
-  notify text);
+  suspended text, accounted text, command text, initial_request text, job_env text, launching_directory text,
+  stdout_file text, stderr_file text, notify text);
 CREATE INDEX ON jobs (array_id);
 CREATE TABLE moldable_job_descriptions (
   moldable_id bigint PRIMARY KEY, moldable_job_id int, moldable_walltime int);
@@ -71,6 +72,11 @@ class Site:
                 ]
             )
         )
+
+    @property
+    def folder(self) -> str:
+        """Of the server's socket."""
+        return str(self._server.folder)
 
     def close(self) -> None:
         """Hang up."""
@@ -170,6 +176,6 @@ class Site:
 
 def _state(text: str) -> tuple[str, int, int | None]:
     """`Running 4-104` or, where it lasts, `Running 4`."""
-    state, _, times = text.partition(" ")
-    start, dash, stop = times.partition("-")
-    return state, int(start), int(stop) if dash else None
+    match = re.fullmatch(r"(\w+) (-?\d+)(?:-(-?\d+))?", text)
+    assert match is not None, text
+    return match[1], int(match[2]), None if match[3] is None else int(match[3])
