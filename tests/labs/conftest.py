@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.labs.oar import lab as oar
+from tests.labs.oar.lab import OarLab
 from tests.labs.slurm.lab import SlurmLab, missing
 from tests.labs.slurm.layout import Plan
 
@@ -18,6 +20,17 @@ def slurm_lab(pytestconfig: pytest.Config) -> Iterator[SlurmLab]:
     _need(pytestconfig, "slurm", missing())
     hooks = ROOT / "prolog_epilog" / "slurm"
     with SlurmLab(Plan(nodes=8, prolog=hooks / "prolog", epilog=hooks / "epilog")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def oar_lab(pytestconfig: pytest.Config) -> Iterator[OarLab]:
+    """A cluster of four nodes with the project's own notifier; one for all tests, so use ids and own files.
+
+    Its `dsn` is OAR's database, to be read from outside of the lab.
+    """
+    _need(pytestconfig, "oar", oar.missing())
+    with OarLab() as lab:
         yield lab
 
 
