@@ -14,6 +14,7 @@ import msgspec
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file, open_for_reading
 from jobimpact.core.records import IDLE, SYSTEM, DomainKind, HourShares, JobEnergy, JobRecord, RunEnergy
+from jobimpact.energy.books import NodeSpan, span_books
 from jobimpact.energy.hours import free_hours, run_hours
 
 __all__ = ["EARLY_S", "NO_RUN", "TAKEN", "DomainBooks", "EndedRun", "LocalEnergy", "MeterBooks", "in_time"]
@@ -258,6 +259,19 @@ class LocalEnergy:
         """
         return self._ask_all(_meters)
 
+    def span(self, from_s: float, to_s: float, nodes: Sequence[str] | None = None) -> tuple[list[NodeSpan], list[str]]:
+        """Nodes' books over a time, and why a node's file could not be asked.
+
+        Args:
+            from_s: where the time begins, epoch seconds.
+            to_s: where it ends.
+            nodes: their names; None: all.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
+        return self._ask_all(lambda node, db: [span_books(node, db, from_s, to_s)], nodes)
+
     def idle_hours(self, from_s: float, to_s: float) -> tuple[list[HourShares], list[str]]:
         """What no job had of each node, by full hour, and why a node's file could not be asked.
 
@@ -270,11 +284,13 @@ class LocalEnergy:
         """
         return self._ask_all(lambda node, db: free_hours(node, db, from_s, to_s))
 
-    def _ask_all(self, question: Callable[[str, sqlite3.Connection], list[T]]) -> tuple[list[T], list[str]]:
+    def _ask_all(
+        self, question: Callable[[str, sqlite3.Connection], list[T]], nodes: Sequence[str] | None = None
+    ) -> tuple[list[T], list[str]]:
         """Every node's answer, and why a node's file could not be asked."""
         found: list[T] = []
         unread = []
-        for node in self.nodes():
+        for node in self.nodes() if nodes is None else nodes:
             try:
                 with self._reading(node) as db:
                     if self._cluster is None or _cluster_of(db) == self._cluster:
@@ -403,7 +419,11 @@ def _best_run(there: list[RunEnergy], record: JobRecord, rivals: Sequence[JobRec
     mine = [
         run
         for run in there
-        if not any(_fit(run, other) > _fit(run, record) for other in rivals if other.key != record.key)
+        if not any(
+            _fit(run, other) > _fit(run, record)
+            for other in rivals
+            if other.key != record.key and run.node in other.nodes
+        )
     ]
     return max(mine, key=lambda run: _fit(run, record), default=None)
 
