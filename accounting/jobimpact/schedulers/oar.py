@@ -59,6 +59,8 @@ PRIVATE = frozenset(
     {"command", "initial_request", "job_env", "launching_directory", "stdout_file", "stderr_file", "notify"}
 )
 """Columns that are left in the database: OAR shows them to the job's owner alone, for they may hold secrets."""
+OAR_S_OWN = frozenset({"accounted"})
+"""Columns of OAR's book-keeping: they change when the job is long over, and say nothing of it."""
 
 _QUICK = """
 SELECT set_config(name, value, true)
@@ -293,7 +295,7 @@ class _Database:
         if not jobs:
             return
         columns = self._columns("jobs")
-        extra = [name for name in columns if name not in {*NEEDED, *PRIVATE}]
+        extra = [name for name in columns if name not in {*NEEDED, *PRIVATE, *OAR_S_OWN}]
         query = self._job_query(extra)
         names = [*NEEDED, *extra, "moldable_walltime"]
         resources = self._resources(full_names=full_names)

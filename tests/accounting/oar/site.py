@@ -155,6 +155,7 @@ class Site:
             "stop_time": end if any(state == "Running" for state, _, _ in states) else None,
             "assigned_moldable_job": job if resources else 0,
             "suspended": "NO",
+            "accounted": "NO",
             "command": "./train --token=secret",
         } | values
         for name in ("submission_time", "start_time", "stop_time"):

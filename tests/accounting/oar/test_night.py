@@ -59,6 +59,7 @@ def test_a_night_twice_changes_nothing(site: Site, world: World) -> None:
     world.node("n2").measured("1", start=4.1, end=104.2, cpus=2)
     first = account(world.config, NOW)
     assert (first.new, first.changed, first.not_measured) == (4, 0, 2)
+    site.db.execute("UPDATE jobs SET accounted = 'YES'")  # as OAR does within the hour
     before = world.rows()
     assert set(before) == {f"{job}@{T0}" for job in (1, 2, 3, 4)}
     second = account(world.config, NOW + 60)
