@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -62,9 +62,12 @@ PRIVATE = frozenset(
 OAR_S_OWN = frozenset({"accounted"})
 """Columns of OAR's book-keeping: they change when the job is long over, and say nothing of it."""
 
+# Compiling a query, and starting helpers for it, take longer than these queries do.
 _QUICK = """
 SELECT set_config(name, value, true)
-FROM (VALUES ('jit', 'off'), ('statement_timeout', %(timeout)s)) AS wanted (name, value)
+FROM (VALUES
+  ('jit', 'off'), ('max_parallel_workers_per_gather', '0'), ('statement_timeout', %(timeout)s)
+) AS wanted (name, value)
 WHERE name IN (SELECT s.name FROM pg_settings s)
 """
 _COLUMNS = """
@@ -175,7 +178,8 @@ class OarRecords:
         timeout_s = self._settings.timeout_s
         deadline = None
         try:
-            with self._psycopg.connect(**self._target, prepare_threshold=None) as connection:
+            # Closed without an end of the transaction: nothing was written, and a silent server cannot hold us up.
+            with closing(self._psycopg.connect(**self._target, prepare_threshold=None)) as connection:
                 connection.isolation_level = self._psycopg.IsolationLevel.REPEATABLE_READ
                 connection.read_only = True
                 with _Deadline(connection.fileno(), timeout_s) as deadline:

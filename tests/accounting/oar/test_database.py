@@ -263,6 +263,14 @@ def test_a_server_that_falls_silent(server: Postgres, site: Site) -> None:
             read(site, dsn=dsn, timeout_s=1)
 
 
+def test_a_server_that_does_not_greet(server: Postgres, site: Site) -> None:
+    """It takes the connection, and says nothing: libpq waits for two seconds at least."""
+    with silent_after(server, b"oar_ro") as folder:
+        dsn = make_conninfo(site.dsn(), host=str(folder))
+        with pytest.raises(SchedulerError, match=r"OAR's database: .*timeout"):
+            read(site, dsn=dsn, timeout_s=0.1)
+
+
 def test_one_snapshot_that_writes_nothing(server: Postgres, site: Site) -> None:
     """As the server's own log has it, with whose question it is."""
     with server.connect() as db:
