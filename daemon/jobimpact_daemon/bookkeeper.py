@@ -233,7 +233,7 @@ class Bookkeeper:
     def _refine(self, usage: Usage | None, known: Mapping[str, list[Run]]) -> None:
         """What a cgroup tells of its job was so before it was read: a guess is not held on for a whole gap."""
         for job, use in (usage.jobs if usage else {}).items():
-            run = lives.latest(known.get(job, []), gone=use.gone)
+            run = lives.owner(known.get(job, []), use)
             if run is not None:
                 lives.refine(self.state.holdings, run, use)
 
@@ -242,7 +242,7 @@ class Bookkeeper:
         holdings = self.state.holdings
         jobs = {}
         for job, use in usage.jobs.items():
-            run = lives.latest(known.get(job, []), gone=use.gone)
+            run = lives.owner(known.get(job, []), use)
             if run is None:
                 if use.gone and (use.cpu_ns == 0 or self._taken(run_key(job, 0))):
                     continue  # the last word of a job whose books are closed

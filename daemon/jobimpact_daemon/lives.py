@@ -11,7 +11,19 @@ from jobimpact.core.records import JobUsage, Mark, Usage, run_key
 from jobimpact.core.units import NS
 from jobimpact_daemon.holdings import Holdings, Run
 
-__all__ = ["by_job", "close_all", "close_gone", "discover", "end", "find", "latest", "refine", "settled", "start"]
+__all__ = [
+    "by_job",
+    "close_all",
+    "close_gone",
+    "discover",
+    "end",
+    "find",
+    "latest",
+    "owner",
+    "refine",
+    "settled",
+    "start",
+]
 
 LOST_NS = 300 * NS
 """A run whose processes have been gone for this long has ended, mark or no mark."""
@@ -45,6 +57,16 @@ def latest(known: list[Run], *, gone: bool = False) -> Run | None:
     if gone:
         known = [run for run in known if run.seen_ns is not None] or known
     return max(known, key=lambda run: (run.state == "open", run.restart), default=None)
+
+
+def owner(known: list[Run], use: JobUsage) -> Run | None:
+    """Of one job's runs, the one that has used this; None: a run that no mark has told of.
+
+    Slurm may leave out the Prolog of a job that is begun again on its node within two minutes: its cgroup is new.
+    """
+    run = latest(known, gone=use.gone)
+    anew = run is not None and run.state != "open" and run.cgroup_gone and not use.gone
+    return None if anew else run
 
 
 def start(holdings: Holdings, mark: Mark, wall_s: float, taken: Taken) -> Run | None:
@@ -107,9 +129,11 @@ def discover(holdings: Holdings, job: str, use: JobUsage, wall_s: float, taken: 
     """A cgroup that no mark announced: a run that starts when it is first seen."""
     # What it had used before is its own past only if somebody was looking when it was born.
     first_look = holdings.usage_ns is None
+    anew = any(one.job == job and one.cgroup_gone for one in holdings.runs.values())
     run = _open(holdings, job, 0, holdings.t_ns, wall_s, taken)
     # A cgroup that outlives its run's books has had its past charged already.
-    run.marked, run.uid, run.read_cpu_ns = False, use.uid, use.cpu_ns if first_look or run.restart else 0
+    charged = first_look or (run.restart and not anew)
+    run.marked, run.uid, run.read_cpu_ns = False, use.uid, use.cpu_ns if charged else 0
     run.cpus_by = use.cpus_by
     run.flag("no start mark")
     mem = use.mem_limit_bytes

@@ -304,3 +304,28 @@ def test_a_job_that_no_books_can_have_takes_no_run_of_another(tmp_path: Path) ->
     with LocalEnergy(tmp_path / "nodes") as energy:
         found = energy.job_energy(record("1", off_books="the user's own system ran there"))
     assert (found.runs, found.missing) == ((), {"node01": "the user's own system ran there"})
+
+
+def test_a_requeue_within_seconds_has_its_run_though_slurm_forgot_its_start(tmp_path: Path) -> None:
+    """Such a row of sacct has nodes and no start: it ran after its submission, and before the next incarnation."""
+    world = World(tmp_path)
+    world.node().measured("1", joules=300.0, start=0.5, end=2.5)
+    world.node().measured("1", joules=700.0, start=130.5, end=230.5, restart=1)
+    first = record(state="REQUEUED", start_s=None, end_s=T0 + 1.0, elapsed_s=0.0)
+    second = record(key=f"1@{T0 + 2}", submit_s=T0 + 2, start_s=T0 + 130.0, end_s=T0 + 230.0)
+    assert summary(world, first, second).total_j == 300.0
+    assert summary(world, second, first).total_j == 700.0
+
+
+def test_a_run_is_of_no_incarnation_that_was_not_on_its_node(tmp_path: Path) -> None:
+    """A node that died ends its run late, when the job has long been begun again elsewhere, or was withdrawn."""
+    world = World(tmp_path)
+    world.node("node01").measured("1", joules=300.0, start=0.5, end=900.0)
+    world.node("node02").measured("1", joules=700.0, start=130.5, end=900.5, restart=1)
+    first = record(state="NODE_FAIL", end_s=T0 + 25.0)
+    again = {"key": f"1@{T0 + 25}", "submit_s": T0 + 25}
+    elsewhere = record(**again, nodes=("node02",), start_s=T0 + 130.0, end_s=T0 + 901.0)
+    withdrawn = record(**again, state="CANCELLED", nodes=(), start_s=None, end_s=T0 + 900.0)
+    assert summary(world, first, elsewhere).total_j == 300.0
+    assert summary(world, elsewhere, first).total_j == 700.0
+    assert summary(world, first, withdrawn).total_j == 300.0

@@ -112,6 +112,24 @@ def test_a_job_may_have_a_new_cgroup() -> None:
     assert played.holders("package-0") == {"1": 100_000_000}
 
 
+def test_a_requeued_job_without_a_prolog_is_known_by_its_new_cgroup() -> None:
+    """Slurm may leave out the Prolog of a job that is begun again at once: what it uses is its own, and all of it."""
+    lines = [node(), start(1, "1", cpus=1), tick(1, use(0, j1=0), package_0=0), tick(2, use(10, j1=10), package_0=100)]
+    dead: Json = {"busy_cpu_s": 10, "jobs": {"1": {"cpu_s": 10, "gone": True}}}
+    lines += [end(3, "1", restart=1), tick(3, dead, package_0=100), tick(20, use(10), package_0=100)]
+    played = play(
+        [
+            *lines,
+            tick(21, use(11, j1=1), package_0=110),
+            tick(22, use(12, j1=2), package_0=120),
+            end(23, "1", restart=1),
+        ]
+    )
+    assert played.holders("package-0") == {"1": 100_000_000, "1#1": 20_000_000}
+    assert {run: job["state"] for run, job in played.told["jobs"].items()} == {"1": "ended", "1#1": "ended"}
+    assert "no start mark" in played.told["jobs"]["1#1"]["flags"]
+
+
 def test_a_held_job_without_a_cgroup_stays_open() -> None:
     """A batch job's second node may never have a cgroup: silence is not its end."""
     lines = [start(0, "1", cpus=4), tick(0, use(0), package_0=0), *(tick(t, use(0), package_0=t) for t in (300, 900))]

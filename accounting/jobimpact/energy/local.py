@@ -433,18 +433,25 @@ def in_time(run: RunEnergy, record: JobRecord) -> bool:
 
     It may end long after it (a late epilog, a lost job), but a run that begins after it is another incarnation's.
     """
-    if record.start_s is None:
+    begin_s = _begin_s(record)
+    if begin_s is None:
         return False
-    if run.end_s is not None and run.end_s < record.start_s - EARLY_S:
+    if run.end_s is not None and run.end_s < begin_s - EARLY_S:
         return False
     return record.end_s is None or run.start_s <= record.end_s + EARLY_S
 
 
 def _fit(run: RunEnergy, record: JobRecord) -> tuple[float, float]:
     """How well a run and a record agree: the seconds they share, then how near their starts are."""
-    if record.start_s is None:
+    begin_s = _begin_s(record)
+    if begin_s is None:
         return (-1.0, 0.0)
     run_end = run.end_s if run.end_s is not None else float("inf")
     record_end = record.end_s if record.end_s is not None else float("inf")
-    shared = min(run_end, record_end) - max(run.start_s, record.start_s)
-    return (max(shared, 0.0), -abs(run.start_s - record.start_s))
+    shared = min(run_end, record_end) - max(run.start_s, begin_s)
+    return (max(shared, 0.0), -abs(run.start_s - begin_s))
+
+
+def _begin_s(record: JobRecord) -> float | None:
+    """From when on it may have run. Slurm forgets the start of a job that is requeued in its first seconds."""
+    return record.submit_s if record.start_s is None else record.start_s
