@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 
 import pytest
 from tests.daemon.source_faults.stands import GPU_WATTS, WATTS
 from tests.daemon.source_faults.table import Cell, cells, rates
-from tests.daemon.source_faults.world import NO_MOUNT, Node, Worlds, lacking
+from tests.daemon.source_faults.world import NO_MOUNT, Node, TooBusyError, Worlds, lacking
 from tests.fakes.rig import NoCompilerError, build
 
 TICK_S = 0.2
@@ -61,7 +62,12 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
         build()
     except NoCompilerError as error:
         pytest.skip(str(error))
-    found = Worlds(tmp_path_factory.mktemp("worlds"), full=False)
+    for patience in (1, 2):
+        found = Worlds(tmp_path_factory.mktemp("worlds"), full=False, patience=patience)
+        with suppress(TooBusyError):
+            found.run()
+            return found
+    found = Worlds(tmp_path_factory.mktemp("worlds"), full=False, patience=3)
     found.run()
     return found
 
