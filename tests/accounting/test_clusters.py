@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,24 @@ def test_another_cluster_s_nodes_are_no_strangers_and_not_idle(world: World) -> 
             assert accounts.assessor.shared(min(nodes))[0].embodied["gwp_kgco2e"].central * 3 == pytest.approx(
                 300 / (4 * 8766)
             )
+
+
+def test_each_cluster_s_manufacture_has_books_of_its_own(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """November closes in December: hardware = jobs + idle shares + true-up, for each cluster's nodes alone."""
+    begin = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp())
+    for one in each_cluster(world.config):
+        assert account(one, T0 + 30 * 86400.0, begin, T0 + 29 * 86400).closed == ("2026-11",)
+    books = ["books", "--embodied", "2026", "--config", str(world.config_file)]
+    assert main([*books, "--json"]) == 0
+    found = {one["cluster"]: one["lines"] for one in json.loads(capsys.readouterr().out)["clusters"]}
+    cpus = {cluster: line for cluster, lines in found.items() for line in lines if line["component"] == "cpu"}
+    assert {cluster: line["node_type"] for cluster, line in cpus.items()} == {"near": "near", "far": "far"}
+    assert {cluster: line["available_h"] for cluster, line in cpus.items()} == {"near": 1440, "far": 720}
+    switch = {cluster: line for cluster, lines in found.items() for line in lines if line["component"] == "switch"}
+    assert switch["near"]["hardware"][0] == pytest.approx(2 * switch["far"]["hardware"][0])
+    assert main(books) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line.startswith("Cluster")] == ["Cluster near", "Cluster far"]
 
 
 def test_a_type_that_does_not_say_whose_it_is_is_refused(world: World) -> None:

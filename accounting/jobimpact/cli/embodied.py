@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from jobimpact.core.config import config_path, load_config
+from jobimpact.core.config import config_path, each_cluster, load_config
 from jobimpact.core.errors import ConfigError
 from jobimpact.nightly.books import YearBooks, books_of
 from jobimpact.report.numbers import energy, grams
@@ -27,7 +27,7 @@ CLOSE = 1e-9
 
 
 def run(year: str, config: str | None, *, as_json: bool) -> int:
-    """Print a year's books of manufacture.
+    """Print a year's books of manufacture, cluster by cluster where there are several.
 
     Returns:
         0; 1 where they do not balance.
@@ -38,9 +38,17 @@ def run(year: str, config: str | None, *, as_json: bool) -> int:
     """
     if not re.fullmatch(r"(19|20)\d\d", year, re.ASCII):
         raise ConfigError(f"--embodied {year!r:.20}: not a year, like 2026")
-    found = books_of(load_config(config_path(config)), year)
-    balanced = all(_difference(line, at) <= CLOSE for line in found.lines for at in range(3))
-    print(_document(found) if as_json else "\n".join(_text(found, balanced=balanced)))
+    all_books = {one.cluster: books_of(one, year) for one in each_cluster(load_config(config_path(config)))}
+    several = len(all_books) > 1
+    balanced = True
+    if as_json:
+        documents = [_document(found) | ({"cluster": name} if several else {}) for name, found in all_books.items()]
+        print(json.dumps({"schema": SCHEMA, "clusters": documents} if several else documents[0], indent=2))
+    for name, found in all_books.items():
+        fits = all(_difference(line, at) <= CLOSE for line in found.lines for at in range(3))
+        balanced = balanced and fits
+        if not as_json:
+            print(*([f"Cluster {name}"] if several else []), *_text(found, balanced=fits), sep="\n")
     return 0 if balanced else 1
 
 
@@ -53,11 +61,11 @@ def _difference(line: dict[str, Any], at: int) -> float:
     return abs(out) / whole if whole else abs(out)
 
 
-def _document(found: YearBooks) -> str:
+def _document(found: YearBooks) -> dict[str, Any]:
     head = {"schema": SCHEMA, "year": found.year, "months": found.months, "closed": found.closed}
     head |= {"made_with": found.made_with}
     units = {"indicators": ["gwp_kgco2e", "adp_kgsbe", "pe_mj"]}
-    return json.dumps(head | units | {"lines": found.lines}, indent=2, allow_nan=False)
+    return head | units | {"lines": found.lines}
 
 
 def _text(found: YearBooks, *, balanced: bool) -> Iterator[str]:
