@@ -81,7 +81,7 @@ UNION
 SELECT j.job_id FROM job_state_logs l JOIN jobs j ON j.job_id = l.job_id
 WHERE l.job_state_log_id BETWEEN %(low)s AND %(high)s AND l.job_state = ANY(%(final)s) AND j.state = ANY(%(final)s)
   AND (l.date_start BETWEEN %(from)s AND %(to)s
-    OR l.date_start BETWEEN %(to)s AND %(late)s AND j.start_time BETWEEN 1 AND %(to)s)
+    OR l.date_start BETWEEN %(to)s AND %(late)s AND j.start_time <= %(to)s)
 ORDER BY 1
 """
 _HELD = """
