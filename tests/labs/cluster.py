@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,7 @@ from typing import Any, Self
 from tests.fakes.curve import Curve, Sensor, boot_ns, watts
 from tests.fakes.rig import PowerRig, RigNode
 from tests.fakes.rig_gpu import gpu
-from tests.labs.slurm.lab import SlurmLab
+from tests.labs.slurm.lab import SlurmLab, until
 
 CPUS, MEM_BYTES = 8, 8000 << 20
 IDLE_W = {"package-0": 40.0, "package-1": 35.0, "dram-0": 6.0}
@@ -120,6 +121,34 @@ class MeasuredCluster:
         """What the node's daemon read."""
         return self.folder / f"{name}.jsonl"
 
+    def wait_reading(self, timeout: float) -> None:
+        """Wait until every daemon has read everything once."""
+        self._wait(self._reads, timeout)
+
+    def wait_booked(self, timeout: float) -> None:
+        """Wait until every daemon has booked all of its marks."""
+        self._wait(lambda name: not self._marks(name), timeout)
+
+    def _wait(self, done: Callable[[str], bool], timeout: float) -> None:
+        def all_done() -> bool:
+            for name, daemon in self.daemons.items():
+                assert daemon.poll() is None, (self.folder / f"{name}.log").read_text(encoding="utf-8")
+            return all(map(done, self.daemons))
+
+        until(all_done, timeout, lambda: f"not done: {[name for name in self.daemons if not done(name)]}")
+
+    def _reads(self, name: str) -> bool:
+        path = self.recording(name)
+        return path.exists() and '"read"' in path.read_text(encoding="utf-8")
+
+    def _marks(self, name: str) -> list[str]:
+        return [path.name for path in (self.lab.node_dir(name) / "marks").iterdir() if path.name != "rejected"]
+
+    def marks_taken(self, name: str) -> list[dict[str, Any]]:
+        """The marks that a node's daemon has recorded, in their order, with their times as `wall`."""
+        lines = [json.loads(line) for line in self.recording(name).read_text(encoding="utf-8").splitlines()]
+        return [{**line["mark"], "wall": line["wall"]} for line in lines if "mark" in line]
+
     def start(self, name: str) -> None:
         """Start a node's daemon."""
         argv = [BIN / "jobimpactd", "run", "--config", self.config(name), "--record", self.recording(name)]
@@ -157,11 +186,15 @@ class MeasuredCluster:
         }
         self.account_config.write_text(json.dumps(text), encoding="utf-8")
 
-    def jobimpact(self, *argv: str, status: int = 0) -> str:
-        """Run the command outside of the lab, with the lab's real sacct on its PATH."""
+    def command(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run `jobimpact` outside of the lab, with the lab's real sacct on its PATH."""
         environment = {**os.environ, "PATH": f"{self.lab.bin_dir}:{os.environ['PATH']}"}
         environment["JOBIMPACT_CONFIG"] = str(self.account_config)
-        done = subprocess.run([BIN / "jobimpact", *argv], env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run([BIN / "jobimpact", *argv], env=environment, capture_output=True, text=True, check=False)
+
+    def jobimpact(self, *argv: str, status: int = 0) -> str:
+        """The same, which must end with this status; gives what it prints."""
+        done = self.command(*argv)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout
 

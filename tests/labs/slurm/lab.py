@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -41,6 +42,8 @@ class HookRun(NamedTuple):
     start_ns: int
     end_ns: int
     status: int
+    restart: int
+    """SLURM_JOB_RESTART_COUNT."""
 
 
 class SlurmLab:
@@ -75,7 +78,7 @@ class SlurmLab:
             self._lock.note(self.folder)
             layout.write(self.plan, self.folder)
             self._start()
-            _until(self._ready, timeout, lambda: f"the lab did not come up\n{self.logs()}")
+            until(self._ready, timeout, lambda: f"the lab did not come up\n{self.logs()}")
             layout.outside_commands(self.folder, self._init)
         except BaseException:
             self.down()
@@ -170,7 +173,7 @@ class SlurmLab:
     def wait(self, jobs: str | Iterable[str], timeout: float = 60) -> dict[str, str]:
         """Wait for jobs' ends, Epilogs and records; returns raw job id -> state, for array tasks too."""
         wanted = {jobs} if isinstance(jobs, str) else set(jobs)
-        _until(lambda: not wanted & self._queued(), timeout, lambda: f"still queued: {self._queued()}")
+        until(lambda: not wanted & self._queued(), timeout, lambda: f"still queued: {self._queued()}")
         listed = [self.run(["scontrol", "--oneliner", "show", "job", job]).stdout for job in sorted(wanted)]
         jobs_known = re.findall(r"^JobId=(\d+)( ArrayJobId=)?", "".join(listed), flags=re.MULTILINE)
         states: dict[str, str] = {}
@@ -183,7 +186,7 @@ class SlurmLab:
             complete = all(raw in rows and ("_" in rows[raw][0] or not array) for raw, array in jobs_known)
             return complete and not any(state.startswith(_UNFINISHED) for state in states.values())
 
-        _until(recorded, timeout, lambda: f"accounting has {states}")
+        until(recorded, timeout, lambda: f"accounting has {states}")
         return states
 
     def wait_running(self, *jobs: str, timeout: float = 30) -> None:
@@ -193,7 +196,7 @@ class SlurmLab:
             states = self.run(["squeue", "--noheader", "--states=RUNNING", "--format=%A"]).stdout.split()
             return set(jobs) <= set(states)
 
-        _until(running, timeout, lambda: f"{jobs} do not all run")
+        until(running, timeout, lambda: f"{jobs} do not all run")
 
     def sacct(self, *args: str) -> str:
         """Raw `sacct -n -P -a ...`."""
@@ -242,11 +245,35 @@ class SlurmLab:
         lines = self.run(["sinfo", "--noheader", "--Node", "--format=%N %T"]).stdout.splitlines()
         return dict(line.split(maxsplit=1) for line in lines)
 
+    def kill_slurmd(self, node: str) -> None:
+        """`kill -9` a node's slurmd; its jobs' processes go on."""
+        self.run(f"kill -9 $(cat {self.folder}/run/slurmd.{node}.pid)")
+
+    def start_slurmd(self, node: str) -> None:
+        """Start a node's slurmd again."""
+        self.run(["slurmd", "-N", node])
+
+    @contextmanager
+    def settings(self, **values: object) -> Iterator[None]:
+        """Other values in slurm.conf, for a while."""
+        path = self.folder / "etc/slurm.conf"
+        before = path.read_text()
+        text = before
+        for key, value in values.items():
+            text = re.sub(rf"^{key}=.*$", f"{key}={value}", text, flags=re.MULTILINE)
+        try:
+            path.write_text(text)
+            self.run(["scontrol", "reconfigure"])
+            yield
+        finally:
+            path.write_text(before)
+            self.run(["scontrol", "reconfigure"])
+
     def hook_runs(self) -> list[HookRun]:
         """Every Prolog and Epilog that has ended, in the order of their ends."""
         log = self.folder / "hooklog"
         rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
-        return [HookRun(e, node, job, int(start), int(end), int(rc)) for e, node, job, start, end, rc in rows]
+        return [HookRun(event, node, job, *map(int, numbers)) for event, node, job, *numbers in rows]
 
     def logs(self, lines: int = 15) -> str:
         """The last lines of every log, for a failed test's message."""
@@ -270,7 +297,12 @@ def missing() -> str:
     return f"no namespaces: {tried.stderr.strip()}" if tried.returncode else ""
 
 
-def _until(done: Callable[[], bool], timeout: float, message: Callable[[], str], pause: float = 0.1) -> None:
+def until(done: Callable[[], bool], timeout: float, message: Callable[[], str], pause: float = 0.1) -> None:
+    """Wait for a condition.
+
+    Raises:
+        LabError: it did not come; the message says what was there instead.
+    """
     deadline = time.monotonic() + timeout
     while not done():
         if time.monotonic() > deadline:
