@@ -17,7 +17,8 @@ from jobimpact.impact import inventory
 PAGE = Path(__file__).parent / "admin/configuration.md"
 
 CONFIG = {
-    "cluster": "The cluster's name in results. A record that names its own cluster (sacct) comes first.",
+    "cluster": "The cluster's name in results, whatever the scheduler calls it. Do not change it later: the jobs, idle"
+    " time and months of one name are books of their own. The names in `scheduler.slurm.clusters` stand in its place.",
     "store.local.path": "Folder with one `<node>.sqlite` per node: the daemon writes its own, accounting reads all."
     " A local file system, not NFS.",
     "results": "The database of results: a `sqlite:///` URL (four slashes for an absolute path).",

@@ -130,11 +130,14 @@ def test_the_command_is_the_one_every_version_has(
 def test_fields_are_asked_for_where_the_version_has_them(fake: Fake) -> None:
     """Case does not matter, others are left alone, and an index beyond 64 bits with a sign stays a text."""
     index = "17633430817157663744"
-    fields = [field.upper() for field in (*FIELDS, "DBIndex", "Restarts", "WorkDir")]
-    folder = fake([*row(), index, "2"], fields=fields)
-    [job] = Sacct("here").finished(0, 1).records
+    fields = [field.upper() for field in (*FIELDS, "DBIndex", "Restarts", "Exclusive", "WorkDir")]
+    folder = fake([*row(), index, "NODE", "2"], [*row(jobidraw="124"), index, "USER", "0"], fields=fields)
+    job, other = Sacct("here").finished(0, 1).records
     assert (job.raw["dbindex"], job.raw["restarts"], job.raw["nodelist"]) == (index, "2", "node[03-04]")
-    assert json.loads((folder / "asked.json").read_text())["argv"][-1] == ",".join((*FIELDS, "dbindex", "restarts"))
+    assert (job.exclusive, other.exclusive) == (True, False)
+    assert json.loads((folder / "asked.json").read_text())["argv"][-1] == ",".join(
+        (*FIELDS, "dbindex", "exclusive", "restarts")
+    )
     fake(row(), fields=[field for field in FIELDS if field not in {"uid", "elapsedraw"}])
     with pytest.raises(SchedulerError, match=r"no field uid, elapsedraw: Slurm 21\.08 or later"):
         Sacct("here").finished(0, 1)
@@ -142,11 +145,10 @@ def test_fields_are_asked_for_where_the_version_has_them(fake: Fake) -> None:
 
 def test_rows_of_another_cluster_are_no_records(fake: Fake) -> None:
     """Their ids could be those of this cluster's jobs. Case does not matter to Slurm."""
-    fake(row(), row(jobidraw="124", cluster="other"), row(jobidraw="125", cluster=""))
-    for ask in (None, "Lab"):
-        found = Sacct("here", ask=ask).finished(0, 1)
-        assert [(job.raw_id, job.cluster) for job in found.records] == [("123", "here"), ("125", "here")]
-        assert "of cluster 'other'" in str(found.problems[0])
+    fake(row(), row(jobidraw="124", cluster="other"), row(jobidraw="125"))
+    found = Sacct("here", ask="Lab").finished(0, 1)
+    assert [(job.raw_id, job.cluster) for job in found.records] == [("123", "here"), ("125", "here")]
+    assert "of cluster 'other'" in str(found.problems[0])
 
 
 def test_a_cluster_that_slurmdbd_does_not_have_is_told(fake: Fake) -> None:

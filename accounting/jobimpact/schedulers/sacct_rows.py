@@ -21,8 +21,8 @@ FIELDS = (
     "ncpus", "nnodes", "nodelist",
 )  # fmt: skip
 """What every version from 21.08 on has, in the order in which it is asked for: ids first, no free text last."""
-EXTRA_FIELDS = ("dbindex", "derivedexitcode", "failednode", "restarts", "sluid")
-"""Kept in `raw` where the installed version has them."""
+EXTRA_FIELDS = ("dbindex", "derivedexitcode", "exclusive", "failednode", "originalsluid", "restarts", "sluid")
+"""Asked for where the installed version has them, and kept in `raw`."""
 UNIT_SEPARATOR = "\x1f"
 EARLIEST_S = 1_000_000
 """Slurm takes an earlier time for a mistake."""
@@ -60,7 +60,7 @@ def read_rows(
         delimiter: what parts the fields. One of several characters is taken for a token that no name can hold.
         cluster: the records' cluster.
         fields: `FIELDS` and any others.
-        only: the cluster whose rows they must be; None: all of one cluster, whichever it is.
+        only: Slurm's name of the cluster whose rows they must be; None: they are of one cluster, whatever its name.
 
     Returns:
         The records, and one problem for each row that is not one.
@@ -71,8 +71,7 @@ def read_rows(
         texts = row.decode(errors="replace").split(delimiter)
         try:
             raw = _raw(texts, fields, whole, same)
-            only = only or raw["cluster"]
-            if raw["cluster"].lower() not in {"", only.lower()}:
+            if only is not None and raw["cluster"].lower() != only.lower():
                 raise RecordError(f"of cluster {raw['cluster']!r:.60}, not {only!r:.60}")
             records.append(_record(raw, cluster))
         except RecordError as error:
@@ -168,6 +167,8 @@ def _record(raw: dict[str, str], cluster: str) -> JobRecord:
         mem_bytes=tres.get("mem"),
         gpus=_gpus(tres) if tres else None,
         raw=raw,
+        # Only 26.05 tells; before, such a job is known by having been given all CPUs and GPUs.
+        exclusive=ran and raw.get("exclusive") == "NODE",
         array_id=array_of(raw["jobid"]),
     )
 
