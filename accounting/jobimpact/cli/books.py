@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jobimpact.core.config import config_path, load_config
+from jobimpact.core.errors import ConfigError
+from jobimpact.energy.books import NodeSpan
 from jobimpact.energy.local import DomainBooks, LocalEnergy, MeterBooks
+from jobimpact.impact.months import edges_of
+from jobimpact.report.books import Chain, SpanBooks, chain_of
+from jobimpact.report.books_json import span_json
+from jobimpact.report.books_text import span_text, table, to_the_microjoule
+from jobimpact.results.read import Reader
 
-__all__ = ["run"]
+__all__ = ["run", "run_span"]
 
 SCHEMA = 1
+DAY_S = 86400
 _SUMS = ("measured_uj", "jobs_uj", "idle_uj", "system_uj", "difference_uj")
 _SETTLED = ("meter_uj", "parts_uj", "rest_uj", "deficit_uj", "difference_uj")
 _HEAD = ("node", "domain", "measured J", "jobs J", "idle J", "system J", "difference J", "unknown s")
@@ -24,8 +34,13 @@ _NOT_IN_USE = "the rest is taken from another meter"
 _SEVERAL = "its node's windows were settled with several meters"
 
 
-def run(config: str | None, *, as_json: bool) -> int:
+def run(config: str | None, nodes: Sequence[str] | None = None, *, as_json: bool) -> int:
     """Print every node's books, in joules.
+
+    Args:
+        config: the configuration's file.
+        nodes: of these alone.
+        as_json: as a document.
 
     Returns:
         0; 1 where they do not balance or a node's file cannot be read.
@@ -35,14 +50,77 @@ def run(config: str | None, *, as_json: bool) -> int:
     """
     site = load_config(config_path(config))
     with LocalEnergy(Path(site.store.local.path)) as energy:
-        books, unread = energy.books()
-        meters, unread_too = energy.meters()
+        _check_nodes(energy, nodes)
+        books, unread = energy.books(nodes)
+        meters, unread_too = energy.meters(nodes)
     unread = list(dict.fromkeys([*unread, *unread_too]))
     balanced = not any(one.difference_uj for one in books) and not any(map(_is_out, meters))
     print(_document(books, meters, unread) if as_json else _text(books, meters, balanced=balanced))
     for why in unread:
         print(f"jobimpact: {why}", file=sys.stderr)
     return 0 if balanced and not unread else 1
+
+
+def run_span(
+    day: str | None, month: str | None, config: str | None, nodes: Sequence[str] | None = None, *, as_json: bool
+) -> int:
+    """Print nodes' books of a day or a month, in joules.
+
+    Args:
+        day: `2026-11-20`, UTC, or
+        month: `2026-11`.
+        config: the configuration's file.
+        nodes: of these alone.
+        as_json: as a document.
+
+    Returns:
+        0; 1 where they do not balance or a node's file cannot be read.
+
+    Raises:
+        ConfigError, StoreError: nothing can be read.
+    """
+    name, from_s, to_s = _time(day, month)
+    site = load_config(config_path(config))
+    with LocalEnergy(Path(site.store.local.path)) as energy:
+        _check_nodes(energy, nodes)
+        spans, unread = energy.span(from_s, to_s, nodes)
+    reader = Reader(site.results)
+    try:
+        chains = {} if reader.empty else {one.node: _chain(one, reader) for one in spans}
+    finally:
+        reader.close()
+    found = SpanBooks(name, from_s, to_s, tuple(spans), chains, tuple(unread))
+    print(span_json(found) if as_json else span_text(found))
+    for why in unread:
+        print(f"jobimpact: {why}", file=sys.stderr)
+    return 0 if found.balanced and not unread else 1
+
+
+def _time(day: str | None, month: str | None) -> tuple[str, float, float]:
+    """What a person calls the time, and its edges in epoch seconds."""
+    text = day or month or ""
+    try:
+        if not re.fullmatch(r"(19|20)\d\d-\d\d-\d\d" if day else r"(19|20)\d\d-\d\d", text, re.ASCII):
+            raise ValueError
+        if not day:
+            return text, *edges_of(text)
+        begin_s = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        wanted = ("--day", "day, like 2026-11-20") if day is not None else ("--month", "month, like 2026-11")
+        raise ConfigError(f"{wanted[0]} {text!r:.20}: not a {wanted[1]}") from None
+    return text, begin_s, begin_s + DAY_S
+
+
+def _check_nodes(energy: LocalEnergy, nodes: Sequence[str] | None) -> None:
+    there = set(energy.nodes())
+    for node in nodes or ():
+        if node not in there:
+            raise ConfigError(f"--node {node!r:.80}: the store has no file of it")
+
+
+def _chain(one: NodeSpan, reader: Reader) -> Chain:
+    runs = None if one.runs is None else reader.runs_of(one.node, {run.job for run in one.runs})
+    return chain_of(one, runs or {})
 
 
 def _is_out(one: MeterBooks) -> bool:
@@ -89,14 +167,14 @@ def _why_open(one: MeterBooks) -> str | None:
 
 
 def _text(books: list[DomainBooks], meters: list[MeterBooks], *, balanced: bool) -> str:
-    lines = _table([_HEAD, *map(_row, books), _total(books)])
+    lines = table([_HEAD, *map(_row, books), _total(books)])
     absent = [one for one in books if not one.known]
     if absent:
         lines += ["", f"Not in the totals: {len(absent)} of {len(books)} domains."]
         lines += [_plain(f"  {one.node} {one.domain}: {_why(one)}") for one in absent]
     if meters:
         lines += ["", "Meters of whole nodes, over the windows that are settled"]
-        lines += _table([_METER_HEAD, *map(_meter_row, meters)])
+        lines += table([_METER_HEAD, *map(_meter_row, meters)])
         lines += [_plain(f"  {line}") for one in meters for line in _explained(one)]
     whole = "; of whole nodes, settled = parts + rest - deficit" if any(one.settled for one in meters) else ""
     verdict = (
@@ -105,22 +183,22 @@ def _text(books: list[DomainBooks], meters: list[MeterBooks], *, balanced: bool)
     return "\n".join([*lines, "", verdict])
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) if at < 2 else cell.rjust(width) for at, (cell, width) in cells).rstrip()
-        for cells in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
-    ]
-
-
 def _row(one: DomainBooks) -> tuple[str, ...]:
-    cells = map(_joules, _sums(one)) if one.known else ["-"] * len(_SUMS)
+    cells = map(to_the_microjoule, _sums(one)) if one.known else ["-"] * len(_SUMS)
     return (one.node, one.domain, *cells, f"{one.unknown_s:.1f}")
 
 
 def _meter_row(one: MeterBooks) -> tuple[str, ...]:
-    cells = [_joules(getattr(one.settled, name)) for name in _SETTLED] if one.settled else ["-"] * len(_SETTLED)
-    return (one.node, one.meter, _joules(one.measured_uj) if one.known else "-", *cells, f"{one.unknown_s:.1f}")
+    cells = (
+        [to_the_microjoule(getattr(one.settled, name)) for name in _SETTLED] if one.settled else ["-"] * len(_SETTLED)
+    )
+    return (
+        one.node,
+        one.meter,
+        to_the_microjoule(one.measured_uj) if one.known else "-",
+        *cells,
+        f"{one.unknown_s:.1f}",
+    )
 
 
 def _explained(one: MeterBooks) -> Iterator[str]:
@@ -129,24 +207,18 @@ def _explained(one: MeterBooks) -> Iterator[str]:
     if why := _why_open(one):
         yield f"{name}: {why}"
     if one.settled and one.settled.more_uj:
-        yield f"{name}: {_joules(one.settled.more_uj)} J MORE ARE SETTLED THAN WERE EVER MEASURED"
+        yield f"{name}: {to_the_microjoule(one.settled.more_uj)} J MORE ARE SETTLED THAN WERE EVER MEASURED"
     if one.open_uj:
-        yield f"{name}: {_joules(one.open_uj)} J outside settled windows: in the open one, or beside a gap"
+        yield f"{name}: {to_the_microjoule(one.open_uj)} J outside settled windows: in the open one, or beside a gap"
     if one.settled and one.settled.deficit_uj:
         yield f"{name}: deficit: the parts have measured more than the meter; the next windows pay it back first"
 
 
 def _total(books: list[DomainBooks]) -> tuple[str, ...]:
     known = [_sums(one) for one in books if one.known]
-    cells = [_joules(sum(column)) for column in zip(*known, strict=True)] or ["-"] * len(_SUMS)
+    cells = [to_the_microjoule(sum(column)) for column in zip(*known, strict=True)] or ["-"] * len(_SUMS)
     return ("all", "", *cells, f"{sum(one.unknown_s for one in books):.1f}")
 
 
 def _plain(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
-
-
-def _joules(uj: int) -> str:
-    """To the last microjoule: a difference must be seen."""
-    sign, whole = "-" if uj < 0 else "", abs(uj)
-    return f"{sign}{whole // 1_000_000}.{whole % 1_000_000:06d}"

@@ -162,15 +162,23 @@ def _books(words: list[str]) -> int:
     parser = _parser("books", "What each node measured = jobs + idle + system, and what is unknown.")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     year = "a year's manufacture instead: hardware = jobs + idle shares + true-up, for its closed months"
-    parser.add_argument("--embodied", metavar="YEAR", help=year)
+    time = parser.add_mutually_exclusive_group()
+    time.add_argument("--day", metavar="DATE", help="of a day (UTC), like 2026-11-20; so far, if it is today")
+    time.add_argument("--month", metavar="MONTH", help="of a month (UTC), like 2026-11")
+    time.add_argument("--embodied", metavar="YEAR", help=year)
+    parser.add_argument("--node", action="append", metavar="NAME", help="of this node alone; may be given again")
     given = parser.parse_args(words)
+    if given.embodied is not None and given.node:
+        parser.error("--node: manufacture is by type of nodes")
     if given.embodied is not None:
         from jobimpact.cli import embodied
 
         return embodied.run(given.embodied, given.config, as_json=given.json)
     from jobimpact.cli import books
 
-    return books.run(given.config, as_json=given.json)
+    if given.day is not None or given.month is not None:
+        return books.run_span(given.day, given.month, given.config, given.node, as_json=given.json)
+    return books.run(given.config, given.node, as_json=given.json)
 
 
 def _inventory(words: list[str]) -> int:

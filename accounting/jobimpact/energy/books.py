@@ -10,7 +10,7 @@ next one does. What jobs have must lie within; by how much it does not is the di
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -56,6 +56,7 @@ _OUT_OF_ORDER = """
 SELECT 1 FROM job_energy WHERE run = ? AND domain = ?
 AND ((wall_s < ? AND known_ns > ?) OR (wall_s > ? AND known_ns < ?)) LIMIT 1
 """
+_KNOWN = "SELECT known_ns FROM job_energy WHERE run = ? AND domain = ? AND wall_s = ?"
 _FIRST = "SELECT wall_s, known_ns FROM job_energy WHERE run = ? AND domain = ? ORDER BY wall_s LIMIT 1"
 _NEXT = "SELECT wall_s FROM job_energy WHERE run = ? AND domain = ? AND wall_s > ? ORDER BY wall_s LIMIT 1"
 _UNKNOWN = "SELECT min(unknown_ns) FROM node_power WHERE domain = ? AND wall_s >= ? AND wall_s <= ?"
@@ -98,7 +99,11 @@ class Sums(msgspec.Struct, frozen=True):
 
     def __add__(self, other: Sums) -> Sums:
         """Both together."""
-        return Sums(*(one + more for one, more in zip(_each(self), _each(other), strict=True)))
+        return Sums(*(one + more for one, more in zip(self.each(), other.each(), strict=True)))
+
+    def each(self) -> tuple[int, int, int, int]:
+        """Measured, jobs, idle, system."""
+        return self.measured_uj, self.jobs_uj, self.idle_uj, self.system_uj
 
 
 class SpanLine(msgspec.Struct, frozen=True):
@@ -111,6 +116,8 @@ class SpanLine(msgspec.Struct, frozen=True):
     from_s: float | None = None
     """Where it is really cut; None: its books begin within the time, or are not known at its begin."""
     to_s: float | None = None
+    began_s: float | None = None
+    """Its first point, where that lies within the time."""
     sums: Sums | None = None
     """None: not known, and `reason` says why."""
     reason: str | None = None
@@ -122,12 +129,16 @@ class SpanLine(msgspec.Struct, frozen=True):
     jobs_high_uj: int | None = None
 
     @property
+    def slack_uj(self) -> int | None:
+        """How far the bounds of jobs' energy are apart; None: there are none."""
+        return None if self.jobs_low_uj is None or self.jobs_high_uj is None else self.jobs_high_uj - self.jobs_low_uj
+
+    @property
     def silent_s(self) -> float:
         """For how long nothing is said: the node was off, or its daemon stopped."""
-        if None in (self.from_s, self.to_s, self.known_s, self.unknown_s):
+        if self.from_s is None or self.to_s is None or self.known_s is None or self.unknown_s is None:
             return 0.0
-        lasted_s = (self.to_s or 0.0) - (self.from_s or 0.0)
-        return lasted_s - (self.known_s or 0.0) - (self.unknown_s or 0.0)
+        return self.to_s - self.from_s - self.known_s - self.unknown_s
 
 
 class SpanMeter(msgspec.Struct, frozen=True):
@@ -160,6 +171,8 @@ class RunPart(msgspec.Struct, frozen=True):
     start_s: float
     running: bool
     uj: int
+    whole_uj: int
+    """What it has used since it began."""
 
 
 class NodeSpan(msgspec.Struct, frozen=True):
@@ -237,7 +250,8 @@ def span_books(node: str, db: sqlite3.Connection, from_s: float, to_s: float) ->
     rows = db.execute(_DOMAINS, (IDLE, SYSTEM)).fetchall()
     domains = [msgspec.convert(row, _Domain) for row in rows]
     parts = [one for one in domains if one.kind != "node"]
-    edges = {one.name: (_standing(db, one, from_s), _standing(db, one, to_s)) for one in parts}
+    order = _Order(db, [one.name for one in parts])
+    edges = {one.name: (_standing(db, one, from_s, order), _standing(db, one, to_s, order)) for one in parts}
     runs = _Runs(db, [(begin, end) for begin, end in edges.values() if begin and end])
     grown: dict[str, int] | None = {}
     lines = []
@@ -256,7 +270,28 @@ def span_books(node: str, db: sqlite3.Connection, from_s: float, to_s: float) ->
 # -- cuts --------------------------------------------------------------------------------------------------------
 
 
-def _standing(db: sqlite3.Connection, domain: _Domain, at_s: float) -> _Standing | None:
+class _Order:
+    """Whether all that is stamped before a commit was written before it, and the rest after it: each asked once."""
+
+    def __init__(self, db: sqlite3.Connection, domains: Sequence[str]) -> None:
+        self._db = db
+        self._domains = domains
+        self._known: dict[tuple[str, float], bool] = {}
+
+    def of(self, domain: str, at_s: float) -> bool:
+        """By one domain's points."""
+        if (domain, at_s) not in self._known:
+            row = self._db.execute(_KNOWN, (IDLE, domain, at_s)).fetchone()
+            asked = () if row is None else (IDLE, domain, at_s, row[0], at_s, row[0])
+            self._known[domain, at_s] = row is None or self._db.execute(_OUT_OF_ORDER, asked).fetchone() is None
+        return self._known[domain, at_s]
+
+    def of_all(self, at_s: float) -> bool:
+        """By all domains': one that came later does not tell of a clock that was set before."""
+        return all(self.of(domain, at_s) for domain in self._domains)
+
+
+def _standing(db: sqlite3.Connection, domain: _Domain, at_s: float, order: _Order) -> _Standing | None:
     """Where a domain stood at the last commit until a time that tells all of it; None: not known any more."""
     if domain.last_s is not None and at_s >= domain.last_s:
         return _Standing(
@@ -265,21 +300,14 @@ def _standing(db: sqlite3.Connection, domain: _Domain, at_s: float) -> _Standing
         )
     asked = {"idle": IDLE, "system": SYSTEM, "domain": domain.name, "at": at_s}
     row = db.execute(_LAST, asked).fetchone()
-    in_order = row is None or _in_order(db, domain.name, row[0], row[4])
-    if not in_order:
-        row = db.execute(_LATEST, asked).fetchone()
-        in_order = _in_order(db, domain.name, row[0], row[4])
     if row is None:
         return _began(db, domain, at_s)
+    if not order.of(domain.name, row[0]):
+        row = db.execute(_LATEST, asked).fetchone()
     cut_s, measured_uj, idle_uj, system_uj, known_ns = row
     unknown_ns, final_s = _unknown_ns(db, domain, cut_s), _final_s(db, domain.name, cut_s, measured_uj)
+    in_order = order.of_all(cut_s)
     return _Standing("cut", cut_s, measured_uj, idle_uj, system_uj, known_ns, unknown_ns, final_s, in_order)
-
-
-def _in_order(db: sqlite3.Connection, domain: str, at_s: float, known_ns: int) -> bool:
-    """Whether all that is stamped before a commit was written before it, and the rest after it."""
-    asked = (IDLE, domain, at_s, known_ns, at_s, known_ns)
-    return db.execute(_OUT_OF_ORDER, asked).fetchone() is None
 
 
 def _began(db: sqlite3.Connection, domain: _Domain, at_s: float) -> _Standing | None:
@@ -367,8 +395,12 @@ class _Runs:
     def parts(self, node: str, grown: Mapping[str, int]) -> tuple[RunPart, ...]:
         """What each run used."""
         known = {one.run: one for one in self._runs}
+        wholes: dict[str, int] = {}
+        for finals in self._finals.values():
+            for run, uj in finals.items():
+                wholes[run] = wholes.get(run, 0) + uj
         return tuple(
-            RunPart(node, known[run].job, known[run].start_s, known[run].state == "open", uj)
+            RunPart(node, known[run].job, known[run].start_s, known[run].state == "open", uj, wholes[run])
             for run, uj in sorted(grown.items())
             if uj
         )
@@ -400,7 +432,8 @@ def _line(
         return SpanLine(*head, from_s, to_s, reason=_why_unknown(db, one)), {}
     if end.kind == "began":
         return SpanLine(*head, reason=f"its books begin at {_stamp(end.at_s)}", sums=None), {}
-    line = SpanLine(*head, None if begin.kind == "began" else begin.at_s, end.at_s)
+    began = begin.kind == "began"
+    line = SpanLine(*head, None if began else begin.at_s, end.at_s, begin.at_s if began else None)
     if begin == end:
         return msgspec.structs.replace(line, reason=_why_silent(db, one, end)), {}
     unknown_s, known_s = (end.unknown_ns - begin.unknown_ns) / NS, (end.known_ns - begin.known_ns) / NS
@@ -413,7 +446,7 @@ def _line(
         end.idle_uj - begin.idle_uj,
         end.system_uj - begin.system_uj,
     )
-    if not any(_each(sums)) and end.known_ns == begin.known_ns:
+    if not any(sums.each()) and end.known_ns == begin.known_ns:
         unsettled = "no window was settled in this time" if one.kind == "rest" else "it was not read in this time"
         return msgspec.structs.replace(line, reason=one.reason or unsettled), {}
     line = msgspec.structs.replace(line, sums=sums)
@@ -449,9 +482,9 @@ def _meter(
     lines: Iterable[SpanLine],
 ) -> SpanMeter:
     """A meter of the whole node, cut where its parts are."""
-    known = [(begin, end) for begin, end in edges.values() if begin and end and end.kind != "began"]
+    known = [(begin, end) for begin, end in edges.values() if begin and end and end.kind != "began" and begin != end]
     if not known:
-        return SpanMeter(node, one.name, one.method, None, None, reason="no part of its node tells where to cut")
+        return SpanMeter(node, one.name, one.method, None, None, reason="no part of its node tells where to cut it")
     # A part that came within the time begins with nothing: the others tell where the time does.
     begin, end = min((edge for edge in known), key=lambda edge: (edge[0].kind == "began", -edge[1].at_s))
     then, now = (_metered(db, one, cut) for cut in (begin, end))
@@ -500,10 +533,6 @@ def _whole(db: sqlite3.Connection) -> tuple[str | None, int] | None:
         return None
     row = db.execute("SELECT meter, deficit_uj FROM whole").fetchone()
     return None if row is None else (row[0], row[1])
-
-
-def _each(sums: Sums) -> tuple[int, int, int, int]:
-    return sums.measured_uj, sums.jobs_uj, sums.idle_uj, sums.system_uj
 
 
 def _stamp(at_s: float) -> str:

@@ -243,21 +243,21 @@ class LocalEnergy:
         """
         return self._ask_all(lambda node, db: _ended(node, db, from_s, to_s))
 
-    def books(self) -> tuple[list[DomainBooks], list[str]]:
-        """Every node's domains, and why a node's file could not be asked.
+    def books(self, nodes: Sequence[str] | None = None) -> tuple[list[DomainBooks], list[str]]:
+        """Every node's domains (of `nodes`, where they are given), and why a node's file could not be asked.
 
         Raises:
             StoreError: the folder cannot be read.
         """
-        return self._ask_all(_books)
+        return self._ask_all(_books, nodes)
 
-    def meters(self) -> tuple[list[MeterBooks], list[str]]:
-        """Every meter of a whole node, and why a node's file could not be asked.
+    def meters(self, nodes: Sequence[str] | None = None) -> tuple[list[MeterBooks], list[str]]:
+        """Every meter of a whole node (of `nodes`, where they are given), and why a node's file could not be asked.
 
         Raises:
             StoreError: the folder cannot be read.
         """
-        return self._ask_all(_meters)
+        return self._ask_all(_meters, nodes)
 
     def span(self, from_s: float, to_s: float, nodes: Sequence[str] | None = None) -> tuple[list[NodeSpan], list[str]]:
         """Nodes' books over a time, and why a node's file could not be asked.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,12 @@ _NAMES = tuple(field.name for field in msgspec.structs.fields(JobResult))
 # Each word a user may know a job by, one index each. A raw id that is a task's or a part's own is never shown
 # to users, but hooks and logs carry it.
 _BY = ("job_id", "raw_id", "array_id", "het_id")
+_RUNS = """
+SELECT raw_id, json_extract(told.value, '$.start_s'),
+  (SELECT sum(json_extract(value, '$.energy_j')) FROM json_each(told.value, '$.domains'))
+FROM job_result, json_each(energy, '$.nodes') told
+WHERE raw_id IN (SELECT value FROM json_each(?)) AND told.key = ? AND json_extract(told.value, '$.start_s') IS NOT NULL
+"""
 _NEW = {1: frozenset({"exclusive", "off_books"}), 2: frozenset({"off_books"})}
 """Columns that a file of an earlier schema has not."""
 
@@ -71,6 +77,25 @@ class Reader:
             rows = self._db.execute(find_query(self._names), {"id": job}).fetchall()
             found = [result_of(dict(zip(self._names, row, strict=True))) for row in rows]
         return sorted(_narrowed(job, found), key=lambda one: (_order(one.job_id), one.submit_s or 0))
+
+    def runs_of(self, node: str, raw_ids: Collection[str]) -> dict[tuple[str, float], float | None]:
+        """A node's runs of which a result tells.
+
+        Args:
+            node: its name.
+            raw_ids: of the jobs that are asked for.
+
+        Returns:
+            Joules by raw id and start (epoch seconds), as the node told them; None: not known.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        if self._db is None:
+            return {}
+        with self._errors():
+            asked = (msgspec.json.encode(sorted(raw_ids)).decode(), node)
+            return {(raw_id, start_s): joules for raw_id, start_s, joules in self._db.execute(_RUNS, asked)}
 
     def _check(self, db: sqlite3.Connection) -> None:
         found = int(db.execute("PRAGMA user_version").fetchone()[0])
