@@ -162,8 +162,8 @@ INVENTORY = {
     "types.<type>.cluster": "Whose nodes they are, where `scheduler.slurm.clusters` names several: then every type has"
     " one.",
     "types.<type>.load_w": "Watts that each whole part of a node draws while jobs use it: `{cpu: 300, ram: 40,"
-    " gpu: 1600, rest: 200}`. Jobs that no node's books have are estimated from it, and say so; without it they are not"
-    " measured.",
+    " gpu: 1600, rest: 200}`. Jobs that no node's books have are estimated from it, and say so; without it they are"
+    " not measured.",
     "types.<type>.ram_gb": "Memory of a node, in units of 2^30 bytes.",
     "types.<type>.ram_modules": "Default: modules of 32 GB.",
     "types.<type>.gpus[].model": "As NVML names it, or a key of `accounting/jobimpact/data/gpus.yaml`.",

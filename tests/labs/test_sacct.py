@@ -1,6 +1,6 @@
 """sacct's records from a real slurmdbd, whose clock is in Paris: jobs that ran, and rows of history.
 
-With LAB_ROOT=FOLDER the Slurm of another root runs them: `make lab-slurm-24`, `make lab-slurm-26`.
+With LAB_ROOT=FOLDER the Slurm of another Debian runs them, from that root: `make lab-slurm-24`.
 """
 
 from __future__ import annotations
@@ -241,8 +241,8 @@ def test_what_runs_and_what_waits(lab: SlurmLab, ran: Ran) -> None:
     assert not over & {ran.ids["runs"], ran.ids["waits"]}
 
 
-def test_a_requeue_of_what_was_over_moves_its_end_under_the_same_key(lab: SlurmLab, ran: Ran) -> None:
-    """The row that is there changes, and another comes."""
+def test_a_requeue_of_what_was_over_leaves_its_row_the_same_key(lab: SlurmLab, ran: Ran) -> None:
+    """The row that is there may change, and another comes."""
     [before] = mine(ran, "again")
     assert before.end_s is not None
     goes_by(2)
@@ -252,7 +252,10 @@ def test_a_requeue_of_what_was_over_moves_its_end_under_the_same_key(lab: SlurmL
     lab.scancel(ran.ids["again"])
     until(lambda: len(mine(ran, "again")) == 2, PATIENCE_S, lab.logs)
     first, second = mine(ran, "again")
-    assert (first.key, first.state) == (before.key, "REQUEUED")
-    assert first.end_s is not None
-    assert first.end_s > before.end_s
+    assert first.key == before.key
     assert (second.state, second.nodes) == ("CANCELLED", ())
+    if "exclusive" in first.raw:  # 26.05 leaves the row as it was
+        assert first == before
+    else:
+        assert first.state == "REQUEUED"
+        assert (first.end_s or 0) > before.end_s
