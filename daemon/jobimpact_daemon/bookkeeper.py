@@ -246,6 +246,8 @@ class Bookkeeper:
             if run is None:
                 if use.gone and (use.cpu_ns == 0 or self._taken(run_key(job, 0))):
                     continue  # the last word of a job whose books are closed
+                if use.empty_ns and (lives.is_left_over(use) or self._taken(run_key(job, 0))):
+                    continue  # a folder that OAR could not remove
                 run = lives.discover(holdings, job, use, wall_s, self._taken)
                 if use.gone:
                     run.flag("no end mark")

@@ -14,6 +14,7 @@ from jobimpact.core.config import Config
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file, open_for_reading
 from jobimpact.core.records import Absent, Counter, Domain, Failed, Gauge, Reading
+from jobimpact_daemon.check_oar import check_oar
 from jobimpact_daemon.check_slurm import Said, check_slurm
 from jobimpact_daemon.jobs.cgroups import layouts
 from jobimpact_daemon.jobs.node import NETWORK, NodeProc, file_system
@@ -63,7 +64,7 @@ def check(config: Config, path: Path) -> list[Said]:
     said += [_check_marks(Path(config.node.marks)), *stored, *_check_cgroups(config)]
     if config.scheduler.slurm is not None:
         said += check_slurm(config.node.name, facts)
-    return said
+    return said + check_oar(config)
 
 
 def _check_source(source: Source, domains: list[Domain], readings: dict[str, Reading], config: Config) -> list[Said]:

@@ -18,6 +18,7 @@ __all__ = [
     "discover",
     "end",
     "find",
+    "is_left_over",
     "latest",
     "owner",
     "refine",
@@ -27,8 +28,11 @@ __all__ = [
 
 LOST_NS = 300 * NS
 """A run whose processes have been gone for this long has ended, mark or no mark."""
+LEFT_NS = 3600 * NS
+"""A cgroup that was used and has had no process for this long is one that OAR left behind."""
 GUESSES = ("cpu share from memory limit", "share not known: counted as one cpu")
 """Flags of a run whose cores nobody has told."""
+NO_END = "no end mark"
 RECENT_NS = 60 * NS
 """A closed run is remembered this long: its cgroup may outlive its end mark, its mark may be read twice."""
 
@@ -88,7 +92,7 @@ def start(holdings: Holdings, mark: Mark, wall_s: float, taken: Taken) -> Run | 
             return known
         if mark.restart <= known.said:
             return None
-        known.flag("no end mark")
+        known.flag(NO_END)
         close(known, holdings.t_ns, wall_s)
     elif known and known.end_ns is not None and mark.t_ns <= known.end_ns and mark.restart <= known.said:
         return None  # late: its end was here first
@@ -112,6 +116,8 @@ def end(holdings: Holdings, mark: Mark, wall_s: float, taken: Taken) -> Run | No
             return None  # a late epilog: that incarnation has closed, and this one goes on
         close(run, min(max(mark.t_ns, run.start_ns), holdings.t_ns), wall_s)
         return run
+    if known and NO_END in known[-1].flags and known[-1].said == mark.restart:
+        known[-1].flags.remove(NO_END)  # its cgroup was gone a moment before
     if known or taken(run_key(mark.job, mark.restart)):
         return None
     run = _open(holdings, mark.job, mark.restart, mark.t_ns, wall_s, taken)
@@ -149,10 +155,30 @@ def discover(holdings: Holdings, job: str, use: JobUsage, wall_s: float, taken: 
     return run
 
 
+def is_left_over(use: JobUsage) -> bool:
+    """Whether a cgroup that is still there is nobody's any more.
+
+    A node that a job holds and never uses has no process either, so it must have been used; or nobody has looked
+    since it was made.
+    """
+    return use.empty_ns is not None and use.empty_ns >= LEFT_NS
+
+
+def _take_cpuset(holdings: Holdings, run: Run, cpus: int) -> None:
+    """What a job may run on is what it holds, and memory goes by it."""
+    node = holdings.node
+    run.flags = [flag for flag in run.flags if flag not in GUESSES]
+    run.cpus = min(cpus, node.cpus) if node.cpus else cpus
+    run.mem_bytes = node.mem_bytes * run.cpus // max(1, node.cpus)
+    run.flag("memory share from cpus")
+
+
 def refine(holdings: Holdings, run: Run, use: JobUsage) -> None:
-    """The job's cgroup tells its memory limit and owner where the mark could not."""
+    """The job's cgroup tells its cores, memory limit and owner where the mark could not."""
     if run.uid is None:
         run.uid = use.uid
+    if use.cpus and any(flag in run.flags for flag in GUESSES):
+        _take_cpuset(holdings, run, use.cpus)
     if use.shared:
         run.flag("last cpu time shared with others that ended")
     if use.cpus_by is not None:
@@ -183,15 +209,19 @@ def close_gone(holdings: Holdings, usage: Usage, wall_s: float) -> list[Run]:
     closed = []
     for run in holdings.open_runs():
         use = usage.jobs.get(run.key)
-        if run.seen_ns is None or (use and not use.gone):
-            continue
-        if not run.marked:
+        if use and not use.gone and use.cpu_ns and is_left_over(use):
             close(run, holdings.t_ns, wall_s)
-            run.flag("no end mark")
+            run.state = "lost"
+            run.flag(NO_END)
+        elif run.seen_ns is None or (use and not use.gone):
+            continue
+        elif not run.marked or (use and use.ended):
+            close(run, holdings.t_ns, wall_s)
+            run.flag(NO_END)
         elif holdings.t_ns - run.seen_ns > LOST_NS:
             close(run, holdings.t_ns, wall_s)
             run.state = "lost"
-            run.flag("no end mark")
+            run.flag(NO_END)
         else:
             continue
         closed.append(run)

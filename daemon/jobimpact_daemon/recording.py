@@ -94,6 +94,9 @@ class _RawJob(msgspec.Struct):
     cpus_by: dict[str, _Count] | None = None
     suspended: bool = False
     gpu_s: dict[str, _Seconds] = {}
+    cpuset: _Count | None = None
+    ended: bool = False
+    empty_s: _Seconds | None = None
 
 
 class _RawUsage(msgspec.Struct):
@@ -274,6 +277,9 @@ def _usage(raw: _RawUsage | None) -> Usage | None:
             cpus_by=use.cpus_by,
             suspended=use.suspended,
             gpu_ns=_all_ns(use.gpu_s) or {},
+            cpus=use.cpuset,
+            ended=use.ended,
+            empty_ns=None if use.empty_s is None else ns(use.empty_s),
         )
         for job, use in raw.jobs.items()
     }
@@ -384,4 +390,5 @@ def _written_job(use: JobUsage) -> dict[str, Any]:
     fields = {"cpu_s": use.cpu_ns / NS, "mem_bytes": use.mem_bytes, "mem_limit_bytes": use.mem_limit_bytes}
     found = {key: value for key, value in fields.items() if value is not None}
     more = {"cpu_s_by": _all_s(use.cpu_by), "cpus_by": use.cpus_by, "gpu_s": _all_s(use.gpu_ns)}
-    return found | _given(**more, gone=use.gone, suspended=use.suspended)
+    of_oar = {"cpuset": use.cpus, "ended": use.ended, "empty_s": _s(use.empty_ns)}
+    return found | _given(**more, gone=use.gone, suspended=use.suspended, **of_oar)

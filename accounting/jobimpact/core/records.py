@@ -122,6 +122,13 @@ class JobUsage(msgspec.Struct, frozen=True):
     """Its processes are stopped: it keeps its memory and GPUs, and no CPU."""
     gpu_ns: dict[str, int] = {}
     """Busy time on each GPU or MIG device that it may share (by UUID), cumulative, in ns."""
+    cpus: int | None = None
+    """How many CPUs it may run on, where its scheduler always keeps a job to what it holds (OAR)."""
+    ended: bool = False
+    """Its cgroup is gone, and its scheduler (OAR) removes one at a job's end and never before."""
+    empty_ns: int | None = None
+    """For how long no process has been in its cgroup, which OAR may have left behind; None: there is one, or nobody
+    has looked."""
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -217,10 +217,15 @@ class Group:
         memory = layout.memory / folder.path
         self._cpu = CpuTime(self._folder, self.version, reopen=False)
         self._each_cpu = self._cpuset = None
+        self._is_oars = layout.scheduler == "oar"
+        self.cpus: int | None = None
+        """How many CPUs its cpuset has, where the scheduler always sets one (OAR); None until it is set."""
         if len(packages) > 1:
             percpu = self._folder / "cpuacct.usage_percpu"
             self._each_cpu = KeptFile(percpu, reopen=False) if self.version == 1 else None
-            name = "cpuset.cpus" if self.version == 1 else "cpuset.cpus.effective"
+        if len(packages) > 1 or self._is_oars:
+            # A new group's effective CPUs are its parent's: of OAR's jobs, only what was set counts.
+            name = "cpuset.cpus" if self.version == 1 or self._is_oars else "cpuset.cpus.effective"
             self._cpuset = KeptFile((layout.cpuset or layout.cpu) / folder.path / name)
         self._cpuset_text: bytes | None = None
         self._weights: dict[str, int] | None = None
@@ -233,6 +238,7 @@ class Group:
         self._still = 0
         self.is_suspended = False
         """As it was found the last time."""
+        self._empty_since_ns: int | None = None
         self.uid = folder.uid
         if self.uid is None and layout.scheduler == "slurm":
             self.uid = _owner(self._folder)
@@ -269,9 +275,12 @@ class Group:
             text = file.read(1 << 14)
             if text == self._cpuset_text:
                 return
-            counts = self._packages.counts(cpu_list(text.decode("ascii")))
+            cpus = cpu_list(text.decode("ascii"))
         except (OSError, ValueError):
             return
+        if self._is_oars:
+            self.cpus = len(cpus) or None
+        counts = self._packages.counts(cpus)
         if sum(counts.values()):
             self._cpuset_text, self._weights = text, counts
             self.cpus_by = None if counts == self._packages.sizes else counts
@@ -303,15 +312,44 @@ class Group:
         grown_ns = None if last_ns is None else cpu_ns - last_ns
         if grown_ns == 0:
             self._still += 1
-            if self._still & (self._still - 1) == 0 or self._still % STILL_EVERY == 0:
+            if self._is_time_to_look():
                 self.is_suspended = self._is_stopped()
         else:
             self._still = 0
+            if grown_ns:
+                self._empty_since_ns = None
             # The scheduler's own process in it may have woken up: only a suspended job pays for this.
             self.is_suspended = (
                 self.is_suspended and grown_ns is not None and 0 < grown_ns < STEPD_NS and self._is_stopped()
             )
         return self.is_suspended
+
+    def _is_time_to_look(self) -> bool:
+        return self._still & (self._still - 1) == 0 or self._still % STILL_EVERY == 0
+
+    def is_old(self, since_ns: int) -> None:
+        """It was there before anybody looked: if it has no process, it has had none since then at least.
+
+        Args:
+            since_ns: boot time.
+        """
+        if self._is_oars and not _has_process(self._folder):
+            self._empty_since_ns = since_ns
+
+    def empty_ns(self, t_ns: int) -> int | None:
+        """For how long no process has been in it, as far as it was looked at; None: there is one.
+
+        OAR may leave a group behind. Only one whose CPU time stands still is looked at, as for suspension.
+
+        Args:
+            t_ns: now, in boot time.
+        """
+        if self._is_oars and self._still and self._is_time_to_look():
+            if _has_process(self._folder):
+                self._empty_since_ns = None
+            elif self._empty_since_ns is None:
+                self._empty_since_ns = t_ns
+        return None if self._empty_since_ns is None else max(1, t_ns - self._empty_since_ns)
 
     def _is_stopped(self) -> bool:
         """The group, or all its steps, frozen; or every process stopped by a signal."""
@@ -355,6 +393,19 @@ def _all_stopped(folder: Path, processes: Path) -> bool:
                 return False
             some = some or stopped is True
     return some
+
+
+def _has_process(folder: Path) -> bool:
+    """Whether there is a process in a group's tree; a tree that cannot be read is taken to have one."""
+    for inner, _, files in os.walk(folder):
+        if "cgroup.procs" not in files:
+            continue
+        try:
+            if (Path(inner) / "cgroup.procs").read_bytes().strip():
+                return True
+        except OSError:
+            return True
+    return False
 
 
 def _match(pattern: re.Pattern[str], name: str) -> str | None:

@@ -20,6 +20,7 @@ from jobimpact_daemon.holdings import CgroupMemory
 from jobimpact_daemon.jobs.cgroups import CpuTime, Group, Layout, layouts
 from jobimpact_daemon.jobs.node import NodeProc, Packages
 from jobimpact_daemon.jobs.processes import cgroup_paths, read_sessions, started
+from jobimpact_daemon.lives import LEFT_NS
 
 __all__ = ["UsageReader"]
 
@@ -70,6 +71,7 @@ class UsageReader:
         self._watches: dict[int, tuple[Path, _Place | None]] = {}
         self._watched: set[Path] = set()
         self._births = False
+        self._is_first = True
         self._sluids: dict[str, str] = {}
         self._dead: dict[str, JobUsage] = {}
         self._outside: dict[str | None, _Outside] = {}
@@ -140,6 +142,7 @@ class UsageReader:
         self._sluids |= sluids or {}
         self._find_places(t_ns)
         found = [self._read_place(place, t_ns, cores, ended) for place in self._places.values()]
+        self._is_first = False
         jobs = self._join(found) if len(found) > 1 else dict(*found)
         if self._sluids:
             alive = {job for place in self._places.values() for job in place.groups} | (sluids or {}).keys()
@@ -174,7 +177,7 @@ class UsageReader:
     def _read_place(self, place: _Place, t_ns: int, cores: Mapping[str, int], ended: set[str]) -> dict[str, JobUsage]:
         for folder in place.scan():
             self._watch(folder, place)
-        return place.read(t_ns, cores, ended, self._memory, self._sluids)
+        return place.read(t_ns, cores, ended, self._memory, self._sluids, first=self._is_first)
 
     def _join(self, found: Iterable[Mapping[str, JobUsage]]) -> dict[str, JobUsage]:
         """A job that runs on several slurmd of this machine is one: what its dead parts have used stays in it."""
@@ -203,7 +206,8 @@ class UsageReader:
         self._look_ns = t_ns
         for layout in layouts(self._root, *self._nodes):
             if str(layout.cpu) not in self._places:
-                self._places[str(layout.cpu)] = _Place(layout, self._packages, self._proc.processes)
+                place = self._places[str(layout.cpu)] = _Place(layout, self._packages, self._proc.processes)
+                self._watch(layout.cpu, place)  # before it is listed: a job that comes in between is not missed
         if self._places:
             for watch in [watch for watch, (_, place) in self._watches.items() if place is None]:
                 self._unwatch(watch)
@@ -323,11 +327,21 @@ class _Place:
         return folders
 
     def read(
-        self, t_ns: int, cores: Mapping[str, int], ended: set[str], memory: CgroupMemory, sluids: Mapping[str, str]
+        self,
+        t_ns: int,
+        cores: Mapping[str, int],
+        ended: set[str],
+        memory: CgroupMemory,
+        sluids: Mapping[str, str],
+        *,
+        first: bool = False,
     ) -> dict[str, JobUsage]:
-        """What its jobs have used, living and just died, by job id."""
+        """What its jobs have used, living and just died, by job id; `first`: nobody has looked before."""
         ancestor = str(self.layout.cpu)
         last = self._remembered(memory)
+        if first:
+            for job in self.groups.keys() - last.keys() - cores.keys():
+                self.groups[job].is_old(t_ns - LEFT_NS)
         before_ns, self.whole_ns = memory.ancestors.get(ancestor), self._ancestor.ns()
         known = self.groups.copy()
         living, grown_ns = self._read_living(t_ns, last)
@@ -341,7 +355,13 @@ class _Place:
             held = {job: max(1, cores.get(sluids.get(job, job), 1)) for job in died}
             for job, share_ns in split(left_ns, held).items():
                 by = self._died_by(known.get(job), last.get(job), share_ns)
-                use = JobUsage(last.get(job, 0) + share_ns, gone=True, shared=len(died) > 1, cpu_by=by)
+                use = JobUsage(
+                    last.get(job, 0) + share_ns,
+                    gone=True,
+                    shared=len(died) > 1,
+                    cpu_by=by,
+                    ended=self.layout.scheduler == "oar",
+                )
                 jobs[sluids.get(job, job)] = use
             grown_ns += left_ns
         self.told_ns += grown_ns
@@ -383,6 +403,8 @@ class _Place:
                 cpu_by=group.cpu_by,
                 cpus_by=group.cpus_by,
                 suspended=group.suspended(now_ns) if asks else group.is_suspended,
+                cpus=group.cpus,
+                empty_ns=group.empty_ns(t_ns),
             )
         return living, grown_ns
 
@@ -474,6 +496,9 @@ def _sum(parts: Sequence[JobUsage]) -> JobUsage:
         cpu_by=_sum_by([part.cpu_by for part in parts]),
         cpus_by=_sum_by([part.cpus_by for part in of]),
         suspended=all(part.suspended for part in of),
+        cpus=None if any(part.cpus is None for part in of) else _sum_known([part.cpus for part in of]),
+        ended=all(part.ended for part in parts),
+        empty_ns=None if any(part.empty_ns is None for part in of) else min(one.empty_ns or 0 for one in of),
     )
 
 
