@@ -403,8 +403,8 @@ def test_two_runs_of_one_name(site: Site, capsys: Captured) -> None:
     assert found["nodes"][0]["results"] == {
         "in_results_uj": 50 * 5000 * J,
         "running_uj": 0,
-        "ended_uj": 50 * 4000 * J,
-        "strangers": ["7"],
+        "unaccounted_uj": 50 * 4000 * J,
+        "unaccounted": ["7"],
         "changed": [],
     }
 
@@ -417,7 +417,7 @@ def test_from_the_meter_to_the_results(site: Site, capsys: Captured) -> None:
     assert main(["account", "--from", "2026-11-20", "--to", "2026-11-22", "--config", str(site.config_file)]) == 0
     capsys.readouterr()
     first, second = (site.told(capsys, "--day", day)["nodes"][0] for day in ("2026-11-20", "2026-11-21"))
-    parts = ("in_results_uj", "running_uj", "ended_uj")
+    parts = ("in_results_uj", "running_uj", "unaccounted_uj")
     assert [first["results"][name] / J for name in parts] == [50 * 1790, 0, 50 * 1200]
     assert [second["results"][name] / J for name in parts] == [50 * 1810, 50 * 4800, 0]
     for day in (first, second):

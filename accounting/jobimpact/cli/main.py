@@ -27,7 +27,7 @@ What a job cost: energy, GWP (climate), ADP (minerals), PE (primary energy).
 commands (each has --help):
   account     put the jobs that ended into the results; twice changes nothing
   schedule    do so every night
-  books       what the nodes measured, and who it belongs to
+  books       what the nodes measured, and who it belongs to; of all time, a day or a month
   inventory   what making each type of node cost, part by part; `probe` drafts this machine's entry
   assess      use and embodied impact of a training or another functional unit, without a scheduler
   demo        run real jobs on this machine and say what they cost

@@ -21,9 +21,9 @@ class Chain(msgspec.Struct, frozen=True):
     """Of runs that a result tells of. None: runs cannot be told one from the other, as the clock was set back."""
     running_uj: int | None
     """Of runs that go on."""
-    ended_uj: int | None
+    unaccounted_uj: int | None
     """Of runs that are over and in no result: not accounted yet, or the scheduler knows nothing of them."""
-    strangers: tuple[str, ...] = ()
+    unaccounted: tuple[str, ...] = ()
     """The jobs of these."""
     changed: tuple[str, ...] = ()
     """Jobs whose result has other joules of this node than its books have by now."""

@@ -61,8 +61,12 @@ def _meter(one: SpanMeter) -> Json:
 def _chain(one: Chain | None) -> Json:
     if one is None:
         return {"results": None}
-    found: Json = {"in_results_uj": one.in_results_uj, "running_uj": one.running_uj, "ended_uj": one.ended_uj}
-    return {"results": found | {"strangers": one.strangers, "changed": one.changed}}
+    found: Json = {
+        "in_results_uj": one.in_results_uj,
+        "running_uj": one.running_uj,
+        "unaccounted_uj": one.unaccounted_uj,
+    }
+    return {"results": found | {"unaccounted": one.unaccounted, "changed": one.changed}}
 
 
 def stamp(at_s: float | None) -> str | None:

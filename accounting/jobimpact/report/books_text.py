@@ -99,8 +99,8 @@ def _chains(found: SpanBooks) -> Iterator[str]:
     for node, chain in known:
         if chain.in_results_uj is None:
             yield clean(f"  {node.node}: the clock was set back over an edge: runs cannot be told apart there")
-        if chain.strangers:
-            yield clean(f"  {node.node}: over, and in no result (yet): {_some(chain.strangers)}")
+        if chain.unaccounted:
+            yield clean(f"  {node.node}: over, and in no result (yet): {_some(chain.unaccounted)}")
         if chain.changed:
             yield clean(f"  {node.node}: its books have other joules than the result by now: {_some(chain.changed)}")
 
@@ -109,7 +109,7 @@ def _chain_cells(some: Sequence[tuple[Sums, Chain]]) -> list[str]:
     known = [(sums, chain) for sums, chain in some if chain.in_results_uj is not None]
     if not known:
         return [to_the_microjoule(sum(sums.jobs_uj for sums, _ in some)), "-", "-", "-"]
-    columns = zip(*((sums.jobs_uj, c.in_results_uj, c.running_uj, c.ended_uj) for sums, c in known), strict=True)
+    columns = zip(*((sums.jobs_uj, c.in_results_uj, c.running_uj, c.unaccounted_uj) for sums, c in known), strict=True)
     return [to_the_microjoule(sum(uj or 0 for uj in column)) for column in columns]
 
 
