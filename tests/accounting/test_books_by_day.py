@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.accounting.world import World
+from tests.accounting.world import CONFIG, World
 from tests.daemon.books import GIB, WALL, Json, write
 from tests.daemon.stories import stories
 
@@ -573,3 +573,12 @@ def test_a_file_that_cannot_be_read(site: Site, capsys: Captured) -> None:
     found = site.told(capsys, "--day", "2026-11-20", status=1)
     assert [one["node"] for one in found["books"]] == ["node01"]
     assert "node02.sqlite" in found["errors"][0]
+
+
+@pytest.mark.parametrize(("results", "status"), [("nowhere/results.db", 0), ("nodes.yaml", 3)])
+def test_results_that_are_not_there_or_no_results(tmp_path: Path, capsys: Captured, results: str, status: int) -> None:
+    """Without results the books balance all the same; a file that is none is an error, and not no results."""
+    site = Site(tmp_path, CONFIG.replace("results.db", results))
+    site.live(told_by(node(), reads(last=600)))
+    assert site.ask("--day", "2026-11-20") == status
+    assert ("nodes.yaml" in capsys.readouterr().err) == (status == 3)

@@ -18,6 +18,7 @@ from jobimpact.report.books import Chain, SpanBooks, chain_of
 from jobimpact.report.books_json import span_json
 from jobimpact.report.books_text import span_text, table, to_the_microjoule
 from jobimpact.results.read import Reader
+from jobimpact.results.record import database_path
 
 __all__ = ["run", "run_span"]
 
@@ -84,12 +85,7 @@ def run_span(
     with LocalEnergy(Path(site.store.local.path)) as energy:
         _check_nodes(energy, nodes)
         spans, unread = energy.span(from_s, to_s, nodes)
-    reader = Reader(site.results)
-    try:
-        chains = {} if reader.empty else {one.node: _chain(one, reader) for one in spans}
-    finally:
-        reader.close()
-    found = SpanBooks(name, from_s, to_s, tuple(spans), chains, tuple(unread))
+    found = SpanBooks(name, from_s, to_s, tuple(spans), _chains(spans, site.results), tuple(unread))
     print(span_json(found) if as_json else span_text(found))
     for why in unread:
         print(f"jobimpact: {why}", file=sys.stderr)
@@ -118,9 +114,16 @@ def _check_nodes(energy: LocalEnergy, nodes: Sequence[str] | None) -> None:
             raise ConfigError(f"--node {node!r:.80}: the store has no file of it")
 
 
-def _chain(one: NodeSpan, reader: Reader) -> Chain:
-    runs = None if one.runs is None else reader.runs_of(one.node, {run.job for run in one.runs})
-    return chain_of(one, runs or {})
+def _chains(spans: Sequence[NodeSpan], results: str) -> dict[str, Chain]:
+    """By node, what of its jobs is in the results; empty: there are none yet."""
+    if not Path(database_path(results)).exists():
+        return {}
+    reader = Reader(results)
+    try:
+        runs = {one.node: reader.runs_of(one.node, {run.job for run in one.runs or ()}) for one in spans}
+    finally:
+        reader.close()
+    return {one.node: chain_of(one, runs[one.node]) for one in spans}
 
 
 def _is_out(one: MeterBooks) -> bool:

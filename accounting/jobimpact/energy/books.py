@@ -26,7 +26,7 @@ MARGIN_S = 60.0
 YOUNG_NS = 300 * NS
 """A domain whose first point knows no more than this began there; else points of before are gone."""
 HEALED_S = 25 * 3600.0
-"""A counter that cannot be read is waited for a day: what was unknown until then may be known afterwards."""
+"""A counter that cannot be read is waited for a day: so late energy may come, and what was unknown be known."""
 GROWTHS = 2
 """The first energy that is booked after a run's end may be of the time before it, the second is not."""
 MANY_POINTS = 20_000
@@ -329,13 +329,13 @@ def _unknown_ns(db: sqlite3.Connection, domain: _Domain, at_s: float) -> int:
 
 def _final_s(db: sqlite3.Connection, domain: str, at_s: float, measured_uj: int) -> float:
     """Until when a run must have ended for all its energy to be booked at a cut."""
-    growths = 0
+    growths, before_s = 0, at_s
     for number, (before_s, uj) in enumerate(db.execute(_BEFORE, (domain, at_s)), 1):
         if uj < measured_uj:
             growths, measured_uj = growths + 1, uj
         if growths == GROWTHS or number == MANY_POINTS:
             return float(before_s) - MARGIN_S
-    return -FOREVER
+    return before_s - HEALED_S  # no earlier points are there
 
 
 # -- jobs at a cut -------------------------------------------------------------------------------------------------
