@@ -297,6 +297,8 @@ def test_energy_of_a_job_that_the_scheduler_does_not_know_is_told(tmp_path: Path
     world.say("1")
     node = world.node().measured("1")
     node.measured("7", joules=3.6e6)
+    world.say("9", start=None, end=T0 + 100, state="REQUEUED")  # Slurm may forget when it began
+    node.measured("9")
     node.measured("8", start=4 * 86400.0, end=4 * 86400.0 + 50)
     assert account(world.config, NOW).problems == ()
     night_after = NOW + 3.5 * 86400

@@ -162,11 +162,13 @@ class Results:
         return str(factors.get("version", "")), str(inventory.get("version", ""))
 
     def spans(self, cluster: str, from_s: float, to_s: float) -> dict[str, list[tuple[float, float]]]:
-        """When jobs ran that overlap [from_s, to_s], by raw id."""
+        """When jobs ran, or may have, that overlap [from_s, to_s], by raw id.
+
+        Slurm forgets the start of a job that is requeued in its first seconds: it began after its submission.
+        """
         c = job_result.c
-        query = sa.select(c.raw_id, c.start_s, c.end_s).where(
-            c.cluster == cluster, c.end_s >= from_s, c.start_s <= to_s
-        )
+        begin_s = sa.func.coalesce(c.start_s, c.submit_s)
+        query = sa.select(c.raw_id, begin_s, c.end_s).where(c.cluster == cluster, c.end_s >= from_s, begin_s <= to_s)
         found: dict[str, list[tuple[float, float]]] = {}
         with self._transaction() as db:
             for raw_id, start_s, end_s in db.execute(query):
