@@ -7,7 +7,7 @@
  *   tick NS
  *   trace PATH
  *   counter PATH <counter>                                   <counter>, <curve>: see curve.h
- *   node NAME CPUS MEM_BYTES CPUACCT MEMORY PROC <curve of micro-CPUs> <curve of bytes>
+ *   node NAME CPUS MEM_BYTES CPUACCT MEMORY JOBS PROC <curve of micro-CPUs> <curve of bytes>
  *
  * Counters are written in place on one kept descriptor. A shorter value keeps the width of the file with
  * leading zeros, so that a reader with a kept descriptor never meets an empty file or digits of an old value.

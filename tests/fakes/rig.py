@@ -36,6 +36,7 @@ class RigNode:
 
     Args:
         name: the node's name; its cgroups are `<cpuacct>/slurm_<name>` and `<memory>/slurm_<name>`.
+        jobs: another name of those folders: `oar` is read as OAR's.
         base: an empty or absent folder. `base/sys/class/powercap` and `base/proc` are made in it.
         rapl: per domain (`package-0`, `dram-0`, `core-0`, `psys`) a Curve of microwatts, or a Counter for a
             sensor, start value or events of its own. A bare curve gets a 1 ms sensor. The modulus is always
@@ -72,6 +73,7 @@ class RigNode:
         cpuacct: Path | None = None,
         memory: Path | None = None,
         boot_id: str = "",
+        jobs: str = "",
     ) -> None:
         self.name, self.base, self.cpus, self.mem_bytes = name, base, cpus, mem_bytes
         self._rapl = dict(rapl)
@@ -81,7 +83,7 @@ class RigNode:
         self.proc_root = base / "proc"
         self.boot_id = boot_id or BOOT_ID.format(int.from_bytes(name.encode()[-6:]))
         self.load, self.used_mem = load or self._nothing(), used_mem or self._nothing()
-        self._cgroups = (cpuacct or base / "none", memory or base / "none")
+        self._cgroups = (cpuacct or base / "none", memory or base / "none", jobs or f"slurm_{name}")
         self.counters = {domain: self._counter(domain, meter) for domain, meter in self._rapl.items()}
         self.counters |= {f"gpu:{one.uuid}": one.after(reloads).counter for one in gpus}
         self._write_static(nvml_text(gpus, nvml_trouble, reloads))

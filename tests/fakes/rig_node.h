@@ -13,7 +13,7 @@
 #define STAT_MAX 65536
 
 struct node {
-    char name[WORD], cpuacct[WORD], memory[WORD], proc[WORD];
+    char name[WORD], cpuacct[WORD], memory[WORD], jobs[WORD], proc[WORD];
     int64_t cpus, mem_bytes;
     struct curve load, used; /* micro-CPUs, bytes */
     int stat_fd, meminfo_fd, usage_fd;
@@ -28,6 +28,7 @@ static void read_node(struct node *n, struct script *s)
     n->mem_bytes = next_number(s);
     strcpy(n->cpuacct, next_word(s));
     strcpy(n->memory, next_word(s));
+    strcpy(n->jobs, next_word(s));
     strcpy(n->proc, next_word(s));
     n->load = read_curve(s);
     n->used = read_curve(s);
@@ -81,7 +82,7 @@ static int reopen_usage(struct node *n, int64_t *value)
     char path[PATH];
     if (n->usage_fd >= 0)
         close(n->usage_fd);
-    snprintf(path, sizeof path, "%s/slurm_%s/cpuacct.usage", n->cpuacct, n->name);
+    snprintf(path, sizeof path, "%s/%s/cpuacct.usage", n->cpuacct, n->jobs);
     n->usage_fd = open(path, O_RDONLY | O_CLOEXEC);
     n->usage_seen = 0;
     if (!usage_is_alive(n, value))
@@ -203,31 +204,45 @@ static int64_t read_rss(const char *folder)
     return stat_value(text, "total_rss ") + stat_value(text, "total_shmem ");
 }
 
-static void scan_job(struct node *n, const char *uid, const char *job, FILE *trace)
+/* `inner` is the job's folder below the node's, `job` its id. */
+static void scan_job(struct node *n, const char *inner, const char *job, FILE *trace)
 {
     char folder[PATH];
-    snprintf(folder, sizeof folder, "%s/slurm_%s/%s/%s", n->cpuacct, n->name, uid, job);
+    snprintf(folder, sizeof folder, "%s/%s/%s", n->cpuacct, n->jobs, inner);
     int64_t now = boot_ns(), cpu = read_usage(folder);
     if (cpu < 0)
         return;
-    snprintf(folder, sizeof folder, "%s/slurm_%s/%s/%s", n->memory, n->name, uid, job);
+    snprintf(folder, sizeof folder, "%s/%s/%s", n->memory, n->jobs, inner);
     int64_t rss = read_rss(folder);
     n->job_bytes += rss;
     if (trace)
-        fprintf(trace, "job %" PRId64 " %s %s %" PRId64 " %" PRId64 "\n", now, n->name, job + 4, cpu, rss);
+        fprintf(trace, "job %" PRId64 " %s %s %" PRId64 " %" PRId64 "\n", now, n->name, job, cpu, rss);
 }
 
 static void scan_user(struct node *n, const char *uid, FILE *trace)
 {
     char path[PATH];
-    snprintf(path, sizeof path, "%s/slurm_%s/%s", n->cpuacct, n->name, uid);
+    snprintf(path, sizeof path, "%s/%s/%s", n->cpuacct, n->jobs, uid);
     DIR *folder = opendir(path);
     if (!folder)
         return;
     for (struct dirent *entry; (entry = readdir(folder));)
-        if (!strncmp(entry->d_name, "job_", 4))
-            scan_job(n, uid, entry->d_name, trace);
+        if (!strncmp(entry->d_name, "job_", 4)) {
+            snprintf(path, sizeof path, "%.256s/%.256s", uid, entry->d_name);
+            scan_job(n, path, entry->d_name + 4, trace);
+        }
     closedir(folder);
+}
+
+/* OAR's <user>_<id> lie in one folder; a user may have any number of underscores. */
+static void scan_entry(struct node *n, const char *name, FILE *trace)
+{
+    if (strcmp(n->jobs, "oar")) {
+        if (!strncmp(name, "uid_", 4))
+            scan_user(n, name, trace);
+    } else if (strrchr(name, '_') && strspn(strrchr(name, '_') + 1, "0123456789") == strlen(strrchr(name, '_') + 1)) {
+        scan_job(n, name, strrchr(name, '_') + 1, trace);
+    }
 }
 
 /* One trace line for each living job, then one for the node. */
@@ -235,12 +250,11 @@ static void scan_jobs(struct node *n, FILE *trace)
 {
     char path[PATH];
     n->job_bytes = 0;
-    snprintf(path, sizeof path, "%s/slurm_%s", n->cpuacct, n->name);
+    snprintf(path, sizeof path, "%s/%s", n->cpuacct, n->jobs);
     DIR *folder = opendir(path);
     if (folder) {
         for (struct dirent *entry; (entry = readdir(folder));)
-            if (!strncmp(entry->d_name, "uid_", 4))
-                scan_user(n, entry->d_name, trace);
+            scan_entry(n, entry->d_name, trace);
         closedir(folder);
     }
     follow_usage(n);

@@ -52,6 +52,7 @@ def node_truth(
     windows: list[Window],
     between: tuple[int, int],
     idle_w: dict[str, float],
+    readings: list[int] | None = None,
 ) -> Shares:
     """Each holder's energy on a node.
 
@@ -62,6 +63,8 @@ def node_truth(
         windows: who held what.
         between: the first and the last reading of the daemon, in ns of boot time.
         idle_w: idle power by domain.
+        readings: when the daemon read, in ns; if given, CPU time splits energy from reading to reading, and not in
+            steps of 20 ms: where jobs come in bursts, the two differ by what no reading could see.
 
     Returns:
         (domain, holder) → microjoules.
@@ -70,6 +73,8 @@ def node_truth(
     found: Shares = defaultdict(float)
     jobs = [sample for sample in trace.jobs if sample.node == node]
     steps = [_with_unseen(step, windows, jobs) for step in _steps(trace.of(node), jobs, between)]
+    if readings:
+        steps = _grouped(steps, readings)
     for domain in rig.nodes[node].counters:
         if domain.startswith(("mmio", "core", "psys")):
             continue
@@ -105,12 +110,14 @@ def _held(windows: list[Window], step: Step, size: object, whole: float) -> dict
     """Shares of a part, by time held in the step; the rest is idle."""
     assert callable(size)
     length = step.t1_ns - step.t0_ns
-    shares = {one.job: size(one) * one.overlap(step.t0_ns, step.t1_ns) / length / whole for one in windows}
-    shares = {job: share for job, share in shares.items() if share}
+    shares: dict[str, float] = defaultdict(float)
+    for one in windows:  # a job that was suspended for a time has several
+        if share := size(one) * one.overlap(step.t0_ns, step.t1_ns) / length / whole:
+            shares[one.job] += share
     total = sum(shares.values())
     if total > 1:
         return {job: share / total for job, share in shares.items()}
-    return shares | {"idle": 1 - total}
+    return {**shares, "idle": 1 - total}
 
 
 def _steps(nodes: list[NodeSample], jobs: list[JobSample], between: tuple[int, int]) -> list[Step]:
@@ -128,6 +135,26 @@ def _steps(nodes: list[NodeSample], jobs: list[JobSample], between: tuple[int, i
     steps[0] = replace(first, t0_ns=between[0])
     steps[-1] = replace(last, t1_ns=between[1])
     return steps
+
+
+def _grouped(steps: list[Step], readings: list[int]) -> list[Step]:
+    """Steps that lie between the same two readings, as one."""
+    groups: dict[int, list[Step]] = defaultdict(list)
+    for step in steps:
+        groups[bisect_left(readings, (step.t0_ns + step.t1_ns) // 2)].append(step)
+    return [_sum(group) for _, group in sorted(groups.items())]
+
+
+def _sum(steps: list[Step]) -> Step:
+    cpu: dict[str, float] = defaultdict(float)
+    mem: dict[str, float] = defaultdict(float)
+    length = steps[-1].t1_ns - steps[0].t0_ns
+    for step in steps:
+        for job, ns in step.cpu_ns.items():
+            cpu[job] += ns
+        for job, held in step.mem_bytes.items():
+            mem[job] += held * (step.t1_ns - step.t0_ns) / length
+    return Step(steps[0].t0_ns, steps[-1].t1_ns, cpu, mem)
 
 
 def _step(a: NodeSample, b: NodeSample, before: dict[str, JobSample], after: dict[str, JobSample]) -> Step:

@@ -152,8 +152,8 @@ class OarLab:
         argv = ["bash", "-c", command] if isinstance(command, str) else command
         identity = [] if user == "root" else ["setpriv", "--reuid", user, "--regid", user, "--init-groups"]
         environment = {
-            "HOME": str(self.home),
-            "PWD": str(self.home),
+            "HOME": layout.HOME,
+            "PWD": layout.HOME,
             "USER": user,
             "LANG": "C.UTF-8",
             "LAB": str(self.folder),
@@ -161,7 +161,7 @@ class OarLab:
         }
         pairs = [f"{key}={value}" for key, value in environment.items()]
         done = subprocess.run(
-            [*enter, *identity, "env", "--ignore-environment", f"--chdir={self.home}", *pairs, *argv],
+            [*enter, *identity, "env", "--ignore-environment", f"--chdir={layout.HOME}", *pairs, *argv],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -215,6 +215,38 @@ class OarLab:
         """Wait until all jobs run."""
         self.wait_for("Running", *jobs, timeout=timeout)
 
+    def suspend(self, job: str) -> None:
+        """Suspend a running job, as root; returns when OAR says that it is."""
+        self.run(["oarhold", "-r", job])
+        self.wait_for("Suspended", job)
+
+    def resume(self, job: str) -> None:
+        """Let a suspended job go on; returns when OAR says that it does."""
+        self.run(["oarresume", job])
+        self.wait_running(job)
+
+    def told(self, job: str, *columns: str) -> list[str]:
+        """What OAR's table of jobs has of a job."""
+        (row,) = self.sql(f"select {', '.join(columns)} from jobs where job_id = {int(job)}")  # noqa: S608 (ours)
+        return row.split("|")
+
+    def events(self, job: str) -> set[str]:
+        """The types of the events that OAR has logged of a job."""
+        return set(self.sql(f"select type from event_logs where job_id = {int(job)}"))  # noqa: S608 (ours)
+
+    def assigned(self, job: str) -> dict[str, tuple[int, list[int]]]:
+        """What a job got on each node: how many cores, and which GPUs by minor number."""
+        rows = self.sql(
+            "select r.network_address, r.gpudevice from jobs j join assigned_resources a"  # noqa: S608 (ours)
+            " on a.moldable_job_id = j.assigned_moldable_job join resources r using (resource_id)"
+            f" where j.job_id = {int(job)} order by 1, 2"
+        )
+        found: dict[str, tuple[int, list[int]]] = {}
+        for node, device in (row.split("|") for row in rows):
+            cores, gpus = found.get(node, (0, []))
+            found[node] = cores + 1, gpus + ([int(device)] if device else [])
+        return found
+
     # -- the database ------------------------------------------------------------------------------------------
 
     @property
@@ -244,7 +276,7 @@ class OarLab:
 
     @property
     def home(self) -> Path:
-        """Where jobs run and leave their output; anyone may write."""
+        """Where jobs run and leave their output, seen from outside; anyone may write."""
         return self.folder / "home"
 
     @property

@@ -31,7 +31,8 @@ isolate() {
   [ -e /etc/hosts ] || touch /etc/hosts
   [ -e /var/log/oar.log ] || touch /var/log/oar.log
   mount -t tmpfs -o mode=755 tmpfs /run # pid files and sockets of the machine's own are not ours
-  mkdir -p /run/sshd
+  mkdir -p /run/sshd /run/home
+  mount --bind "$LAB/home" /run/home
   for file in passwd group shadow hosts oar/oar.conf; do mount --bind "$LAB/etc/${file##*/}" "/etc/$file"; done
   mount --bind "$LAB/log/oar.log" /var/log/oar.log
   mount --bind "$LAB/varliboar" /var/lib/oar
@@ -120,6 +121,9 @@ init() { # NAME PLACE
         ;;
     esac
   done
+  mkdir /run/home
+  mount --bind "$LAB/home" /run/home
+  mount -t tmpfs tmpfs "$LAB/home"
   devices "$name"
   mount --bind "$LAB/nodes/$name/boot_id" /proc/sys/kernel/random/boot_id
   jobimpact "$name"

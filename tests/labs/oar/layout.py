@@ -10,6 +10,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 USERS = {"ana": 5201, "boris": 5202, "j.doe_2-x": 5203}
+HOME = "/run/home"
+"""Where users are at home in the lab: OAR deletes their files below /tmp, where the lab's folder may be."""
 MANAGER = Path("/etc/oar/job_resource_manager_cgroups.pl")
 
 
@@ -89,7 +91,7 @@ def _users(plan: Plan, lab: Path) -> None:
     """Copies that are bound over /etc inside the lab only: the machine's own files stay as they are."""
     passwd, group, shadow = (Path("/etc", name).read_text() for name in ("passwd", "group", "shadow"))
     for name, uid in USERS.items():
-        passwd += f"{name}:x:{uid}:{uid}::{lab}/home:/bin/bash\n"
+        passwd += f"{name}:x:{uid}:{uid}::{HOME}:/bin/bash\n"
         group += f"{name}:x:{uid}:\n"
         shadow += f"{name}:*:19000:0:99999:7:::\n"
     hosts = [f"127.0.0.1 localhost\n10.77.0.1 {plan.host}\n"]

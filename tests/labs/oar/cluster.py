@@ -1,0 +1,199 @@
+"""A measured OAR cluster: the lab, a power rig for each node, and a daemon on each node as an admin runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import uuid as uuids
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.fakes.curve import Curve, Sensor, boot_ns, watts
+from tests.fakes.rig import PowerRig, RigNode
+from tests.fakes.rig_gpu import gpu
+from tests.labs.oar import edges
+from tests.labs.oar.edges import Edge, read_edges
+from tests.labs.oar.lab import OarLab, until
+
+CPUS, MEM_BYTES = 2, 8000 << 20
+IDLE_W = {"package-0": 40.0, "package-1": 35.0, "dram-0": 6.0}
+SYSTEM_CPUS = 0.1
+SYSTEM_BYTES = 1500 << 20
+GPU_REFRESH_NS = 20_000_000
+BIN = Path(sys.executable).parent
+Json = dict[str, Any]
+
+
+class MeasuredOar:
+    """Nodes of a lab with meters of their own and `jobimpactd run --record`, inside the nodes.
+
+    Args:
+        lab: the running lab.
+        nodes: the nodes that are measured.
+    """
+
+    def __init__(self, lab: OarLab, nodes: list[str]) -> None:
+        self.lab, self.nodes = lab, nodes
+        self.folder = lab.measured / uuids.uuid4().hex[:8]
+        self.folder.mkdir()
+        self.store = self.folder / "store"
+        self.rig = PowerRig(self.folder, *(self._node(place, name) for place, name in enumerate(nodes)))
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.recordings: dict[str, list[Path]] = {name: [] for name in nodes}
+        self._edges: subprocess.Popen[bytes] | None = None
+
+    def _node(self, place: int, name: str) -> RigNode:
+        now = boot_ns()
+        more = place * 0.03
+
+        def curve(*steps: tuple[float, float]) -> Curve:
+            return Curve(now, watts(*((seconds + more, level) for seconds, level in steps)))
+
+        rapl = {
+            "package-0": curve((0.13, 180), (0.29, 60), (0.41, 140), (0.17, 90)),
+            "package-1": curve((0.31, 50), (0.07, 210), (0.23, 80)),
+            "dram-0": curve((0.19, 22), (0.37, 10), (0.11, 31)),
+        }
+        gpus = []
+        if name in self.lab.gpu_nodes:
+            for minor in (1, 0):  # NVML's order is not the minor numbers' order
+                power = curve((0.21 + 0.05 * minor, 300 - 40 * minor), (0.33, 60 + 20 * minor))
+                gpus.append(gpu(uuid(name, minor), power, minor, sensor=Sensor(GPU_REFRESH_NS), mem_bytes=40 << 30))
+        return RigNode(
+            name,
+            self.folder / "rig" / name,
+            rapl=rapl,
+            gpus=gpus,
+            cpus=CPUS,
+            mem_bytes=MEM_BYTES,
+            load=Curve.flat(now, round(SYSTEM_CPUS * 1e6)),
+            used_mem=Curve.flat(now, SYSTEM_BYTES),
+            cpuacct=self.lab.cgroup("cpuacct", name),
+            boot_id=self.lab.boot_id(name).read_text().strip(),
+            jobs="oar",
+        )
+
+    def __enter__(self) -> Self:
+        self.rig.start()
+        folders = [f"{name}={self.lab.cgroup('cpuacct', name)}" for name in self.nodes]
+        (self.folder / "edges").touch()
+        self._edges = subprocess.Popen([sys.executable, edges.__file__, self.folder / "edges", *folders])
+        for name in self.nodes:
+            self.start(name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in list(self.daemons):
+            self.stop(name)
+        self.finish()
+
+    def finish(self) -> None:
+        """No more is measured; harmless when called again."""
+        self.rig.stop()
+        if self._edges:
+            self._edges.terminate()
+            self._edges.wait()
+            self._edges = None
+
+    # -- daemons -----------------------------------------------------------------------------------------------
+
+    def config(self, name: str) -> Path:
+        """The node's configuration: what is not said has the default, as the mark folder and the cgroups."""
+        path = self.folder / f"{name}.yaml"
+        node = self.rig.nodes[name]
+        text = {
+            "cluster": "lab",
+            "store": {"local": {"path": str(self.store)}},
+            "scheduler": {"oar": {"dsn": self.lab.dsn}},
+            "node": {
+                "name": name,
+                "mark_owners": ["oar"],
+                "proc_root": str(node.proc_root),
+                "sources": {"rapl": {"root": str(node.powercap.root), "idle_w": IDLE_W}, "nvml": {}},
+            },
+        }
+        path.write_text(json.dumps(text), encoding="utf-8")
+        return path
+
+    def _argv(self, name: str, *command: str | Path) -> list[str | Path]:
+        pairs = [f"{key}={value}" for key, value in self.rig.nodes[name].env.items()]
+        return [*self.lab.enter_node(name), "env", *pairs, BIN / "jobimpactd", *command, "--config", self.config(name)]
+
+    def start(self, name: str) -> None:
+        """Start a node's daemon; returns when it has read something."""
+        recording = self.folder / f"{name}.{len(self.recordings[name])}.jsonl"
+        self.recordings[name].append(recording)
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.daemons[name] = subprocess.Popen(self._argv(name, "run", "--record", recording), stderr=log)
+        until(lambda: len(lines(recording)) > 2, 60, lambda: (self.folder / f"{name}.log").read_text())
+
+    def check(self, name: str) -> subprocess.CompletedProcess[str]:
+        """`jobimpactd check` on a node."""
+        return subprocess.run(self._argv(name, "check"), capture_output=True, text=True, check=False)
+
+    def daemon_pid(self, name: str) -> int:
+        """Seen from outside; nsenter stays as its parent."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.daemons[name].pid)], capture_output=True, text=True, check=True
+        )
+        return int(found.stdout)
+
+    def send(self, name: str, number: int) -> None:
+        """Send a signal to a node's daemon."""
+        if number == signal.SIGCONT:
+            self.daemons[name].send_signal(number)  # nsenter stops with its child
+        os.kill(self.daemon_pid(name), number)
+
+    def stop(self, name: str, number: int = signal.SIGTERM) -> int:
+        """End a node's daemon by a signal; its exit status."""
+        self.send(name, signal.SIGCONT)
+        self.send(name, number)
+        return self.daemons.pop(name).wait(timeout=20)
+
+    def crash(self, name: str) -> None:
+        """The node loses its power, and its boot id and counters are others when it comes back."""
+        self.lab.crash(name)
+        self.daemons.pop(name).wait(timeout=20)
+        boot = f"{uuids.uuid4()}\n"
+        for path in (self.lab.boot_id(name), self.rig.nodes[name].proc_root / "sys/kernel/random/boot_id"):
+            path.write_text(boot)
+
+    # -- what is known -----------------------------------------------------------------------------------------
+
+    def edges(self) -> list[Edge]:
+        """When jobs' cgroups came and went so far."""
+        return read_edges(self.folder / "edges")
+
+    def rows(self, name: str, query: str, *values: str) -> list[tuple[Any, ...]]:
+        """A query of a node's file; `?` stands for a value."""
+        with sqlite3.connect(f"file:{self.store}/{name}.sqlite?mode=ro", uri=True) as db:
+            return db.execute(query, values).fetchall()
+
+    def marks(self, name: str) -> list[Json]:
+        """The marks that the node's daemons took in."""
+        return [line["mark"] for path in self.recordings[name] for line in lines(path) if "mark" in line]
+
+
+def uuid(node: str, minor: int) -> str:
+    """The GPU with this device minor number."""
+    return f"GPU-{node}-{minor}"
+
+
+def lines(recording: Path) -> list[Json]:
+    """A recording; a last line that is not whole is left out."""
+    if not recording.exists():
+        return []
+    found = recording.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in found if line.endswith("\n")]
+
+
+def reading_times(recording: Path) -> list[int]:
+    """The boot times of the readings, in ns."""
+    return [round(line["t"] * 1e9) for line in lines(recording) if "read" in line]
