@@ -105,6 +105,17 @@ def test_nothing_is_missed_in_a_log_out_of_order(site: Site, seed: int) -> None:
         assert ids(site, low, high) == expected
 
 
+def test_a_row_that_was_committed_late(site: Site) -> None:
+    """Its id was given out before that of an earlier moment."""
+    site.job(1, "Running 10-50, Terminated 100", [1], stop_time=50)
+    site.db.execute("DELETE FROM job_state_logs WHERE job_state = 'Terminated'")
+    site.db.execute("UPDATE job_state_logs SET job_state_log_id = 1")
+    for number, job, at in ((2, 1, 100), (3, 9, 94), (4, 9, 200)):
+        row = {"job_state_log_id": number, "job_id": job, "date_start": T0 + at, "date_stop": 0}
+        site.put("job_state_logs", job_state="Terminated", **row)
+    assert ids(site, 95, 150) == [1]
+
+
 def test_more_jobs_than_a_page(site: Site) -> None:
     """Each once, in the order of their ids."""
     site.job(1, resources=[1])
@@ -139,6 +150,12 @@ HELD = {
     "Waiting 0-1, Running 1-150, Finishing 150": ("COMPLETING", 150, 149),
     "Waiting 0-1, Running 1-150, Terminated 150": ("COMPLETED", 150, 149),
 }
+
+
+def test_a_planned_start_after_the_true_one(site: Site) -> None:
+    """OAR rounds it up."""
+    site.job(1, "Waiting 0-1, Running 99", [1], start_time=101)
+    assert [one.job_id for one in site.records().running(T0 + 100).records] == ["1"]
 
 
 @pytest.mark.parametrize("log", HELD)

@@ -99,6 +99,11 @@ STORIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a status that is none": ({"exit_code": -1}, {"state": "FAILED", "exit_code": None}),
     "interactive, and left": ({"exit_code": None}, {"state": "COMPLETED", "exit_code": None}),
     "deleted when it was over": ({"events": [(FRAG, 500)]}, {"state": "COMPLETED"}),
+    "failed, and deleted when it was over": ({"exit_code": 256, "events": [(FRAG, 500)]}, {"state": "FAILED"}),
+    "killed, and its exit status was 0": (
+        {"log": ENDED + "Error 31", "exit_code": 0, "events": [("WALLTIME", 28)]},
+        {"state": "TIMEOUT", "exit_code": "0:0"},
+    ),
     "deleted, and done before the signal": ({"events": [(FRAG, 3), (KILL, 5)]}, {"state": "COMPLETED"}),
     "deleted": (
         {"log": ENDED + "Error 31", "events": [(FRAG, 28), (KILL, 29)]},
