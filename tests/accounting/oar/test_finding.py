@@ -110,7 +110,7 @@ def test_a_row_that_was_committed_late(site: Site) -> None:
     site.job(1, "Running 10-50, Terminated 100", [1], stop_time=50)
     site.db.execute("DELETE FROM job_state_logs WHERE job_state = 'Terminated'")
     site.db.execute("UPDATE job_state_logs SET job_state_log_id = 1")
-    for number, job, at in ((2, 1, 100), (3, 9, 94), (4, 9, 200)):
+    for number, job, at in ((2, 1, 100), (3, 9, 94), (4, 9, 200), (5, 9, 210)):
         row = {"job_state_log_id": number, "job_id": job, "date_start": T0 + at, "date_stop": 0}
         site.put("job_state_logs", job_state="Terminated", **row)
     assert ids(site, 95, 150) == [1]

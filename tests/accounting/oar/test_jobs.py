@@ -218,8 +218,8 @@ STORIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"state": "COMPLETED", "elapsed_s": 41, "exit_code": None, "exclusive": False},
     ),
     "a log that lost an end": (
-        {"log": "Waiting 0-1, Running 4, Terminated 104", "stop_time": 104},
-        {"start_s": 4, "end_s": 104, "elapsed_s": 100},
+        {"log": "Waiting 0-1, Running 4, Suspended 64-84, Running 84, Terminated 124", "stop_time": 130},
+        {"start_s": 4, "end_s": 124, "elapsed_s": 100},
     ),
     "over, and its log not written yet": (
         {"log": "Waiting 0-1, Running 4", "state": "Terminated", "stop_time": 104, "exit_code": 0},
