@@ -31,6 +31,9 @@ __all__ = ["DAY_S", "NightReport", "account", "recompute"]
 
 DAY_S = 86400
 SLICE_S = 7 * DAY_S
+"""How much of a window is gone through at a time; both ends are in it, as jobs may end within a second."""
+LONGEST_S = 8 * SLICE_S
+"""The same where there are no jobs."""
 LATE_DAYS = 30
 """For so long the grid's hours may come late, or become final."""
 
@@ -146,21 +149,30 @@ class _Night:
         self._tell_of_change()
         source = job_source(self._config)
         told_s = to_s - self._config.nightly.look_back_days * DAY_S
-        for begin_s, end_s in slices(from_s, to_s):
+        begin_s, lasts_s, end_s = from_s, SLICE_S, min(from_s + SLICE_S, to_s)
+        while True:
             found = source.finished(begin_s, end_s)
             self._problems += [str(problem) for problem in found.problems]
             # The second that two slices share is the former's.
             new = [one for one in found.records if begin_s == from_s or not from_s <= (one.end_s or 0.0) <= begin_s]
-            self._slice(source, new, begin_s, end_s)
+            self._slice(source, new, begin_s, end_s, last=end_s == to_s)
             if by_itself:
                 self._results.set_watermark(self._cluster, end_s)
             self._find_strangers(begin_s - DAY_S, min(end_s - DAY_S, max(told_s, from_s)))
+            if end_s == to_s:
+                break
+            # Years without a job (somebody has asked for all there is) go by in longer steps.
+            lasts_s = SLICE_S if found.records else min(2 * lasts_s, LONGEST_S)
+            begin_s, end_s = end_s, min(end_s + lasts_s, to_s)
         self._fill_in(Segment(self._accounts, self._results, self._cluster, {}), from_s)
         self._tell_of_strangers()
         self._true_up()
         return self._report(from_s, to_s)
 
-    def _slice(self, source: JobSource, records: Sequence[JobRecord], from_s: int, to_s: int) -> None:
+    def _slice(self, source: JobSource, records: Sequence[JobRecord], from_s: int, to_s: int, *, last: bool) -> None:
+        if not records and not last and self._results.first_s(self._cluster) is None:
+            self._results.cover(self._cluster, from_s, to_s)  # before the first job
+            return
         gone = self._hold(source, from_s, to_s)
         due = self._due([record.start_s for record in records], from_s, to_s)
         self._fill(records, due)
@@ -345,15 +357,6 @@ class _Night:
 
 def _meet(run: EndedRun, start_s: float, end_s: float) -> bool:
     return run.start_s <= end_s + EARLY_S and run.end_s >= start_s - EARLY_S
-
-
-def slices(from_s: int, to_s: int) -> Iterator[tuple[int, int]]:
-    """A window a week at a time; both ends are in each, as jobs may end within a second."""
-    begin_s = from_s
-    while begin_s + SLICE_S < to_s:
-        yield begin_s, begin_s + SLICE_S
-        begin_s += SLICE_S
-    yield begin_s, to_s
 
 
 def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
