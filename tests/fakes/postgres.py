@@ -82,7 +82,8 @@ class Postgres:
         subprocess.run(make, check=True, capture_output=True, **self._as)
         (data / "pg_hba.conf").write_text("local all +with_password scram-sha-256\nlocal all all trust\n")
         options = [f"--{name}={value}" for name, value in self._settings.items()]
-        command = [programs / "postgres", "-D", data, "-k", self.folder, *options]
+        # It ends with whoever started it, even one that was killed.
+        command = ["setpriv", "--pdeathsig", "QUIT", programs / "postgres", "-D", data, "-k", self.folder, *options]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._as)
         self._wait(self._process)
