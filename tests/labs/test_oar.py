@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.labs.oar.cluster import CPUS, IDLE_W, MEM_BYTES, MeasuredOar, lines, reading_times, uuid
-from tests.labs.oar.lab import OarLab, until
-from tests.labs.oar.layout import USERS
+from tests.labs.oar.lab import CGROUPS, OarLab, until
+from tests.labs.oar.layout import USERS, Plan
 from tests.labs.oracle import Shares, Window, node_truth
 
 pytestmark = pytest.mark.lab
@@ -122,7 +126,7 @@ def day(oar_lab: OarLab) -> Iterator[Day]:
         time.sleep(0.87)
         day.submit("one", load(0.3, 16), *at(n1))
         day.submit("two", load(0.15, 11), *at(n1), user="j.doe_2-x")
-        day.submit("held", load(0.3, 9), *at(n3))
+        day.submit("held", f"until [ -e go ]; do {load(0.3, 1)}; done; {load(0.3, 2.4)}", *at(n3))
         look = "for m in 0 1; do head -c 1 /dev/nvidia$m; done 2> $HOME/gpus;"
         day.submit("gpu", look + load(0.1, 12), "-l", "/gpu=1,walltime=0:5:0", "-p", "gpu is not null")
         day.submit("killed", load(0.2, 300), *at(n2, 2), "-t", "besteffort")
@@ -133,6 +137,7 @@ def day(oar_lab: OarLab) -> Iterator[Day]:
         day.jobs |= {f"task{number}": job for number, job in enumerate(tasks)}
         time.sleep(2.3)
         oar_lab.resume(day.jobs["held"])
+        (oar_lab.home / "go").touch()
         oar_lab.wait(day.jobs["killed"])
         day.submit("pair", load(0.2, 5.1), "-l", "/host=2/core=1,walltime=0:5:0", "-p", f"host in ('{n2}','{n3}')")
         day.submit("short", "true", *at(n4))
@@ -181,6 +186,24 @@ def test_every_holder_pays_its_true_energy(day: Day) -> None:
                 wrong.append(line)
     print(json.dumps(day.jobs), *report, sep="\n")
     assert not wrong
+
+
+def test_wrong_ways_to_share_would_be_seen(day: Day) -> None:
+    """Equal shares, whole seconds of OAR's own times, or all to idle are far from the truth."""
+    node, one, two = day.lab.nodes[0], day.jobs["one"], day.jobs["two"]
+    paid: dict[str, float] = defaultdict(float)
+    for (_, holder), uj in day.truth[node].items():
+        paid[holder] += uj
+    (window,) = (found for found in day.windows[node] if found.job == one)
+    start_s, stop_s = map(int, day.lab.told(one, "start_time", "stop_time"))
+    wrong = {
+        "equal shares": (paid[one] + paid[two]) / 2 / paid[one],
+        "OAR's times": (stop_s - start_s) * 1e9 / (window.end_ns - window.start_ns),
+        "all to idle": sum(paid.values()) / paid["idle"],
+    }
+    print({way: f"{ratio - 1:+.1%}" for way, ratio in wrong.items()})
+    assert abs(wrong["equal shares"] - 1) > 0.05
+    assert abs(wrong["all to idle"] - 1) > 0.05
 
 
 def test_books_balance_to_the_microjoule(day: Day) -> None:
@@ -311,6 +334,7 @@ def test_nothing_of_ours_can_hurt_oar(day: Day, oar_lab: OarLab) -> None:
     The jobs end as they should, and the books that there are balance.
     """
     killed, stopped = oar_lab.nodes[:2]
+    cores = dict.fromkeys(oar_lab.nodes, 2) | {stopped: 1}  # OAR still thinks that the crashed job runs there
     jobs: dict[str, tuple[str, str]] = {}
     with MeasuredOar(oar_lab, oar_lab.nodes) as cluster:
         cluster.stop(killed, signal.SIGKILL)
@@ -320,7 +344,7 @@ def test_nothing_of_ours_can_hurt_oar(day: Day, oar_lab: OarLab) -> None:
             this_time, left = left[: len(oar_lab.nodes)], left[len(oar_lab.nodes) :]
             for node, (name, breaking) in zip(reversed(oar_lab.nodes), this_time, strict=False):
                 oar_lab.run_on(node, breaking)
-                jobs[name] = oar_lab.oarsub(load(0.1, 0.5), *at(node)), node
+                jobs[name] = oar_lab.oarsub(load(0.1, 0.5), *at(node, cores[node])), node
             states = oar_lab.wait([job for job, _ in jobs.values()])
             assert set(states.values()) == {"Terminated"}
             for node in oar_lab.nodes:
@@ -336,7 +360,7 @@ def test_nothing_of_ours_can_hurt_oar(day: Day, oar_lab: OarLab) -> None:
         for name, (job, node) in jobs.items():
             rows = cluster.rows(node, "SELECT state, cpus FROM run WHERE job = ?", job)
             # What a stopped daemon missed it is told of when it goes on; a dead one finds marks, or nothing.
-            assert rows == ([] if node == killed and BROKEN[name] != NOTHING else [("ended", 1)]), name
+            assert rows == ([] if node == killed and BROKEN[name] != NOTHING else [("ended", cores[node])]), name
 
 
 def _check_books(cluster: MeasuredOar) -> None:
@@ -354,6 +378,43 @@ def test_check_tells_of_oar(oar_lab: OarLab) -> None:
     assert "oar: marks of oar count" in said
     assert "cgroups: OAR's jobs at /sys/fs/cgroup/cpuacct/oar (v1)" in said
     assert "slurm" not in said.lower()
+
+
+CRASHING_LAB = """
+import sys, time
+from pathlib import Path
+from tests.labs.oar.lab import OarLab
+from tests.labs.oar.layout import Plan
+lab = OarLab(Plan(nodes=1, prefix="jioarcrash"), lock=Path(sys.argv[1]))
+lab.up()
+job = lab.oarsub("exec sleep 1000")
+lab.wait_running(job)
+print(lab.folder, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_crashed_lab_leaves_nothing(oar_lab: OarLab, tmp_path: Path) -> None:
+    """A killed test run takes its lab along, and the next lab clears away the rest; there is one at a time."""
+    lock = tmp_path / "lock"
+    command = [sys.executable, "-c", CRASHING_LAB, str(lock)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}) as run:
+        assert run.stdout
+        folder = Path(run.stdout.readline().strip())
+        with pytest.raises(TimeoutError, match="another lab"):
+            OarLab(Plan(prefix="jioarcrash"), lock).clear(lock_timeout=0)
+        run.send_signal(signal.SIGKILL)
+    assert folder.is_dir()
+    assert (CGROUPS / "cpuacct/jioarcrash").is_dir()
+    following = OarLab(Plan(prefix="jioarcrash"), lock)
+    following.clear(lock_timeout=30)
+    following.down()
+    assert not folder.exists()
+    assert not list(CGROUPS.glob("*/jioarcrash"))
+    until(
+        lambda: str(folder) not in subprocess.check_output(["ps", "-eo", "args"], text=True), 20, lambda: str(folder)
+    )
+    assert oar_lab.node_states()
 
 
 def _edge_j(day: Day, node: str, holder: str) -> float:

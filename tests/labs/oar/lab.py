@@ -61,10 +61,9 @@ class OarLab:
 
     def up(self, timeout: float = 120, lock_timeout: float = 600) -> None:
         """Start everything; returns when all nodes are alive."""
-        self._lock.acquire(lock_timeout)
+        self.clear(lock_timeout)
         start = time.monotonic()
         try:
-            remove_cgroups(self.plan.prefix)
             self.folder = Path(tempfile.mkdtemp(prefix=f"{self.plan.prefix}-"))
             self._lock.note(self.folder)
             layout.write(self.plan, self.folder)
@@ -74,6 +73,11 @@ class OarLab:
             self.down()
             raise
         self.boot_seconds = time.monotonic() - start
+
+    def clear(self, lock_timeout: float = 600) -> None:
+        """Wait for the lock, then clear away what a crashed lab has left; `down` gives the lock back."""
+        self._lock.acquire(lock_timeout)
+        remove_cgroups(self.plan.prefix)
 
     def down(self) -> None:
         """Kill everything and leave nothing behind; harmless when there is nothing."""
