@@ -296,18 +296,20 @@ def sacct_alone(days: int) -> tuple[int, float, float, float]:
 
 def by_size(lab: SlurmLab, days: int, most: int) -> Iterator[str]:
     """What the same days cost with other numbers of jobs."""
-    yield f"{'jobs':>8} {'sacct alone':>12} {'ms a job':>9} {'peaks':>11} {'account':>9} {'CPU':>9} {'ms a job':>9} {'peak':>7}"
+    alone = f"{'jobs':>8} {'sacct alone':>13}{'ms a job':>10}{'peaks':>14}"
+    yield f"{alone}{'account':>11}{'CPU':>9}{'ms a job':>10}{'peak':>8}"
     for count in (size for size in SIZES if size <= most):
         jobs = jobs_of(count, days)
         load(lab, jobs)
         found, took, own, other = sacct_alone(days)
         with tempfile.TemporaryDirectory() as name:
             world = site(Path(name), jobs, days)
-            night = step(world, "account", "--from", str(TO_S - days * DAY), "--to", str(TO_S - 1))
-        yield (
-            f"{found:8,} {took:10.2f} s {took / found * 1e3:9.3f} {own:4.0f}+{other:3.0f} MB {night.wall_s:7.1f} s {night.cpu_s:7.1f} s "
-            f"{night.cpu_s / found * 1e3:9.2f} {night.peak_mb:4.0f} MB"
+            whole = step(world, "account", "--from", str(TO_S - days * DAY), "--to", str(TO_S - 1))
+        alone = f"{found:8,} {took:11.2f} s{took / found * 1e3:10.3f}{own:5.0f} +{other:3.0f} MB"
+        accounted = (
+            f"{whole.wall_s:9.1f} s{whole.cpu_s:7.1f} s{whole.cpu_s / found * 1e3:10.2f}{whole.peak_mb:5.0f} MB"
         )
+        yield alone + accounted
 
 
 def main(count: int = 20_000, days: int = 30, most: int = SIZES[-1]) -> None:

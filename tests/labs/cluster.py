@@ -36,11 +36,19 @@ class MeasuredCluster:
 
     def __init__(self, lab: SlurmLab, nodes: list[str], folder: Path) -> None:
         self.lab, self.nodes, self.folder = lab, nodes, folder
+        self._clear_marks()
         self.store = folder / "store"
         self.rig = PowerRig(folder, *(self._node(place, name) for place, name in enumerate(nodes)))
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.account_config = folder / "account.yaml"
         self._write_account_config()
+
+    def _clear_marks(self) -> None:
+        """Nobody took the marks of earlier jobs, and those of this cluster are of another boot."""
+        self.lab.wait_idle()
+        for name in self.nodes:
+            for mark in (self.lab.node_dir(name) / "marks").glob("*"):
+                mark.unlink()
 
     def _node(self, place: int, name: str) -> RigNode:
         now = boot_ns()

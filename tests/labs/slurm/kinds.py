@@ -100,7 +100,7 @@ class _Day:
         lab.run(["scontrol", "suspend", jobs["suspended"]])
         suspended = time.monotonic()
         self._submit("urgent", "sleep 3", "-p", "urgent", "-w", lab.nodes[6], "--exclusive")
-        lab.run(["scontrol", "update", f"jobid={jobs['timeout']}", "EndTime=now"])
+        lab.run(["scontrol", "update", f"jobid={jobs['timeout']}", "EndTime=now"], check=False)
         self._until((lab.home / "deaf").exists)
         lab.scancel(jobs["stubborn"])
         time.sleep(max(0.0, suspended + SUSPENDED_S - time.monotonic()))
@@ -131,7 +131,7 @@ class _Day:
         self._submit("requeued", self._first_long(), "-w", nodes[2])
         self._submit("withdrawn", self._first_long(), "-w", nodes[7])
         self._submit("pending", "true", "--begin=now+1hour")
-        self._submit("suspended", f"until [ -e {lab.home}/resumed ]; do sleep 0.2; done", "-w", nodes[2])
+        self._submit("suspended", self._wait_for("resumed"), "-w", nodes[2])
         self._submit("stubborn", f"trap '' TERM; touch {lab.home}/deaf; sleep 1000", "-w", nodes[1])
         self._submit("preempted", self._first_long(), "-w", nodes[6], "--exclusive")
         self._submit("timeout", "sleep 1000", "-w", nodes[1], "-t", "1")
@@ -149,15 +149,18 @@ class _Day:
         self._submit("oom", "load --mem 400M --seconds 60", "-w", nodes[1], "--mem=100M")
         self._submit("pair", "sleep 3", "-N2", "-w", ",".join(nodes[:2]))
         # A GPU of the first node is taken, so that the pair's are 1 and 2 there, and 0 and 1 on the other.
-        taken = lab.sbatch("sleep 5", "-J", "kind-batch-gpu", "-w", nodes[4], "--gres=gpu:1")
+        taken = lab.sbatch(self._wait_for("pair"), "-J", "kind-batch-gpu", "-w", nodes[4], "--gres=gpu:1")
         lab.wait_running(taken, timeout=self.timeout)
-        self._submit("gpus", "sleep 3", "-N2", "-w", ",".join(nodes[4:6]), "--gres=gpu:2")
+        self._submit("gpus", f"touch {lab.home}/pair; sleep 3", "-N2", "-w", ",".join(nodes[4:6]), "--gres=gpu:2")
         self._submit("het", "sleep 3", "-w", nodes[5], ":", "-w", nodes[7], "-J", "kind-het")
         for command in ("srun -J kind-srun -w {} sleep 3", "salloc -J kind-salloc -w {} sleep 3"):
             lab.run(f"setsid {command.format(nodes[0])} > /dev/null 2>&1 < /dev/null &", user="alice")
 
     def _submit(self, name: str, line: str, *options: str) -> None:
         self.jobs[name] = self.lab.sbatch(line, "-J", f"kind-{name}", *options)
+
+    def _wait_for(self, name: str) -> str:
+        return f"until [ -e {self.lab.home}/{name} ]; do sleep 0.2; done"
 
     @staticmethod
     def _first_long() -> str:

@@ -198,6 +198,10 @@ class SlurmLab:
 
         until(running, timeout, lambda: f"{jobs} do not all run")
 
+    def wait_idle(self, timeout: float = 60) -> None:
+        """Wait until no job and no Epilog runs."""
+        until(lambda: set(self.node_states().values()) == {"idle"}, timeout, lambda: f"not idle: {self.node_states()}")
+
     def sacct(self, *args: str) -> str:
         """Raw `sacct -n -P -a ...`."""
         return self.run(["sacct", "-n", "-P", "-a", *args]).stdout
