@@ -65,7 +65,8 @@ class Ledger:
         self.path = path
         self._keep = keep
         self._db = open_for_writing(path)
-        self._job_points: dict[str, float] = {}
+        self._begun: set[str] = set()
+        """Runs that have a point of their start."""
         self._power_point = self._health_point = self._free_point = 0.0
         self._pruned = (0.0, -DAY_S * NS)
         self.trouble: str | None = None
@@ -184,7 +185,7 @@ class Ledger:
             for (domain, key), account in books.accounts.items()
             if key in due
         ]
-        if abs(wall_s - self._free_point) >= JOB_POINT_S:
+        if self._is_minute(wall_s):
             points += _free(books, wall_s)
         self._db.executemany("INSERT OR REPLACE INTO job_energy VALUES (?, ?, ?, ?, ?)", points)
         if abs(wall_s - self._power_point) >= POWER_POINT_S:
@@ -211,22 +212,23 @@ class Ledger:
             self._db.executemany("INSERT OR REPLACE INTO source_health VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def _is_due(self, run: Run, wall_s: float) -> bool:
-        return run.state != "open" or abs(wall_s - self._job_points.get(run.key, 0.0)) >= JOB_POINT_S
+        return run.state != "open" or run.key not in self._begun or self._is_minute(wall_s)
+
+    def _is_minute(self, wall_s: float) -> bool:
+        """It is time for points of all holders, in one commit: there the books can be cut."""
+        return abs(wall_s - self._free_point) >= JOB_POINT_S
 
     def _forget(self, books: Bookkeeper) -> None:
         """What is on disk need not be kept here."""
         wall_s = books.state.wall_s
-        for run in books.closed:
-            self._job_points.pop(run.key, None)
+        self._begun.difference_update(run.key for run in books.closed)
         gone = {run.key for run in books.closed}
         if gone:
             books.accounts = {key: value for key, value in books.accounts.items() if key[1] not in gone}
-        for key, run in books.state.holdings.runs.items():
-            if self._is_due(run, wall_s):
-                self._job_points[key] = wall_s
+        self._begun.update(books.state.holdings.runs)
         if abs(wall_s - self._power_point) >= POWER_POINT_S:
             self._power_point = wall_s
-        if abs(wall_s - self._free_point) >= JOB_POINT_S:
+        if self._is_minute(wall_s):
             self._free_point = wall_s
         books.touched.clear()
         books.findings.clear()

@@ -293,9 +293,22 @@ def test_two_days_are_cut_at_midnight_and_join(site: Site, capsys: Captured) -> 
     assert [one["results"] for one in first["nodes"]] == [None]
 
 
-def test_jobs_are_bounded_by_their_own_points(site: Site, capsys: Captured) -> None:
-    """Its points are 10 s off the node's: at midnight it has 50 W x 29 min 50 s, and its points allow 3 minutes."""
+def test_a_running_job_is_proved_by_its_own_point(site: Site, capsys: Captured) -> None:
+    """It has one in the commit at which the day is cut: a microjoule more or less there is a difference."""
     [day] = site.live(told_by(node(), reads(), JOB)).told(capsys, "--day", "2026-11-20")["books"]
+    assert day["jobs_low_uj"] == day["jobs_uj"] == day["jobs_high_uj"] == 50 * 1790 * J
+    change = "UPDATE job_energy SET uj = uj + 1 WHERE run = '1' AND wall_s = ?"
+    site.node("node01").db.execute(change, (MIDNIGHT,))
+    for day_name, difference in (("2026-11-20", -1), ("2026-11-21", 1)):
+        found = site.told(capsys, "--day", day_name, status=1)["books"][0]
+        assert found["difference_uj"] == difference
+
+
+def test_without_a_point_at_the_cut_its_others_bound_it(site: Site, capsys: Captured) -> None:
+    """As earlier releases wrote them: at midnight it has 50 W x 29 min 50 s, and its points allow 3 minutes."""
+    site.live(told_by(node(), reads(), JOB))
+    site.node("node01").db.execute("DELETE FROM job_energy WHERE run = '1' AND wall_s = ?", (MIDNIGHT,))
+    [day] = site.told(capsys, "--day", "2026-11-20")["books"]
     assert day["jobs_low_uj"] < day["jobs_uj"] < day["jobs_high_uj"]
     assert day["jobs_high_uj"] - day["jobs_low_uj"] <= 50 * 180 * J
 

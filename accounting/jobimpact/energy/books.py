@@ -1,10 +1,11 @@
 """The books of a time (a day, a month) from a node's points: measured = jobs + idle + system between two cuts.
 
-About once a minute the daemon writes, in one commit, where each domain stands and what of it is idle and system's. A
-time is cut at such commits, the last until its edge: nothing is interpolated, what jobs have is the rest, and days
-that follow each other are cut at the same commit, so that they join. Runs have their points at other seconds of the
-minute. So the proof is by bounds: at a cut a run has at least what its last point before says, and at most what the
-next one does. What jobs have must lie within; by how much it does not is the difference.
+About once a minute the daemon writes, in one commit, where each domain stands and what of it is idle's, system's and
+each open run's. A time is cut at such commits, the last until its edge: nothing is interpolated, what jobs have is the
+rest, and days that follow each other are cut at the same commit, so that they join. That rest must be what the runs'
+own points say. Where a run has none there (an earlier release wrote its file, or its energy was still to come when it
+ended), it has at least what its last point before says, and at most what the next one does. What jobs have must lie
+within; by how much it does not is the difference.
 """
 
 from __future__ import annotations
