@@ -305,3 +305,16 @@ def test_energy_of_a_job_that_the_scheduler_does_not_know_is_told(tmp_path: Path
     (problem,) = account(world.config, night_after).problems
     assert problem == "the scheduler knows nothing of 1 kWh of runs that ended: 7 on node01"
     assert account(world.config, NOW + 5 * 86400).problems == ()
+
+
+def test_of_many_problems_the_first_are_told_and_the_rest_counted(tmp_path: Path) -> None:
+    """A file of rubbish does not fill the log."""
+    world = World(tmp_path)
+    batch(world, ["1"])
+    with (tmp_path / "jobs.jsonl").open("a") as file:
+        file.writelines(f"rubbish {number}\n" for number in range(250))
+    report = account(world.config, NOW)
+    assert report.new == 1
+    assert len(report.problems) == 101
+    assert report.problems[0].startswith(f"{tmp_path}/jobs.jsonl:2: ")
+    assert report.problems[-1] == "and 150 more that are not told"

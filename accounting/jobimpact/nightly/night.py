@@ -34,6 +34,8 @@ SLICE_S = 7 * DAY_S
 """How much of a window is gone through at a time; both ends are in it, as jobs may end within a second."""
 LONGEST_S = 8 * SLICE_S
 """The same where there are no jobs."""
+MOST_TOLD = 100
+"""So many problems a person may read; a database that gives rubbish gives millions."""
 LATE_DAYS = 30
 """For so long the grid's hours may come late, or become final."""
 
@@ -342,6 +344,9 @@ class _Night:
     def _report(self, from_s: int, to_s: int) -> NightReport:
         if self._accounts.inventory.reason:
             self._problems.append(self._accounts.inventory.reason)
+        problems = list(dict.fromkeys(self._problems))
+        if len(problems) > MOST_TOLD:
+            problems[MOST_TOLD:] = [f"and {len(problems) - MOST_TOLD} more that are not told"]
         return NightReport(
             from_s=from_s,
             to_s=to_s,
@@ -349,7 +354,7 @@ class _Night:
             changed=sum(one.changed for one in self._counts),
             unchanged=sum(one.unchanged for one in self._counts),
             not_measured=self._not_measured,
-            problems=tuple(dict.fromkeys(self._problems)),
+            problems=tuple(problems),
             closed=tuple(self._closed),
             estimated=self._estimated,
         )

@@ -25,7 +25,7 @@ _FAILED = {
     "PREEMPTED": "a run that was preempted",
     "REQUEUED": "a run that was thrown away and started anew",
     "DEADLINE": "a run that missed its deadline",
-    "BOOT_FAIL": "a run whose node did not boot",
+    "BOOT_FAIL": "a run that could not be launched",
 }
 _KINDS = {"cpu": "CPU", "dram": "memory", "gpu": "GPU", "rest": "rest"}
 _METERS = {"cpu": "CPU packages", "dram": "memory", "gpu": "GPUs"}
