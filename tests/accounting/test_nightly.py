@@ -317,4 +317,4 @@ def test_of_many_problems_the_first_are_told_and_the_rest_counted(tmp_path: Path
     assert report.new == 1
     assert len(report.problems) == 101
     assert report.problems[0].startswith(f"{tmp_path}/jobs.jsonl:2: ")
-    assert report.problems[-1] == "and 150 more that are not told"
+    assert report.problems[-1] == "and 150 more rows of the scheduler that cannot be read"

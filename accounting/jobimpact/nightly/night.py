@@ -130,6 +130,7 @@ class _Night:
         self._counts: list[Counts] = []
         self._not_measured = self._estimated = 0
         self._problems: list[str] = []
+        self._bad_rows: dict[str, None] = {}
         self._closed: list[str] = []
         self._strange: list[EndedRun] = []
 
@@ -154,7 +155,7 @@ class _Night:
         begin_s, lasts_s, end_s = from_s, SLICE_S, min(from_s + SLICE_S, to_s)
         while True:
             found = source.finished(begin_s, end_s)
-            self._problems += [str(problem) for problem in found.problems]
+            self._bad_rows.update(dict.fromkeys(map(str, found.problems)))
             # The second that two slices share is the former's.
             new = [one for one in found.records if begin_s == from_s or not from_s <= (one.end_s or 0.0) <= begin_s]
             self._slice(source, new, begin_s, end_s, last=end_s == to_s)
@@ -303,7 +304,7 @@ class _Night:
         except SchedulerError as error:
             self._problems.append(f"jobs that are running are not known: {error}")
             return {}
-        self._problems += [str(problem) for problem in found.problems]
+        self._bad_rows.update(dict.fromkeys(map(str, found.problems)))
         running = [msgspec.structs.replace(record, end_s=float(at_s)) for record in found.records]
         return self._results.hold(self._cluster, self._stays(running), from_s, at_s)
 
@@ -344,9 +345,9 @@ class _Night:
     def _report(self, from_s: int, to_s: int) -> NightReport:
         if self._accounts.inventory.reason:
             self._problems.append(self._accounts.inventory.reason)
-        problems = list(dict.fromkeys(self._problems))
-        if len(problems) > MOST_TOLD:
-            problems[MOST_TOLD:] = [f"and {len(problems) - MOST_TOLD} more that are not told"]
+        rows = list(self._bad_rows)
+        if len(rows) > MOST_TOLD:
+            rows[MOST_TOLD:] = [f"and {len(rows) - MOST_TOLD} more rows of the scheduler that cannot be read"]
         return NightReport(
             from_s=from_s,
             to_s=to_s,
@@ -354,7 +355,7 @@ class _Night:
             changed=sum(one.changed for one in self._counts),
             unchanged=sum(one.unchanged for one in self._counts),
             not_measured=self._not_measured,
-            problems=tuple(problems),
+            problems=tuple(dict.fromkeys([*rows, *self._problems])),
             closed=tuple(self._closed),
             estimated=self._estimated,
         )
