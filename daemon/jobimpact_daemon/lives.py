@@ -86,6 +86,8 @@ def start(holdings: Holdings, mark: Mark, wall_s: float, taken: Taken) -> Run | 
         if not known.marked:
             # Its cgroup may have been named by Slurm's own id of the incarnation.
             known.job, known.marked, known.said = mark.job, True, mark.restart
+            if known.uid is None:
+                known.uid = mark.uid  # OAR's cgroups of v1 do not tell it
             if "no start mark" in known.flags:
                 known.flags.remove("no start mark")
             _allocate(holdings, known, mark)

@@ -65,6 +65,12 @@ def test_a_mark_that_knows_no_cores_leaves_them_to_the_cpuset() -> None:
     assert played.state.holdings.runs["1"].cpus == 2
 
 
+def test_a_mark_tells_whose_a_seen_job_is() -> None:
+    """OAR's cgroup is made a moment before its mark is written, and has a login's name in it and no uid."""
+    played = play([node(), tick(0, seen()), start(0.05, "1", cpus=2, uid=5201), tick(1, seen())])
+    assert played.state.holdings.runs["1"].uid == 5201
+
+
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_folder_that_was_left_over_does_not_stay_open(marked: bool) -> None:
     """Its clean-up failed, no mark came: after an hour without a process it is lost, once; used again, it is anew."""
