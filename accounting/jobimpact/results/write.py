@@ -99,8 +99,7 @@ class Results:
         with self._transaction() as db:
             before = _size(db)
             touched = [entry for entry, row in rows if db.execute(_upsert(), row).rowcount > 0]
-            for entry in touched:
-                _book(db, entry)
+            _book(db, touched)
             new = _size(db) - before
         return Counts(new, len(touched) - new, len(rows) - len(touched))
 
@@ -381,19 +380,30 @@ def _frozen(table: sa.Table, keys: tuple[str, ...], *, anew: bool) -> Any:
     return row.on_conflict_do_update(index_elements=keys, set_=values, where=table.c.digest != row.excluded.digest)
 
 
-def _book(db: Connection, entry: Entry) -> None:
-    """Replace what is booked of a job."""
-    mine = {"cluster": entry.result.cluster, "key": entry.result.key}
-    was = sa.select(charge.c.month).where(charge.c.cluster == mine["cluster"], charge.c.key == mine["key"])
-    months = {*db.execute(was).scalars(), *(one.month for one in entry.charges)}
-    _unsettle(db, mine["cluster"], {month[:4] for month in months})
-    for table in (stay, charge):
-        db.execute(table.delete().where(table.c.cluster == mine["cluster"], table.c.key == mine["key"]))
-    stays = [_stay_row(mine["cluster"], node, one) for node, one in entry.stays.items()]
-    charges = [mine | row for one in entry.charges for row in _charge_rows(one)]
-    for table, rows in ((stay, stays), (charge, charges)):
-        if rows:
-            db.execute(table.insert(), rows)
+def _book(db: Connection, entries: Sequence[Entry]) -> None:
+    """Replace what is booked of jobs."""
+    by_cluster: dict[str, dict[str, Entry]] = {}
+    for entry in entries:
+        by_cluster.setdefault(entry.result.cluster, {})[entry.result.key] = entry
+    for cluster, by_key in by_cluster.items():
+        some = list(by_key.values())
+        months = {one.month for entry in some for one in entry.charges}
+        for keys in _chunks(list(by_key)):
+            mine = (charge.c.cluster == cluster) & charge.c.key.in_(keys)
+            months.update(db.execute(sa.select(charge.c.month).where(mine).distinct()).scalars())
+            db.execute(charge.delete().where(mine))
+            db.execute(stay.delete().where(stay.c.cluster == cluster, stay.c.key.in_(keys)))
+        _unsettle(db, cluster, {month[:4] for month in months})
+        stays = [_stay_row(cluster, node, one) for entry in some for node, one in entry.stays.items()]
+        charges = [
+            {"cluster": cluster, "key": entry.result.key} | row
+            for entry in some
+            for one in entry.charges
+            for row in _charge_rows(one)
+        ]
+        for table, rows in ((stay, stays), (charge, charges)):
+            if rows:
+                db.execute(table.insert(), rows)
 
 
 def _stays(db: Connection, where: Any) -> dict[str, list[Stay]]:
