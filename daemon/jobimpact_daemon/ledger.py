@@ -188,7 +188,7 @@ class Ledger:
         if self._is_minute(wall_s):
             points += _free(books, wall_s)
         self._db.executemany("INSERT OR REPLACE INTO job_energy VALUES (?, ?, ?, ?, ?)", points)
-        if abs(wall_s - self._power_point) >= POWER_POINT_S:
+        if self._is_power_due(wall_s):
             self._db.executemany(
                 "INSERT OR REPLACE INTO node_power VALUES (?, ?, ?, ?)",
                 [
@@ -218,6 +218,10 @@ class Ledger:
         """It is time for points of all holders, in one commit: there the books can be cut."""
         return abs(wall_s - self._free_point) >= JOB_POINT_S
 
+    def _is_power_due(self, wall_s: float) -> bool:
+        """Marks commit at any time, so that the two rhythms part: a cut needs what was measured, too."""
+        return self._is_minute(wall_s) or abs(wall_s - self._power_point) >= POWER_POINT_S
+
     def _forget(self, books: Bookkeeper) -> None:
         """What is on disk need not be kept here."""
         wall_s = books.state.wall_s
@@ -226,7 +230,7 @@ class Ledger:
         if gone:
             books.accounts = {key: value for key, value in books.accounts.items() if key[1] not in gone}
         self._begun.update(books.state.holdings.runs)
-        if abs(wall_s - self._power_point) >= POWER_POINT_S:
+        if self._is_power_due(wall_s):
             self._power_point = wall_s
         if self._is_minute(wall_s):
             self._free_point = wall_s

@@ -1,0 +1,84 @@
+"""Books of days under what a node's life does to them: odd rhythms, clocks set while a daemon starts, late windows."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tests.accounting.test_books_by_day import (
+    BEGIN,
+    DAY_S,
+    MIDNIGHT,
+    J,
+    end,
+    line,
+    live,
+    node,
+    span,
+    start,
+    sums,
+    told_by,
+)
+from tests.daemon.books import Json
+
+from jobimpact.core.nodefile import node_file
+from jobimpact.energy.books import NodeSpan
+
+
+def days(folder: Path, name: str = "n1") -> tuple[NodeSpan, NodeSpan]:
+    """The two days on both sides of midnight, of which each balances."""
+    found = tuple(span(folder, name, at, at + DAY_S) for at in (MIDNIGHT - DAY_S, MIDNIGHT))
+    for one in found:
+        for each in one.lines:
+            assert sums(each)[4] == 0, each
+    return found[0], found[1]
+
+
+def package(times: Sequence[float]) -> list[Json]:
+    """Readings of 100 W at these times."""
+    return [line(t, read={"rapl": {"package-0": {"uj": round(100 * t * J)}}}) for t in times]
+
+
+@pytest.mark.parametrize("apart_s", [1.7, 4.9, 8.5])
+def test_commits_at_any_time_can_be_cut_each_minute(tmp_path: Path, apart_s: float) -> None:
+    """Marks commit when they come: all holders' points of a minute are in one commit with what was measured."""
+    luck, times = random.Random(1), [0.0]
+    while times[-1] < 10_000:
+        times.append(times[-1] + luck.uniform(0.5, 1.5) * apart_s)
+    live(tmp_path, "n1", told_by(node(), package(times), start(3000, "1")))
+    with sqlite3.connect(node_file(tmp_path, "n1")) as db:
+        cuts = [at_s for (at_s,) in db.execute("SELECT wall_s FROM job_energy WHERE run = 'idle' ORDER BY wall_s")]
+    assert max(b - a for a, b in pairwise(cuts)) < 60 + 2 * apart_s
+    before, after = days(tmp_path)
+    assert before.lines[0].to_s == after.lines[0].from_s == max(at_s for at_s in cuts if at_s <= MIDNIGHT)
+
+
+def test_a_job_that_began_later_by_the_clock_than_the_cut_at_which_it_ran(tmp_path: Path) -> None:
+    """Set back by 25 s while the daemon starts anew: its first commit is stamped before the start of the job."""
+    lines = told_by(node(), package([*range(0, 7171, 10), 7175, *range(7400, 9000, 10)]), start(7160, "1"))
+    back = next(number for number, one in enumerate(lines) if one["t"] >= 7175)
+    lines[back:] = [{**one, "wall": one["wall"] - 25} for one in lines[back:]]
+    live(tmp_path, "n1", lines, restart_at=[back])
+    before, after = days(tmp_path)
+    assert before.lines[0].to_s == BEGIN + 7150
+    assert [sums(one.lines[0])[1] for one in (before, after)] == [50 * 15 * J, 50 * (8990 - 7175) * J]
+    assert before.lines[0].slack_uj == 0
+
+
+def test_the_rest_of_a_job_that_ended_long_before_comes_two_growths_later(tmp_path: Path) -> None:
+    """A window waits for a part until 23:59:10, the next one for the meter until after midnight."""
+    lines = []
+    for t in range(0, 14400, 10):
+        part: Json = {"failed": "EIO"} if 6180 <= t < 7150 else {"uj": 100 * t * J}
+        meter: Json = {"failed": "EIO"} if 6200 <= t < 7300 else {"uj": 350 * t * J}
+        lines.append(line(t, read={"rapl": {"package-0": part}, "pmcounters": {"node": meter}}))
+    live(tmp_path, "n1", told_by(node(), lines, start(6000, "1"), end(6700, "1")))
+    before, after = days(tmp_path)
+    [_, first], [_, second] = before.lines, after.lines
+    assert (first.domain, sums(second)[1] > 0) == ("rest", True)
+    whole = span(tmp_path, "n1", 0.0, MIDNIGHT + DAY_S)
+    assert sums(first)[1] + sums(second)[1] == sums(whole.lines[1])[1]
