@@ -284,6 +284,17 @@ def _row(what: str, found: Step, asks: int) -> str:
     )
 
 
+def out_by(world: World) -> float:
+    """How far all results together are from what the nodes' books have of jobs, in J."""
+    (told,) = sqlite3.connect(world.results).execute("SELECT sum(energy_j) FROM job_result").fetchone()
+    booked = 0
+    for name in NODES:
+        db = sqlite3.connect(node_file(world.folder / "nodes", name))
+        booked += db.execute("SELECT sum(uj) FROM ledger WHERE holder != 'idle'").fetchone()[0]
+        db.close()
+    return float(told) - booked / 1e6
+
+
 def sacct_alone(days: int) -> tuple[int, float, float, float]:
     """Its records, in how many seconds, and the peaks in MB of the reader and of sacct."""
     command = [sys.executable, "-c", ASK, str(TO_S - days * DAY), str(TO_S - 1)]
@@ -333,6 +344,7 @@ def main(count: int = 20_000, days: int = 30, most: int = SIZES[-1]) -> None:
         print(f" (loaded in {loaded_s:.0f} s)")
         for line in nights(lab, world, days):
             print(line, flush=True)
+        print(f"{'results less nodes':32} {out_by(world):.6f} J")
         print(f"{'results.db':32} {world.results.stat().st_size / lives / 1e3:.1f} kB a job")
         for line in by_size(lab, days, most):
             print(line, flush=True)
