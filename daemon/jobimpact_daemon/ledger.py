@@ -176,6 +176,11 @@ class Ledger:
         if rest.meter is not None:
             whole = (rest.meter, rest.meter_uj, rest.parts_uj, rest.deficit_uj + rest.forgiven_uj)
             db.execute("INSERT OR REPLACE INTO whole VALUES (1, ?, ?, ?, ?)", whole)
+        # A reader must not set parts against a meter that does not see them.
+        excludes = {name: one.domain.excludes for name, one in state.domains.items() if one.domain.kind == "node"}
+        if excludes:
+            names = ("excludes", msgspec.json.encode(excludes).decode())
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", names)
         self._write_points(books, runs, wall_s)
 
     def _write_points(self, books: Bookkeeper, runs: list[Run], wall_s: float) -> None:

@@ -82,3 +82,38 @@ def test_the_rest_of_a_job_that_ended_long_before_comes_two_growths_later(tmp_pa
     assert (first.domain, sums(second)[1] > 0) == ("rest", True)
     whole = span(tmp_path, "n1", 0.0, MIDNIGHT + DAY_S)
     assert sums(first)[1] + sums(second)[1] == sums(whole.lines[1])[1]
+
+
+def test_a_meter_is_not_set_against_parts_that_it_does_not_see(tmp_path: Path) -> None:
+    """A plug of 350 W beside GPUs of 200 W with a supply of their own: open is a window at most, not 1.4 MJ below."""
+    lines = []
+    for t in range(0, 14400, 10):
+        plug = {"w": 350.0, "excludes": ["gpu"], "latency_s": 1.0}
+        lines.append(
+            line(
+                t,
+                read={
+                    "rapl": {"package-0": {"uj": 100 * t * J}},
+                    "nvml": {"gpu:GPU-a": {"uj": 200 * t * J}},
+                    "wattmeter": {"node": plug},
+                },
+            )
+        )
+    live(tmp_path, "n1", told_by(node(), lines))
+    for day in days(tmp_path):
+        [meter] = day.meters
+        [rest] = [one for one in day.lines if one.kind == "rest"]
+        assert meter.parts_uj == sums(day.lines[0])[0]
+        assert meter.rest_uj == sums(rest)[0]
+        assert meter.open_uj is not None
+        assert 0 <= meter.open_uj <= 350 * 20 * J
+
+
+@pytest.mark.parametrize("back_s", [86400, 40 * 86400])
+def test_a_clock_that_was_far_ahead_when_the_node_s_books_began(tmp_path: Path, back_s: float) -> None:
+    """Set back before its first point: nothing is gone, and the days sum to all that was measured."""
+    lines = told_by(node(), package(range(0, 14401, 20)), start(5410, "1"), end(9010, "1"))
+    live(tmp_path, "n1", [{**one, "wall": one["wall"] - back_s} if one["t"] >= 7210 else one for one in lines])
+    edges = [0.0, *(MIDNIGHT + DAY_S * day for day in range(-42, 3))]
+    parts = [sums(span(tmp_path, "n1", *pair).lines[0]) for pair in pairwise(edges)]
+    assert [sum(column) for column in zip(*parts, strict=True)] == [1_440_000 * J, 180_000 * J, 1_260_000 * J, 0, 0]

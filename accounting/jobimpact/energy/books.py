@@ -25,7 +25,7 @@ __all__ = ["NodeSpan", "RunPart", "SpanLine", "SpanMeter", "Sums", "span_books"]
 MARGIN_S = 60.0
 """A point of `idle` is due when the clock is this far from the last: so far a point's stamp may be out of order."""
 YOUNG_NS = 300 * NS
-"""A domain whose first point knows no more than this began there; else points of before are gone."""
+"""A domain of which a point knows no more than this has all its points; else those of before are gone."""
 HEALED_S = 25 * 3600.0
 """A counter that cannot be read is waited for a day: so late energy may come, and what was unknown be known."""
 GROWTHS = 2
@@ -58,7 +58,7 @@ SELECT 1 FROM job_energy WHERE run = ? AND domain = ?
 AND ((wall_s < ? AND known_ns > ?) OR (wall_s > ? AND known_ns < ?)) LIMIT 1
 """
 _KNOWN = "SELECT known_ns FROM job_energy WHERE run = ? AND domain = ? AND wall_s = ?"
-_FIRST = "SELECT wall_s, known_ns FROM job_energy WHERE run = ? AND domain = ? ORDER BY wall_s LIMIT 1"
+_FIRST = "SELECT min(wall_s), min(known_ns) FROM job_energy WHERE run = ? AND domain = ?"
 _NEXT = "SELECT wall_s FROM job_energy WHERE run = ? AND domain = ? AND wall_s > ? ORDER BY wall_s LIMIT 1"
 _UNKNOWN = "SELECT min(unknown_ns) FROM node_power WHERE domain = ? AND wall_s >= ? AND wall_s <= ?"
 _BEFORE = "SELECT wall_s, measured_uj FROM node_power WHERE domain = ? AND wall_s < ? ORDER BY wall_s DESC"
@@ -143,7 +143,7 @@ class SpanLine(msgspec.Struct, frozen=True):
 
 
 class SpanMeter(msgspec.Struct, frozen=True):
-    """One meter of a whole node over a time: measured = parts + rest + open."""
+    """One meter of a whole node over a time: measured = parts (that it sees) + rest + open."""
 
     node: str
     meter: str
@@ -314,8 +314,10 @@ def _standing(db: sqlite3.Connection, domain: _Domain, at_s: float, order: _Orde
 def _began(db: sqlite3.Connection, domain: _Domain, at_s: float) -> _Standing | None:
     """Before its first point a domain had nothing, if that is where it began."""
     [looked_s] = db.execute(_METERED_FIRST, (domain.name,)).fetchone()
-    # Of one that came within the last minute there is no point of `idle` yet.
-    first_s, known_ns = db.execute(_FIRST, (IDLE, domain.name)).fetchone() or (looked_s, domain.known_ns)
+    # Where the clock was set back since, the first by its stamp is not the first that was written.
+    first_s, known_ns = db.execute(_FIRST, (IDLE, domain.name)).fetchone()
+    if first_s is None:  # of one that came within the last minute there is no point of `idle` yet
+        first_s, known_ns = looked_s, domain.known_ns
     if first_s is None or known_ns > YOUNG_NS:
         return None
     unknown_ns = 0 if looked_s is None or looked_s > at_s else _unknown_ns(db, domain, at_s)
@@ -461,8 +463,10 @@ def _line(
 def _why_unknown(db: sqlite3.Connection, one: _Domain) -> str:
     if not one.known_ns:
         return one.reason or "nothing is known of it yet"
-    row = db.execute(_FIRST, (IDLE, one.name)).fetchone()
-    return f"its points before {_stamp(row[0])} are not there any more" if row else "its node wrote no points of it"
+    [first_s] = db.execute(_FIRST, (IDLE, one.name)).fetchone()[:1]
+    if first_s is None:
+        return "its node wrote no points of it"
+    return f"its points before {_stamp(first_s)} are not there any more"
 
 
 def _why_silent(db: sqlite3.Connection, one: _Domain, cut: _Standing) -> str:
@@ -508,7 +512,8 @@ def _meter(
     others = [(b, e) for b, e in known if b.kind != "began"]
     if any((False, b.at_s, e.at_s) not in cuts for b, e in others):
         return msgspec.structs.replace(found, reason="its parts are cut at other moments")
-    sums = [(line.kind, line.sums.measured_uj) for line in lines if line.sums]
+    unseen = _excludes(db, one.name)
+    sums = [(line.kind, line.sums.measured_uj) for line in lines if line.sums and line.kind not in unseen]
     return msgspec.structs.replace(
         found,
         parts_uj=sum(uj for kind, uj in sums if kind != "rest"),
@@ -526,6 +531,15 @@ def _metered(db: sqlite3.Connection, one: _Domain, cut: _Standing) -> tuple[int,
         return row[0], _unknown_ns(db, one, cut.at_s)
     [first_s] = db.execute(_METERED_FIRST, (one.name,)).fetchone()
     return (0, 0) if cut.kind == "began" or first_s is None or first_s > cut.at_s else None
+
+
+def _excludes(db: sqlite3.Connection, meter: str) -> Sequence[str]:
+    """The kinds of parts that a meter does not see; those of a file of an earlier release are not known."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'excludes'").fetchone()
+    try:
+        return msgspec.json.decode(row[0], type=dict[str, list[str]]).get(meter, []) if row else []
+    except msgspec.MsgspecError:
+        return []
 
 
 def _whole(db: sqlite3.Connection) -> tuple[str | None, int] | None:
