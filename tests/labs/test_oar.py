@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -52,6 +53,9 @@ class Day:
         self.books: dict[str, Shares] = {}
         self.truth: dict[str, Shares] = {}
         self.windows: dict[str, list[Window]] = {}
+        self.begun_s = int(time.time()) - 1
+        self.accounted: list[subprocess.CompletedProcess[str]] = []
+        """`jobimpact account`, twice."""
 
     def submit(self, name: str, command: str, *options: str, user: str = "ana") -> str:
         self.jobs[name] = self.lab.oarsub(command, "-n", name, *options, user=user)
@@ -157,6 +161,7 @@ def day(oar_lab: OarLab) -> Iterator[Day]:
             assert cluster.stop(name) == 0
         cluster.finish()
         day.close()
+        day.accounted = [cluster.account(day.begun_s) for _ in range(2)]
         yield day
 
 
@@ -297,12 +302,50 @@ def test_a_crash_loses_nothing_that_was_written(day: Day) -> None:
     assert findings == [(day.jobs["crashed"],)]
 
 
+ENDED = {
+    "killed": ("PREEMPTED", None),
+    "failing": ("FAILED", "3:0"),
+    "deployed": ("COMPLETED", None),
+}
+"""How accounting tells of jobs that did not just end well: state and exit code; None: whatever OAR says."""
+
+
+def test_each_of_oars_jobs_is_one_result_with_its_own_energy(day: Day) -> None:
+    """Records by SQL and books by cgroup meet: to the microjoule, nothing doubled, nothing lost, twice the same."""
+    over = {job: name for name, job in day.jobs.items() if name != "crashed"}  # OAR thinks that it runs on
+    first, again = day.accounted
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    assert f"{len(over)} new, 0 changed" in first.stdout
+    assert f"0 new, 0 changed, {len(over)} unchanged" in again.stdout
+    assert not [line for line in first.stderr.splitlines() if "no inventory" not in line]
+    with sqlite3.connect(day.cluster.results) as db:
+        rows = db.execute("SELECT raw_id, state, exit_code, nodes, elapsed_s, energy FROM job_result").fetchall()
+    assert sorted(raw_id for raw_id, *_ in rows) == sorted(over)
+    for job, state, exit_code, nodes, elapsed_s, told in rows:
+        name = over[job]
+        wanted, code = ENDED.get(name, ("COMPLETED", "0:0"))
+        assert (state, code) == (wanted, code and exit_code), name
+        assert set(json.loads(nodes)) == set(day.lab.assigned(job))
+        booked = {node: day.cluster.rows(node, PAID, job)[0][0] for node in day.cluster.nodes}
+        paid = {node: uj for node, uj in booked.items() if uj is not None}
+        energy = json.loads(told)
+        assert {node for node, one in energy["nodes"].items() if one["state"]} == set(paid), name
+        if name == "deployed":
+            assert (energy["total_j"], energy["reason"].count("a deploy job")) == (None, 1)
+        else:
+            assert round(energy["total_j"] * 1e6) == sum(paid.values()), name
+        if name == "held":  # 2.3 s at least it was suspended
+            windows = [one for one in day.windows[day.lab.nodes[2]] if one.job == job]
+            assert elapsed_s <= (windows[-1].end_ns - windows[0].start_ns) / 1e9 - 1
+
+
 def test_oar_noticed_nothing(day: Day) -> None:
     """After all of it, until the crash, every node was alive and every queue open."""
     assert set.union(*day.nodes_left.values()) == {"Alive"}
     assert day.queues_left == {"Active"}
 
 
+PAID = "SELECT sum(l.uj) FROM ledger l JOIN domain d ON d.name = l.domain WHERE l.holder = ? AND d.kind != 'node'"
 NOTHING = ":"
 # What is broken on a node, from the last node to the first and so on: the first one's daemon is dead, the second one's
 # stopped. Each gets a job, and OAR must not notice.

@@ -165,6 +165,28 @@ class MeasuredOar:
         for path in (self.lab.boot_id(name), self.rig.nodes[name].proc_root / "sys/kernel/random/boot_id"):
             path.write_text(boot)
 
+    # -- accounting --------------------------------------------------------------------------------------------
+
+    @property
+    def results(self) -> Path:
+        """The results' database of `jobimpact account` here."""
+        return self.folder / "results.db"
+
+    def account(self, from_s: int) -> subprocess.CompletedProcess[str]:
+        """`jobimpact account` on the cluster's records and books, as on an accounting host."""
+        path = self.folder / "accounting.yaml"
+        text = {
+            "cluster": "lab",
+            "store": {"local": {"path": str(self.store)}},
+            "results": f"sqlite:///{self.results}",
+            "scheduler": {"oar": {"dsn": self.lab.dsn}},
+            "inventory": str(self.folder / "none.yaml"),
+            "grid": {"zone": "FRA"},
+        }
+        path.write_text(json.dumps(text), encoding="utf-8")
+        command = [str(BIN / "jobimpact"), "account", "--from", str(from_s), "--config", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
     # -- what is known -----------------------------------------------------------------------------------------
 
     def edges(self) -> list[Edge]:
