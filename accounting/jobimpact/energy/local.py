@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,7 @@ EARLY_S = 5.0
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z", re.ASCII)
 _RUNS = """
 SELECT run, job, restart, start_s, end_s, elapsed_ns, state, cpus, mem_bytes, gpus, flags, uid, {held}
-FROM run WHERE job = ? ORDER BY start_s
+FROM run WHERE job = ? AND start_s <= ? AND (end_s IS NULL OR end_s >= ?) ORDER BY start_s
 """
 _ENDED = """
 SELECT r.job, r.start_s, r.end_s,
@@ -215,7 +216,7 @@ class LocalEnergy:
         for node in record.nodes:
             try:
                 with self._reading(node) as db:
-                    there = [run for run in _runs(node, db, record.raw_id) if in_time(run, record)]
+                    there = [run for run in _runs(node, db, record.raw_id, *_reach(record)) if in_time(run, record)]
                     run = _best_run(there, record, rivals)
             except StoreError as error:
                 missing[node] = str(error)
@@ -367,10 +368,13 @@ def _settled(db: sqlite3.Connection) -> Settled | None:
     return None if row is None else msgspec.convert(row, Settled)
 
 
-def _runs(node: str, db: sqlite3.Connection, raw_id: str) -> list[RunEnergy]:
+def _runs(
+    node: str, db: sqlite3.Connection, raw_id: str, from_s: float = -math.inf, to_s: float = math.inf
+) -> list[RunEnergy]:
     # A file of an earlier schema does not tell what its runs held.
     held = "held" if db.execute(_KNOWS_HELD).fetchone() else "'{}'"
-    return [_run(node, db, row) for row in db.execute(_RUNS.format(held=held), (raw_id,)).fetchall()]
+    rows = db.execute(_RUNS.format(held=held), (raw_id, to_s, from_s)).fetchall()
+    return [_run(node, db, row) for row in rows]
 
 
 def _run(node: str, db: sqlite3.Connection, row: tuple[object, ...]) -> RunEnergy:
@@ -416,16 +420,15 @@ def _is_newer(first_s: float | None, end_s: object) -> bool:
 
 def _best_run(there: list[RunEnergy], record: JobRecord, rivals: Sequence[JobRecord]) -> RunEnergy | None:
     """The run that is this record's: the best of those in its time that are not better a rival's."""
-    mine = [
-        run
-        for run in there
-        if not any(
-            _fit(run, other) > _fit(run, record)
-            for other in rivals
-            if other.key != record.key and run.node in other.nodes
-        )
-    ]
+    mine = [run for run in there if not _is_better_a_rival_s(run, record, rivals)]
     return max(mine, key=lambda run: _fit(run, record), default=None)
+
+
+def _is_better_a_rival_s(run: RunEnergy, record: JobRecord, rivals: Sequence[JobRecord]) -> bool:
+    fit = _fit(run, record), record.key  # of two that fit alike it is always the same one's
+    return any(
+        (_fit(run, other), other.key) > fit for other in rivals if other.key != record.key and run.node in other.nodes
+    )
 
 
 def in_time(run: RunEnergy, record: JobRecord) -> bool:
@@ -433,12 +436,16 @@ def in_time(run: RunEnergy, record: JobRecord) -> bool:
 
     It may end long after it (a late epilog, a lost job), but a run that begins after it is another incarnation's.
     """
+    from_s, to_s = _reach(record)
+    return run.start_s <= to_s and (run.end_s is None or run.end_s >= from_s)
+
+
+def _reach(record: JobRecord) -> tuple[float, float]:
+    """A run of it ends after the one, and begins before the other."""
     begin_s = _begin_s(record)
     if begin_s is None:
-        return False
-    if run.end_s is not None and run.end_s < begin_s - EARLY_S:
-        return False
-    return record.end_s is None or run.start_s <= record.end_s + EARLY_S
+        return math.inf, -math.inf
+    return begin_s - EARLY_S, math.inf if record.end_s is None else record.end_s + EARLY_S
 
 
 def _fit(run: RunEnergy, record: JobRecord) -> tuple[float, float]:

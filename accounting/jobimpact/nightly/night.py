@@ -20,7 +20,8 @@ from jobimpact.nightly.books import true_up
 from jobimpact.nightly.closing import Months, closable, merged
 from jobimpact.nightly.estimate import estimated, unestimated
 from jobimpact.nightly.extra import opened
-from jobimpact.nightly.segment import BATCH, Job, Segment, job_of, kept, measured
+from jobimpact.nightly.incarnations import Incarnations
+from jobimpact.nightly.segment import BATCH, Job, Segment, job_of, kept
 from jobimpact.schedulers import job_source
 from jobimpact.schedulers.base import JobSource
 
@@ -179,14 +180,10 @@ class _Night:
         gone = self._hold(source, from_s, to_s)
         due = self._due([record.start_s for record in records], from_s, to_s)
         self._fill(records, due)
-        known = {record.key: record for record in records}
-        rivals: dict[str, list[JobRecord]] = {}
-        for record in records:
-            rivals.setdefault(record.raw_id, []).append(record)
+        incarnations = Incarnations(self._accounts, self._results, self._cluster, records)
 
         def load(keys: Sequence[str]) -> list[Job]:
-            jobs = [measured(self._accounts, known[key], rivals[known[key].raw_id]) for key in keys]
-            return [estimated(self._accounts.assessor, job) for job in self._with_kept(jobs)]
+            return [estimated(self._accounts.assessor, job) for job in self._with_kept(incarnations.measured(keys))]
 
         others = self._stays(records)
         ended = [(record.end_s or 0.0, record.key) for record in records]

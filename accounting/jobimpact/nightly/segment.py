@@ -170,7 +170,10 @@ def kept(job: Job, row: JobResult) -> Job:
     if not again:
         return job
     back = {run.node for run in again}
-    energy = JobEnergy((*job.energy.runs, *again), {node: why for node, why in missing.items() if node not in back})
+    # In the record's order, as if all had been read now: the row stays as it is.
+    at = {node: place for place, node in enumerate(job.record.nodes)}
+    runs = sorted((*job.energy.runs, *again), key=lambda run: at.get(run.node, len(at)))
+    energy = JobEnergy(tuple(runs), {node: why for node, why in missing.items() if node not in back})
     return Job(job.record, energy, summarise(job.record, energy))
 
 

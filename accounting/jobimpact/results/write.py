@@ -7,7 +7,7 @@ twice, leave the same rows and the same revisions. No job is ever deleted; its c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -148,6 +148,17 @@ class Results:
             for some in _chunks(keys):
                 found += _results(db, (job_result.c.cluster == cluster) & job_result.c.key.in_(some))
         return found
+
+    def incarnations(self, cluster: str, raw_ids: Sequence[str], but: Container[str]) -> list[JobResult]:
+        """Rows of some raw ids, those of some keys left out."""
+        c = job_result.c
+        found: list[str] = []
+        with self._transaction() as db:
+            for some in _chunks(raw_ids):
+                # By raw id alone: beside it, SQLite would rather go by the cluster, which is every row's.
+                rows = db.execute(sa.select(c.cluster, c.key).where(c.raw_id.in_(some)))
+                found += [key for whose, key in rows if whose == cluster and key not in but]
+        return self.rows(cluster, sorted(found))
 
     def made_with(self, cluster: str) -> tuple[str, str] | None:
         """The versions of factors and inventory of the job that ended last; None: there is none."""

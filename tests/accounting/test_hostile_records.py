@@ -1,0 +1,104 @@
+"""What schedulers' records can do to the books: ids that come again, seams of windows, windows that are none."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.accounting.world import T0, World
+
+from jobimpact.nightly.night import account
+
+DAY = 86400
+NOW = T0 + 30.0 * DAY
+
+
+def energies(world: World) -> dict[str, float | None]:
+    with sqlite3.connect(world.results) as db:
+        return dict(db.execute("SELECT key, energy_j FROM job_result"))
+
+
+def windows(world: World, cuts: list[int]) -> dict[str, float | None]:
+    """Account for [T0 - 10, end] in windows, of which each begins where the one before it ended."""
+    for from_s, to_s in pairwise([T0 - 10, *(T0 + cut for cut in sorted(set(cuts))), T0 + 5 * DAY]):
+        account(world.config, NOW, from_s, to_s)
+    return energies(world)
+
+
+life = st.tuples(st.integers(0, 8), st.integers(0, 400), st.booleans(), st.booleans())
+"""Of an incarnation: seconds after the one before it, how long it lasted, whether its run is in the books, and
+whether that run goes on into the next one."""
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(life, min_size=2, max_size=4), st.lists(st.integers(0, 1700), max_size=3))
+def test_a_run_is_one_record_s_whatever_the_windows(lives: list[tuple[int, int, bool, bool]], cuts: list[int]) -> None:
+    """Jobs requeued or resized at once, runs missing or too long: at once and in pieces each run is the same one's."""
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        worlds = [World(Path(one)), World(Path(other))]
+        for world in worlds:
+            node, at_s = world.node(), 0
+            node.domain()
+            for number, (gap_s, lasts_s, booked, long) in enumerate(lives):
+                start_s, end_s = at_s + gap_s, at_s + gap_s + lasts_s
+                world.say("1", submit=T0 + at_s + number, start=T0 + start_s, end=T0 + end_s, state="REQUEUED")
+                if booked:
+                    run = node.run("1", start=start_s + 0.5, end=end_s + (300.5 if long else 1.5), restart=number)
+                    node.charge(run, joules=10.0**number)
+                at_s = end_s
+        whole, pieces = windows(worlds[0], []), windows(worlds[1], cuts)
+    assert pieces == whole
+    joules = [joules for joules in whole.values() if joules is not None]
+    assert len(joules) == len(set(joules))
+
+
+@pytest.mark.parametrize("requeued", [True, False])
+def test_of_a_resized_job_that_goes_on_for_days_the_run_is_not_booked_twice(tmp_path: Path, *, requeued: bool) -> None:
+    """Its first part ended out of the look-back's reach, and was measured while the run was still open."""
+    world = World(tmp_path)
+    world.say("1", end=T0 + 100, state="RESIZING")
+    node = world.node()
+    node.domain()
+    node.charge(node.run("1", end=None), joules=50.0)
+    first = f"1@{T0}"
+    account(world.config, T0 + 150.0)
+    assert energies(world) == {first: 50.0}
+    submit = T0 + 100
+    world.say("1", submit=submit, start=submit + 3 * requeued, end=T0 + 9 * DAY)
+    with node.db as db:
+        db.execute("UPDATE run SET end_s = ?, state = 'ended', elapsed_ns = ?", (T0 + 9.0 * DAY, 9 * DAY * 10**9))
+        db.execute("UPDATE ledger SET uj = 1000000000")
+    account(world.config, T0 + 10.0 * DAY, T0 + 8 * DAY)
+    assert energies(world) == {first: None, f"1@{submit}": 1000.0}
+    assert account(world.config, T0 + 10.0 * DAY, T0 + 8 * DAY).changed == 0
+
+
+def test_a_run_between_two_records_that_it_fits_alike_is_one_s(tmp_path: Path) -> None:
+    """Whole seconds around it on both sides: not both of theirs."""
+    world = World(tmp_path)
+    world.say("1", end=T0, state="REQUEUED")
+    world.say("1", submit=T0 + 2, start=T0 + 2, end=T0 + 2)
+    world.node().measured("1", start=1.0, end=1.5)
+    account(world.config, NOW, T0 - 10, T0 + DAY)
+    assert sorted(energies(world).values(), key=str) == [5000.0, None]
+
+
+def test_a_node_s_file_that_is_away_for_a_night_makes_no_revision(tmp_path: Path) -> None:
+    """What is kept of it stands where it stood."""
+    world = World(tmp_path)
+    world.say(nodes=["node01", "node02"])
+    for name in ("node01", "node02"):
+        world.node(name).measured(flags=["no end mark"])
+    account(world.config, T0 + 1000.0)
+    before = world.rows()
+    file = tmp_path / "nodes" / "node01.sqlite"
+    file.rename(tmp_path / "away")
+    assert account(world.config, T0 + 1000.0).changed == 0
+    (tmp_path / "away").rename(file)
+    assert account(world.config, T0 + 1000.0).changed == 0
+    assert world.rows() == before
