@@ -24,9 +24,11 @@ from tests.accounting.test_books_by_day import (
     told_by,
 )
 from tests.daemon.books import Json
+from tests.daemon.test_upgrade import old_file
 
 from jobimpact.core.nodefile import node_file
 from jobimpact.energy.books import NodeSpan
+from jobimpact.energy.local import LocalEnergy
 
 
 def days(folder: Path, name: str = "n1") -> tuple[NodeSpan, NodeSpan]:
@@ -117,3 +119,32 @@ def test_a_clock_that_was_far_ahead_when_the_node_s_books_began(tmp_path: Path, 
     edges = [0.0, *(MIDNIGHT + DAY_S * day for day in range(-42, 3))]
     parts = [sums(span(tmp_path, "n1", *pair).lines[0]) for pair in pairwise(edges)]
     assert [sum(column) for column in zip(*parts, strict=True)] == [1_440_000 * J, 180_000 * J, 1_260_000 * J, 0, 0]
+
+
+def test_a_job_that_begins_a_moment_after_the_cut_has_nothing_of_the_day_before(tmp_path: Path) -> None:
+    """Another ended a moment before: what it has at the cut lies between bounds, and is not shared with who came."""
+    lines = told_by(node(), package(range(0, 9000, 10)), start(5000, "1"), end(7185, "1"), start(7215, "2"))
+    live(tmp_path, "n1", lines)
+    before, after = days(tmp_path)
+    assert before.lines[0].slack_uj
+    assert [(one.job, one.uj) for one in before.runs or ()] == [("1", 50 * 2185 * J)]
+    assert [one.job for one in after.runs or ()] == ["2"]
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_file_of_an_earlier_schema_goes_on(tmp_path: Path, schema: int) -> None:
+    """Its days are told or not known, and what comes after the upgrade balances and joins."""
+    old_file(node_file(tmp_path, "n1"), schema)
+    with LocalEnergy(tmp_path) as energy:
+        [found], unread = energy.span(0.0, 4e9, ["n1"])
+    assert not unread
+    assert not any(sums(one)[4] for one in found.lines)
+    lines = told_by(node("b9"), package(range(0, 14401, 20)))
+    live(tmp_path, "n1", [{**one, "wall": one["wall"] + 100 * DAY_S} for one in lines])
+    edges = [0.0, *(MIDNIGHT + at for at in (100 * DAY_S - 7300, 100 * DAY_S, 101 * DAY_S))]
+    parts = [span(tmp_path, "n1", *pair) for pair in pairwise(edges)]
+    whole = span(tmp_path, "n1", edges[0], edges[-1])
+    package_0 = [one.lines[0] for one in (*parts, whole)]
+    assert not any(sums(line)[4] for one in (*parts, whole) for line in one.lines)
+    assert [sum(column) for column in zip(*map(sums, package_0[:-1]), strict=True)] == list(sums(package_0[-1]))
+    assert sums(package_0[2])[0] == 720_000 * J

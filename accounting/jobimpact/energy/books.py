@@ -84,6 +84,9 @@ _POINT_AFTER = "SELECT uj FROM job_energy WHERE run = ? AND domain = ? AND wall_
 
 FOREVER = float("inf")
 
+_Bounds = dict[str, tuple[int, int]]
+"""Of runs: at least and at most so much."""
+
 
 class Sums(msgspec.Struct, frozen=True):
     """Microjoules: what was measured, and who it belongs to."""
@@ -369,19 +372,25 @@ class _Runs:
             uj = self._all.get(domain, 0)
             return _Jobs(uj, uj, uj, self._finals.get(domain, {}))
         finals = self._finals.get(domain, {})
-        runs, bounds = {}, {}
+        runs: dict[str, int] = {}
+        begun: _Bounds = {}
+        later: _Bounds = {}
         for one in self._runs:
             if one.end_s is not None and one.end_s <= cut.final_s:
                 runs[one.run] = finals.get(one.run, 0)
             elif one.start_s <= cut.at_s + MARGIN_S and finals.get(one.run):
-                bounds[one.run] = self._bounds(one, domain, cut.at_s, finals[one.run])
+                there = begun if one.start_s <= cut.at_s else later
+                there[one.run] = self._bounds(one, domain, cut.at_s, finals[one.run])
         sure_uj = self._earlier.get(domain, 0) + sum(runs.values())
-        low_uj, high_uj = (sure_uj + sum(bound[at] for bound in bounds.values()) for at in range(2))
+        low_uj, high_uj = (sure_uj + _sum(begun, at) + _sum(later, at) for at in range(2))
         uj = cut.measured_uj - cut.idle_uj - cut.system_uj
         if not cut.in_order:
             return _Jobs(uj, low_uj, high_uj, {})
         uj = min(max(uj, low_uj), high_uj)
-        return _Jobs(uj, low_uj, high_uj, runs | _between(bounds, uj - sure_uj))
+        # Who began later by the clock has something only where the others' bounds leave it.
+        begun_uj = min(uj - sure_uj - _sum(later, 0), _sum(begun, 1))
+        shares = _between(begun, begun_uj) | _between(later, uj - sure_uj - begun_uj)
+        return _Jobs(uj, low_uj, high_uj, runs | shares)
 
     def _bounds(self, one: _Run, domain: str, at_s: float, final_uj: int) -> tuple[int, int]:
         """At least and at most so much a run has of a domain at a cut."""
@@ -409,7 +418,12 @@ class _Runs:
         )
 
 
-def _between(bounds: Mapping[str, tuple[int, int]], uj: int) -> dict[str, int]:
+def _sum(bounds: _Bounds, at: int) -> int:
+    """Of the lower bounds (0) or the upper (1)."""
+    return sum(bound[at] for bound in bounds.values())
+
+
+def _between(bounds: _Bounds, uj: int) -> dict[str, int]:
     """An energy shared out so that each has what lies between its bounds, all at the same part of the way."""
     widths = {run: high - low for run, (low, high) in bounds.items()}
     whole, over = sum(widths.values()), uj - sum(low for low, _ in bounds.values())
