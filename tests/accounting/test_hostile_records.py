@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.accounting.world import T0, World
 
-from jobimpact.nightly.night import account
+from jobimpact.cli.main import main
+from jobimpact.core.errors import ConfigError
+from jobimpact.nightly.night import account, recompute
 
 DAY = 86400
 NOW = T0 + 30.0 * DAY
@@ -102,3 +104,37 @@ def test_a_node_s_file_that_is_away_for_a_night_makes_no_revision(tmp_path: Path
     (tmp_path / "away").rename(file)
     assert account(world.config, T0 + 1000.0).changed == 0
     assert world.rows() == before
+
+
+@pytest.mark.parametrize("window", [
+    ["--from", "99999999999999"],
+    ["--from", "9" * 5000],
+    ["--from", "99999999999"],
+    ["--from", "2100-01-01"],
+    ["--from", "20261120"],
+    ["--to", "2020-01-01"],
+    ["--recompute", "--from", "99999999999"],
+    ["--recompute", "--from", "9" * 23, "--to", "9" * 23],
+])  # fmt: skip
+def test_a_window_without_any_time_in_it_is_refused(
+    tmp_path: Path, window: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the future, ended before it begins, or at no time at all: one line, and nothing is noted as accounted for."""
+    world = World(tmp_path)
+    world.say()
+    assert main(["account", "--config", str(world.config_file), *window]) == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert "window from" in said or "epoch seconds" in said
+    if world.results.exists():
+        with sqlite3.connect(world.results) as db:
+            assert db.execute("SELECT (SELECT count(*) FROM covered) + (SELECT count(*) FROM meta)").fetchone() == (0,)
+
+
+def test_a_window_that_is_over_before_it_begins_is_refused_of_a_program_too(tmp_path: Path) -> None:
+    """And the turn is given back."""
+    world = World(tmp_path)
+    world.say()
+    for ask in (account, recompute):
+        with pytest.raises(ConfigError, match="has no time in it"):
+            ask(world.config, NOW, T0 + 1, T0)
+    assert account(world.config, NOW, T0, T0 + DAY).new == 1

@@ -77,6 +77,10 @@ def moment(text: str) -> int:
         ConfigError: not a time.
     """
     if text.isascii() and text.isdigit():
+        if len(text) > 11:
+            raise ConfigError(f"{text!r:.60}: epoch seconds of no time of ours")
+        if len(text) == 8:
+            raise ConfigError(f"{text!r}: a day, or epoch seconds of the 1970s? A day is like 2026-11-20")
         return int(text)
     try:
         found = datetime.fromisoformat(text)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from jobimpact.core.config import Config
-from jobimpact.core.errors import SchedulerError
+from jobimpact.core.errors import ConfigError, SchedulerError
 from jobimpact.core.records import HourShares, JobEnergy, JobRecord, Stay
 from jobimpact.core.units import kwh
 from jobimpact.energy.local import EARLY_S, EndedRun
@@ -101,6 +102,7 @@ def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightRepo
         BusyError: another process is at it.
         ConfigError, StoreError: nothing was redone, or only whole batches were.
     """
+    _check_order(from_s, to_s)
     with (
         opened(config) as results,
         results.turn(config.cluster, now_s),
@@ -111,11 +113,18 @@ def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightRepo
 
 def _window(config: Config, results: Results, now_s: float, from_s: int | None, to_s: int | None) -> tuple[int, int]:
     end_s = min(math.ceil(now_s), to_s if to_s is not None else math.ceil(now_s))
-    if from_s is not None:
-        return from_s, end_s
-    look_back_s = int(now_s) - config.nightly.look_back_days * DAY_S
-    watermark_s = results.watermark(config.cluster)
-    return (look_back_s if watermark_s is None else min(look_back_s, int(watermark_s))), end_s
+    if from_s is None:
+        look_back_s = int(now_s) - config.nightly.look_back_days * DAY_S
+        watermark_s = results.watermark(config.cluster)
+        from_s = look_back_s if watermark_s is None else min(look_back_s, int(watermark_s))
+    _check_order(from_s, end_s)
+    return from_s, end_s
+
+
+def _check_order(from_s: int, to_s: int) -> None:
+    if from_s > to_s:
+        begin, end = (datetime.fromtimestamp(at_s, UTC).isoformat(" ") for at_s in (from_s, to_s))
+        raise ConfigError(f"a window from {begin} to {end} has no time in it: give an earlier --from")
 
 
 class _Night:
