@@ -109,6 +109,17 @@ def test_each_cluster_has_its_own_rows_pue_and_electricity(world: World, capsys:
     assert capsys.readouterr().out.count("0 new, 0 changed, 1 unchanged") == 2
 
 
+def test_jobs_of_one_id_are_two_before_they_are_accounted_for(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with its own node, joules and PUE, as they will be in the results."""
+    assert main(["7", "--json", "--config", str(world.config_file)]) == 0
+    jobs = json.loads(capsys.readouterr().out)["jobs"]
+    assert {one["cluster"]: one["nodes"] for one in jobs} == {"near": ["node01"], "far": ["arctic01"]}
+    assert {one["cluster"]: one["factors"]["pue"] for one in jobs} == {"near": 1.2, "far": 1.6}
+    assert [one["energy"]["total_j"] for one in jobs] == [3.6e6, 3.6e6]
+
+
 def test_a_cluster_that_does_not_answer_holds_up_no_other(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """Its error is told, the status is 3, and the other's jobs are accounted for."""
     (world.folder / "rows" / "near").unlink()
@@ -117,6 +128,21 @@ def test_a_cluster_that_does_not_answer_holds_up_no_other(world: World, capsys: 
     assert said.out.startswith("far: jobs that ended")
     assert "invalid entry for --cluster" in said.err
     assert told(world, "SELECT cluster FROM job_result") == [("far",)]
+
+
+def test_a_cluster_that_is_configured_wrongly_holds_up_no_other(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A zone that is none is told; the other cluster's jobs are accounted for. What is wrong for all is said once."""
+    window = ["--config", str(world.config_file), "--from", str(T0 - 60), "--to", str(T0 + 200)]
+    file = world.folder / "nodes.yaml"
+    file.write_text(INVENTORY.replace("cluster: near", "cluster: near\n    zone: XXX"))
+    assert main(["account", *window]) == 2
+    assert "types.near.zone" in capsys.readouterr().err
+    assert told(world, "SELECT cluster FROM job_result") == [("far",)]
+    file.write_text("types: 7")
+    assert main(["account", *window]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_another_cluster_s_nodes_are_no_strangers_and_not_idle(world: World) -> None:

@@ -61,7 +61,8 @@ def _find(job: str, reader: Reader, site: Config) -> list[JobResult]:
         return live_results(job, site)
     last = results[-1]
     known = {name: getattr(last, name) for name in ("job_id", "user", "account", "partition", "name")}
-    return results + [msgspec.structs.replace(one, **known) for one in live_results(last.raw_id, site, last.end_s)]
+    live = live_results(last.raw_id, site, last.end_s, last.cluster)
+    return results + [msgspec.structs.replace(one, **known) for one in live]
 
 
 def _print_text(found: dict[str, list[JobResult]]) -> None:

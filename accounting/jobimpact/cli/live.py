@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import pwd
 
-from jobimpact.core.config import Config
+from jobimpact.core.config import Config, each_cluster
 from jobimpact.core.records import JobEnergy, JobRecord, RunEnergy
 from jobimpact.core.units import NS
 from jobimpact.nightly.accounts import Accounts
@@ -17,21 +17,31 @@ IN_PROGRESS = "in progress"
 ENDED = "ended, preliminary until the next accounting"
 
 
-def live_results(raw_id: str, site: Config, after_s: float | None = None) -> list[JobResult]:
+def live_results(
+    raw_id: str, site: Config, after_s: float | None = None, cluster: str | None = None
+) -> list[JobResult]:
     """What is known of a job that has not been accounted for.
 
     Args:
         raw_id: what hooks and marks know the job by.
         site: the configuration.
         after_s: only incarnations that began after this, in epoch seconds.
+        cluster: of several, this one's alone.
 
     Returns:
-        One result an incarnation, by start; none where no node knows the job.
+        One result an incarnation, by start, cluster by cluster; none where no node knows the job.
 
     Raises:
         ConfigError: the inventory is wrong.
         StoreError: the nodes' files cannot be read.
     """
+    several = each_cluster(site)
+    asked = [one for one in several if len(several) == 1 or cluster in (None, one.cluster)]
+    return [found for one in asked for found in _of_cluster(raw_id, one, after_s)]
+
+
+def _of_cluster(raw_id: str, site: Config, after_s: float | None) -> list[JobResult]:
+    """Of one cluster: another one's job of the same id is another job."""
     accounts = Accounts(site)
     with accounts.energy as energy:
         runs, unread = energy.runs_of(raw_id)
