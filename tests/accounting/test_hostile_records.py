@@ -138,3 +138,23 @@ def test_a_window_that_is_over_before_it_begins_is_refused_of_a_program_too(tmp_
         with pytest.raises(ConfigError, match="has no time in it"):
             ask(world.config, NOW, T0 + 1, T0)
     assert account(world.config, NOW, T0, T0 + DAY).new == 1
+
+
+@pytest.mark.parametrize("nights", [
+    [0.5, 1.5, 2.5, 5.5, 6.5],
+    [1.9, 2.9, 4.1, 5.1],
+    [0.2, 0.3, 9.0, 9.1],
+    [2.0, 3.1, 4.2, 5.3],
+])  # fmt: skip
+def test_energy_without_a_record_is_told_once_however_far_nights_are_apart(
+    tmp_path: Path, nights: list[float]
+) -> None:
+    """A night that was late, or failed, leaves no hours of which nothing is said."""
+    world = World(tmp_path)
+    world.say("1")
+    node = world.node().measured("1")
+    for hour in range(0, 24, 3):
+        node.measured(f"9{hour}", start=hour * 3600.0, end=hour * 3600.0 + 60)
+    told = [problem for night in nights for problem in account(world.config, T0 + night * DAY).problems]
+    more = [int(text.rpartition(" and ")[2].split()[0]) for text in told if " more" in text]
+    assert sum(text.count(" on node01") for text in told) + sum(more) == 8

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from jobimpact.core.config import config_path, each_cluster, load_config
-from jobimpact.core.errors import BusyError, ConfigError, JobImpactError, SchedulerError, StoreError
+from jobimpact.core.errors import ConfigError, JobImpactError
 from jobimpact.nightly.night import NightReport, account, recompute
 from jobimpact.nightly.schedule import schedule
 
@@ -37,13 +37,14 @@ def run(begin: str | None, end: str | None, config: str | None, *, again: bool =
                 _say(recompute(one, now_s, from_s, int(now_s) if to_s is None else to_s), whose, ", recomputed")
             else:
                 _say(account(one, now_s, from_s, to_s), whose, "")
-        except (BusyError, SchedulerError, StoreError) as error:
+        except JobImpactError as error:
             # The other clusters' jobs are not to wait for this one's.
             failed.append(error)
-    for trouble in failed[:-1]:
+    *others, last = {str(error): error for error in failed}.values() or [None]
+    for trouble in others:
         print(f"jobimpact: {trouble}", file=sys.stderr)
-    if failed:
-        raise failed[-1]
+    if last is not None:
+        raise last
     return 0
 
 

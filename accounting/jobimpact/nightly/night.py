@@ -162,6 +162,7 @@ class _Night:
         self._tell_of_change()
         source = job_source(self._config)
         told_s = to_s - self._config.nightly.look_back_days * DAY_S
+        strange_s = self._told_from(from_s) if by_itself else from_s - DAY_S
         begin_s, lasts_s, end_s = from_s, SLICE_S, min(from_s + SLICE_S, to_s)
         while True:
             found = source.finished(begin_s, end_s)
@@ -171,7 +172,9 @@ class _Night:
             self._slice(source, new, begin_s, end_s, last=end_s == to_s)
             if by_itself:
                 self._results.set_watermark(self._cluster, end_s)
-            self._find_strangers(begin_s - DAY_S, min(end_s - DAY_S, max(told_s, from_s)))
+            until_s = min(end_s - DAY_S, max(told_s, from_s))
+            self._find_strangers(strange_s, until_s)
+            strange_s = max(strange_s, until_s)
             if end_s == to_s:
                 break
             # Years without a job (somebody has asked for all there is) go by in longer steps.
@@ -180,7 +183,14 @@ class _Night:
         self._fill_in(Segment(self._accounts, self._results, self._cluster, {}), from_s)
         self._tell_of_strangers()
         self._true_up()
+        if by_itself:
+            self._results.set_told(self._cluster, told_s)
         return self._report(from_s, to_s)
+
+    def _told_from(self, from_s: int) -> float:
+        """Where to go on telling of energy without a record: nights are not always a day apart."""
+        told_s = self._results.told(self._cluster)
+        return from_s - DAY_S if told_s is None else min(from_s - DAY_S, told_s)
 
     def _slice(self, source: JobSource, records: Sequence[JobRecord], from_s: int, to_s: int, *, last: bool) -> None:
         if not records and not last and self._results.first_s(self._cluster) is None:

@@ -321,9 +321,7 @@ class Results:
 
     def watermark(self, cluster: str) -> float | None:
         """Up to when this cluster's jobs were all accounted for, in epoch seconds."""
-        with self._transaction() as db:
-            value: float | None = db.execute(sa.select(meta.c.value).where(meta.c.key == _mark(cluster))).scalar()
-        return value
+        return self._noted(_mark(cluster))
 
     def set_watermark(self, cluster: str, at_s: float) -> None:
         """Move the mark on; never back."""
@@ -331,6 +329,21 @@ class Results:
         ahead = sa.func.max(meta.c.value, row.excluded.value)
         with self._transaction() as db:
             db.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": ahead}))
+
+    def told(self, cluster: str) -> float | None:
+        """Up to when it was told of runs that the scheduler does not know, in epoch seconds."""
+        return self._noted(_told(cluster))
+
+    def set_told(self, cluster: str, at_s: float) -> None:
+        """Move that time, back as well: rather told twice than never."""
+        row = insert(meta).values(key=_told(cluster), value=at_s)
+        with self._transaction() as db:
+            db.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": row.excluded.value}))
+
+    def _noted(self, key: str) -> float | None:
+        with self._transaction() as db:
+            value: float | None = db.execute(sa.select(meta.c.value).where(meta.c.key == key)).scalar()
+        return value
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -343,6 +356,10 @@ class Results:
 
 def _mark(cluster: str) -> str:
     return f"accounted_to {cluster}"
+
+
+def _told(cluster: str) -> str:
+    return f"told_to {cluster}"
 
 
 def _size(db: Connection) -> int:
