@@ -324,7 +324,7 @@ def test_each_of_oars_jobs_is_one_result_with_its_own_energy(day: Day) -> None:
     for job, state, exit_code, nodes, elapsed_s, told in rows:
         name = over[job]
         wanted, code = ENDED.get(name, ("COMPLETED", "0:0"))
-        assert (state, code) == (wanted, code and exit_code), name
+        assert (state, code) == (wanted, code and exit_code), (name, day.lab.events(job), day.lab.logs())
         assert set(json.loads(nodes)) == set(day.lab.assigned(job))
         booked = {node: day.cluster.rows(node, PAID, job)[0][0] for node in day.cluster.nodes}
         paid = {node: uj for node, uj in booked.items() if uj is not None}

@@ -84,7 +84,8 @@ node() { # NAME PLACE
     pid=$(pgrep -P $launcher) && [ "$(readlink "/proc/$pid/ns/net")" != "$(readlink /proc/self/ns/net)" ] && break
     sleep 0.02
   done
-  ip link add "v-$name" type veth peer name eth0 netns "$pid"
+  # its card is the same at each boot: the head would go on talking to one that is gone
+  ip link add "v-$name" type veth peer name eth0 address "$(printf 02:00:00:00:00:%02x "$2")" netns "$pid"
   ip link set "v-$name" master br0 up
   wait_for test -e "$LAB/run/$name.up"
 }
