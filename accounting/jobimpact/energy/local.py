@@ -31,8 +31,10 @@ EARLY_S = 5.0
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z", re.ASCII)
 _RUNS = """
 SELECT run, job, restart, start_s, end_s, elapsed_ns, state, cpus, mem_bytes, gpus, flags, uid, {held}
-FROM run WHERE job = ? AND start_s <= ? AND (end_s IS NULL OR end_s >= ?) ORDER BY start_s
+FROM run WHERE job = ? AND (start_s <= ? OR typeof(start_s) = 'text') AND (end_s IS NULL OR end_s >= ?)
+ORDER BY start_s
 """
+"""A start that is no number is of a damaged file: it is an error, and not left out."""
 _ENDED = """
 SELECT r.job, r.start_s, r.end_s,
   (SELECT sum(l.uj) FROM ledger l JOIN domain d ON d.name = l.domain WHERE l.holder = r.run AND d.kind != 'node')
