@@ -1,18 +1,27 @@
 """What a long history costs OAR's reader: `python -m tests.bench.oar_history [JOBS]`.
 
 A PostgreSQL of its own gets a site of 100 nodes with 32 cores and 300,000 jobs of eight cores over 437 days. Each
-question is asked by a process of its own, which is all that the night would need for its records.
+question is asked by a process of its own, which is all that the night would need for its records. Then `jobimpact
+account` itself, over 30 days that the nodes' books know as well, over the day after, and once more.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import sqlite3
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from tests.accounting.oar.site import T0, Site
+from tests.accounting.world import World
+from tests.bench.year import step
 from tests.fakes.postgres import Postgres, missing
+
+from jobimpact.core.nodefile import node_file, open_for_writing
 
 __all__ = ["main"]
 
@@ -83,6 +92,85 @@ def fill(site: Site, jobs: int) -> None:
     site.db.execute(_FILL.format(**numbers).encode())
 
 
+RUNS = """
+SELECT split_part(r.network_address, '.', 1), j.job_id, l.date_start, l.date_stop, count(*)
+FROM jobs j
+JOIN job_state_logs l ON l.job_id = j.job_id AND l.job_state = 'Running'
+JOIN assigned_resources a ON a.moldable_job_id = j.assigned_moldable_job
+JOIN resources r ON r.resource_id = a.resource_id
+WHERE l.date_stop BETWEEN %s AND %s GROUP BY 1, 2, 3, 4 ORDER BY 1, 3
+"""
+INVENTORY = """
+pue: 1.3
+types:
+  node: {nodes: "node-[1-100]", cpu: {model: AMD EPYC 7413 24-Core Processor, count: 2, cores: 16}, ram_gb: 256}
+"""
+CONFIG = {
+    "cluster": "lab",
+    "store": {"local": {"path": "nodes"}},
+    "results": "sqlite:///results.db",
+    "inventory": "nodes.yaml",
+    "grid": {"zone": "FRA"},
+}
+RUN = "INSERT INTO run VALUES (?, ?, 0, 1000, ?, ?, '[]', ?, ?, ?, 'ended', '[]', '{}')"
+WATTS, NS = 50, 1_000_000_000
+
+
+def books(site: Site, world: World, from_s: int, to_s: int) -> int:
+    """Files of the nodes that have each run of these days, of 50 W. Gives their energy in microjoules."""
+    by_node: dict[str, list[tuple[str, int, int, int]]] = {}
+    for node, job, start_s, end_s, cores in site.db.execute(RUNS.encode(), (from_s, to_s)):
+        name = node.decode() if isinstance(node, bytes) else node
+        by_node.setdefault(name, []).append((str(job), start_s, end_s, cores))
+    whole = 0
+    for node, runs in by_node.items():
+        db = open_for_writing(node_file(world.folder / "nodes", node))
+        energies = {job: (end_s - start_s) * WATTS * 1_000_000 for job, start_s, end_s, _ in runs}
+        measured_uj, known_ns = sum(energies.values()), (to_s - from_s) * NS
+        db.execute("BEGIN")
+        domain = "INSERT INTO domain VALUES ('package-0', 'cpu', 'rapl', 'counter', ?, 0, ?, NULL)"
+        db.execute(domain, (measured_uj, known_ns))
+        values = [(job, job, cores, cores << 30, start, end, (end - start) * NS) for job, start, end, cores in runs]
+        db.executemany(RUN, values)
+        ledger = [(job, energies[job], (end - start) * NS) for job, start, end, _ in runs]
+        db.executemany("INSERT INTO ledger VALUES ('package-0', ?, ?, ?)", ledger)
+        db.execute("COMMIT")
+        db.close()
+        whole += measured_uj
+    return whole
+
+
+def nights(server: Postgres, site: Site) -> None:
+    """Account for 30 days, for the next night's three, and for these again."""
+    to_s = T0 - DAY_S
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), json.dumps(CONFIG | {"scheduler": {"oar": {"dsn": site.dsn()}}}), INVENTORY)
+        whole_uj = books(site, world, to_s - 30 * DAY_S, T0)
+        print(f"{'jobimpact account':>34} {'wall':>8} {'CPU':>8} {'questions':>9} {'peak MB':>8}")
+        windows = (
+            ("30 days", to_s - 30 * DAY_S, to_s),
+            ("the next night, 3 days back", T0 - 3 * DAY_S, T0),
+            ("the same again", T0 - 3 * DAY_S, T0),
+            ("31 days again", to_s - 30 * DAY_S, T0),
+        )
+        for name, from_s, until_s in windows:
+            before = server.log.stat().st_size
+            found = step(world, "account", "--from", str(from_s), "--to", str(until_s))
+            asked = questions(server, before)
+            said = found.said.splitlines()[-1].partition("UTC: ")[2]
+            print(f"{name:>34} {found.wall_s:7.1f}s {found.cpu_s:7.1f}s {asked:9} {found.peak_mb:8.0f}  {said}")
+        with sqlite3.connect(world.results) as db:
+            [(told_j,)] = db.execute("SELECT sum(energy_j) FROM job_result").fetchall()
+        print(f"energy in the results {told_j:.6f} J, in the nodes' books {whole_uj / 1e6:.6f} J")
+
+
+def questions(server: Postgres, before: int) -> int:
+    """How many statements were logged since."""
+    with server.log.open(errors="replace") as log:
+        log.seek(before)
+        return len(re.findall(r"LOG:  (?:statement|execute)", log.read()))
+
+
 def ask(server: Postgres, site: Site, from_s: int, to_s: int) -> tuple[int, float, int, float]:
     """How many jobs, in how many seconds and questions, and the process's peak in MB."""
     before = server.log.stat().st_size
@@ -91,10 +179,7 @@ def ask(server: Postgres, site: Site, from_s: int, to_s: int) -> tuple[int, floa
     jobs, problems, took, peak_kb = done.stdout.split()
     if problems != "0":
         raise SystemExit(f"{problems} rows could not be read")
-    with server.log.open(errors="replace") as log:
-        log.seek(before)
-        questions = len(re.findall(r"LOG:  (?:statement|execute)", log.read()))
-    return int(jobs), float(took), questions, int(peak_kb) / 1e3
+    return int(jobs), float(took), questions(server, before), int(peak_kb) / 1e3
 
 
 def main(jobs: int = 300_000) -> None:
@@ -120,9 +205,10 @@ def main(jobs: int = 300_000) -> None:
         print(f"{'window':>13} {'jobs':>8} {'seconds':>8} {'ms per job':>10} {'questions':>9} {'peak MB':>8}")
         for name, length_s in asked:
             to_s = T0 + 1 if length_s else T0 + 10 * DAY_S
-            found, took, questions, peak = ask(server, site, to_s - length_s, to_s)
+            found, took, asked_for, peak = ask(server, site, to_s - length_s, to_s)
             each = f"{took / found * 1e3:10.3f}" if found else f"{'-':>10}"
-            print(f"{name:>13} {found:8,} {took:8.2f} {each} {questions:9} {peak:8.0f}")
+            print(f"{name:>13} {found:8,} {took:8.2f} {each} {asked_for:9} {peak:8.0f}")
+        nights(server, site)
         site.close()
 
 
