@@ -16,6 +16,7 @@ HOSTILE = "a|b\nc\x1fd \"quoted\" 'l\u00e9' \u6f22\u5b57; $(id)"
 CRASH_S = 10
 """After so long without an answer a node is down."""
 SUSPENDED_S = 3
+REVOKED_S = 2
 
 
 class Kind(NamedTuple):
@@ -91,6 +92,7 @@ class _Day:
         lab.wait_running(
             *(jobs[name] for name in ("requeued", "withdrawn", "crashed", "maimed")), timeout=self.timeout
         )
+        self._until(lambda: all((lab.home / f"step.{node}").exists() for node in range(2)))
         lab.kill_slurmd(dying)
         lab.run(["scontrol", "requeue", f"{jobs['requeued']},{jobs['withdrawn']}"])
         lab.scancel(jobs["pending"])
@@ -113,8 +115,6 @@ class _Day:
         midway()
         lab.run(["scontrol", "requeue", jobs["redone"]])
         lab.start_slurmd(dying)
-        # Begun before slurmd has cleared away its first life, a job fails.
-        self._until(lambda: self._late_epilogs(dying, "crashed", "maimed"))
         for name, kind in KINDS.items():
             if kind.incarnations[1:] and name != "withdrawn":
                 self._until(lambda name=name: self._begun_again(name))
@@ -127,7 +127,8 @@ class _Day:
         nodes = lab.nodes
         self._submit("crashed", self._first_long(), "-w", dying)
         # Where Slurm leaves out the Prolog of the second life, the cgroup of a step still tells of it.
-        self._submit("maimed", f"srun {self._first_long()}", "-N2", "-w", f"{nodes[2]},{dying}")
+        step = f"srun sh -c 'touch {lab.home}/step.$SLURM_NODEID; {self._first_long()}'"
+        self._submit("maimed", step, "-N2", "-w", f"{nodes[2]},{dying}")
         self._submit("requeued", self._first_long(), "-w", nodes[2])
         self._submit("withdrawn", self._first_long(), "-w", nodes[7])
         self._submit("pending", "true", "--begin=now+1hour")
@@ -165,7 +166,7 @@ class _Day:
     @staticmethod
     def _first_long() -> str:
         """Runs until somebody ends it, and for two seconds when it is begun again."""
-        return 'sleep $([ "${SLURM_RESTART_COUNT:-0}" = 0 ] && echo 1000 || echo 2)'
+        return 'exec sleep $([ "${SLURM_RESTART_COUNT:-0}" = 0 ] && echo 1000 || echo 2)'
 
     def _find(self, *names: str) -> None:
         """Jobs that were not submitted by sbatch, by their names."""
@@ -175,9 +176,13 @@ class _Day:
     def _show(self, name: str) -> str:
         return self.lab.run(["scontrol", "--oneliner", "show", "job", self.jobs[name]]).stdout
 
-    def _late_epilogs(self, node: str, *names: str) -> bool:
-        ended = {run.job for run in self.lab.hook_runs() if run.event == "epilog" and run.node == node}
-        return {self.jobs[name] for name in names} <= ended
+    def _is_over(self, name: str) -> bool:
+        """Its first life has been cleared away on all of its nodes, and not within this second.
+
+        Begun before that, it fails: slurmd knows credentials that are revoked by whole seconds.
+        """
+        last = {run.node: run for run in self.lab.hook_runs() if run.job == self.jobs[name]}
+        return all(run.event == "epilog" and time.time() - run.end_ns / 1e9 > REVOKED_S for run in last.values())
 
     def _pending(self, name: str) -> bool:
         return " JobState=PENDING " in self._show(name)
@@ -185,9 +190,9 @@ class _Day:
     def _begun_again(self, name: str) -> bool:
         """It has, after a word to the controller that it need not wait for two minutes."""
         said = self._show(name)
-        if " JobState=PENDING " in said and " Reason=BeginTime " in said:
+        if " JobState=PENDING " in said and " Reason=BeginTime " in said and self._is_over(name):
             self.lab.run(["scontrol", "update", f"jobid={self.jobs[name]}", "StartTime=now"], check=False)
         return bool(re.search(r" JobState=(RUNNING|COMPLETED) ", said)) and " Restarts=1 " in said
 
     def _until(self, done: Callable[[], bool]) -> None:
-        until(done, self.timeout, lambda: self.lab.run(["squeue", "--long", "--all"]).stdout)
+        until(done, self.timeout, lambda: self.lab.run(["scontrol", "--oneliner", "show", "job"]).stdout)
