@@ -158,3 +158,14 @@ def test_energy_without_a_record_is_told_once_however_far_nights_are_apart(
     told = [problem for night in nights for problem in account(world.config, T0 + night * DAY).problems]
     more = [int(text.rpartition(" and ")[2].split()[0]) for text in told if " more" in text]
     assert sum(text.count(" on node01") for text in told) + sum(more) == 8
+
+
+def test_the_smallest_part_of_a_node_is_mended_too(tmp_path: Path) -> None:
+    """A second with a MiB, of which jobs that come later, and hold all memory, leave a third: not as it was."""
+    world = World(tmp_path)
+    world.say("1", start=T0 + 50, end=T0 + 51, cpus=0, mem_bytes=2**20)
+    account(world.config, NOW, T0, T0 + 60)
+    for job in "23":
+        world.say(job, mem_bytes=256 * 2**30)
+    account(world.config, NOW, T0 + 61, T0 + DAY)
+    assert account(world.config, NOW, T0, T0 + DAY).changed == 0

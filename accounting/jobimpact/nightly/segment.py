@@ -155,7 +155,7 @@ def _by_node(stays: Mapping[str, Mapping[str, Stay]]) -> dict[str, list[Stay]]:
 def _same(held: Mapping[str, HeldHours], booked: Mapping[str, Mapping[str, float]]) -> bool:
     if set(held) != set(booked):
         return False
-    return all(hours.whole.close_to(Hours(**{"gpu": 0.0, **booked[month]})) for month, hours in held.items())
+    return all(hours.whole == Hours(**{"gpu": 0.0, **booked[month]}) for month, hours in held.items())
 
 
 def kept(job: Job, row: JobResult) -> Job:
