@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.accounting.world import T0, World
+from tests.accounting.world import INVENTORY, T0, World
 
 from jobimpact.cli.main import main
 from jobimpact.core.errors import ConfigError
@@ -169,3 +169,42 @@ def test_the_smallest_part_of_a_node_is_mended_too(tmp_path: Path) -> None:
         world.say(job, mem_bytes=256 * 2**30)
     account(world.config, NOW, T0 + 61, T0 + DAY)
     assert account(world.config, NOW, T0, T0 + DAY).changed == 0
+
+
+def test_a_job_that_is_requeued_when_it_is_long_over_takes_nothing_of_those_after_it(tmp_path: Path) -> None:
+    """Slurm moves its end to the requeue; the nodes know when it left, and its second node ends with the first."""
+    world = World(
+        tmp_path, inventory=INVENTORY.replace("    ram_gb: 256\n", "    ram_gb: 256\n    load_w: {cpu: 400}\n")
+    )
+    first, second = f"1@{T0}", f"2@{T0 + 200}"
+    world.say("1", cpus=80, nodes=["node01", "node02"])
+    world.node().measured("1")
+    world.say("2", submit=T0 + 200, start=T0 + 200, end=T0 + 2 * DAY, cpus=40)
+    world.node().measured("2", start=200.0, end=2.0 * DAY, joules=1e6)
+
+    def held() -> dict[tuple[str, str], float]:
+        with sqlite3.connect(world.results) as db:
+            rows = db.execute("SELECT key, node, hours FROM charge WHERE component = 'cpu'")
+            return {(key, node): hours for key, node, hours in rows}
+
+    now = T0 + 2.1 * DAY
+    account(world.config, now)
+    before, joules = held(), energies(world)
+    assert joules == {first: 5000.0 + 40_000.0, second: 1e6}
+    world.say("1", cpus=80, nodes=["node01", "node02"], end=T0 + 2 * DAY - 50, state="REQUEUED")
+    account(world.config, now)
+    assert (held(), energies(world)) == (before, joules)
+    (tmp_path / "nodes" / "node01.sqlite").rename(tmp_path / "away")
+    assert account(world.config, now).changed == 0
+    assert recompute(world.config, now, T0, T0 + 2 * DAY).changed == 0
+
+
+def test_a_job_that_is_requeued_while_it_runs_ends_as_slurm_says(tmp_path: Path) -> None:
+    """Its epilog comes within seconds, or late; a node that was lost says nothing of the end."""
+    world = World(tmp_path)
+    for job, end, state in (("1", 97.0, "ended"), ("2", 300.0, "ended"), ("3", 40.0, "lost")):
+        world.say(job, state="REQUEUED")
+        world.node().measured(job, end=end, state=state)
+    account(world.config, NOW, T0, T0 + DAY)
+    with sqlite3.connect(world.results) as db:
+        assert set(db.execute("SELECT end_s, elapsed_s FROM job_result")) == {(T0 + 100.0, 100.0)}

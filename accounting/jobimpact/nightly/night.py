@@ -22,7 +22,7 @@ from jobimpact.nightly.closing import Months, closable, merged
 from jobimpact.nightly.estimate import estimated, unestimated
 from jobimpact.nightly.extra import opened
 from jobimpact.nightly.incarnations import Incarnations
-from jobimpact.nightly.segment import BATCH, Job, Segment, job_of, kept
+from jobimpact.nightly.segment import BATCH, Job, Segment, ended_before, job_of, kept
 from jobimpact.schedulers import job_source
 from jobimpact.schedulers.base import JobSource
 
@@ -202,7 +202,8 @@ class _Night:
         incarnations = Incarnations(self._accounts, self._results, self._cluster, records)
 
         def load(keys: Sequence[str]) -> list[Job]:
-            return [estimated(self._accounts.assessor, job) for job in self._with_kept(incarnations.measured(keys))]
+            jobs = self._with_kept(incarnations.measured(keys))
+            return [estimated(self._accounts.assessor, ended_before(job)) for job in jobs]
 
         others = self._stays(records)
         ended = [(record.end_s or 0.0, record.key) for record in records]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, convert
+from msgspec.structs import replace
 
 from jobimpact.core.records import JobEnergy, JobRecord, Stay
-from jobimpact.energy.local import TAKEN, in_time
+from jobimpact.energy.local import EARLY_S, TAKEN, in_time
 from jobimpact.energy.summary import EnergySummary, restored, summarise
 from jobimpact.impact.occupancy import HeldHours, Hours, Occupancy
 from jobimpact.nightly.accounts import Accounts
@@ -18,7 +20,7 @@ from jobimpact.results.record import Entry, JobResult
 if TYPE_CHECKING:
     from jobimpact.results.write import Counts, Results
 
-__all__ = ["BATCH", "Job", "Segment", "job_of", "kept", "measured"]
+__all__ = ["BATCH", "Job", "Segment", "ended_before", "job_of", "kept", "measured"]
 
 BATCH = 1000
 """Rows to a transaction: a night does not lock readers out for long."""
@@ -175,6 +177,24 @@ def kept(job: Job, row: JobResult) -> Job:
     runs = sorted((*job.energy.runs, *again), key=lambda run: at.get(run.node, len(at)))
     energy = JobEnergy(tuple(runs), {node: why for node, why in missing.items() if node not in back})
     return Job(job.record, energy, summarise(job.record, energy))
+
+
+def ended_before(job: Job) -> Job:
+    """A job that was requeued when it was over: Slurm moves its end to that time, days later maybe.
+
+    The nodes know when it left them: what others had there since is not its own.
+    """
+    record, runs = job.record, job.energy.runs
+    ends = [run.end_s for run in runs if run.end_s is not None and run.state == "ended"]
+    if record.state != "REQUEUED" or record.end_s is None or not ends or len(ends) < len(runs):
+        return job
+    end_s = float(math.floor(max(ends)))
+    over_s = record.end_s - end_s
+    if over_s <= EARLY_S:
+        return job
+    elapsed_s = None if record.elapsed_s is None else max(record.elapsed_s - over_s, 0.0)
+    record = replace(record, end_s=end_s, elapsed_s=elapsed_s)
+    return Job(record, job.energy, summarise(record, job.energy))
 
 
 def measured(accounts: Accounts, record: JobRecord, rivals: Sequence[JobRecord]) -> Job:
