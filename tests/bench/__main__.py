@@ -6,7 +6,7 @@ import argparse
 import os
 
 from tests.accounting import bench_answer
-from tests.bench import daemon_cost, memory, source_cost, year
+from tests.bench import crowd, daemon_cost, memory, oar_history, slurm_history, source_cost, year
 from tests.hooks import bench_hooks
 
 parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure, on this machine.")
@@ -19,6 +19,15 @@ print("\nAnswers: one fresh process each, among 20,000 stored jobs")
 bench_answer.main()
 print("\nA year of jobs: accounted for, redone, its books")
 year.main()
+print("\nA crowd of short tasks beside long jobs")
+crowd.main([])
+print("\nA long history in OAR's database")
+oar_history.main()
+print("\nA long history in Slurm's database")
+if os.geteuid() == 0:
+    slurm_history.main()
+else:
+    print("not measured: needs root, for the lab")
 print("\nSources: one reading")
 source_cost.main()
 print("\nMemory and imports, by sources")

@@ -11,6 +11,7 @@ import argparse
 import json
 import sqlite3
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.accounting.world import World
@@ -34,12 +35,12 @@ MONTH_S = 28 * 24 * HOUR
 NS = 1_000_000_000
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", nargs="*", type=int, default=[1_000, 10_000, 100_000])
     print(f"{'tasks':>8} {'first night':>12} {'a task':>9} {'peak':>8} {'again':>8} {'peak':>8}")
-    for tasks in parser.parse_args().tasks:
+    for tasks in parser.parse_args(words).tasks:
         with tempfile.TemporaryDirectory() as folder:
             world = World(Path(folder), json.dumps(CONFIG), INVENTORY)
             end_s = make(world, tasks)
