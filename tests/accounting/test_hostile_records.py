@@ -15,6 +15,8 @@ from tests.accounting.world import INVENTORY, T0, World
 from jobimpact.cli.main import main
 from jobimpact.core.errors import ConfigError
 from jobimpact.nightly.night import account, recompute
+from jobimpact.results.read import Reader
+from jobimpact.results.write import Results
 
 DAY = 86400
 NOW = T0 + 30.0 * DAY
@@ -208,3 +210,15 @@ def test_a_job_that_is_requeued_while_it_runs_ends_as_slurm_says(tmp_path: Path)
     account(world.config, NOW, T0, T0 + DAY)
     with sqlite3.connect(world.results) as db:
         assert set(db.execute("SELECT end_s, elapsed_s FROM job_result")) == {(T0 + 100.0, 100.0)}
+
+
+@pytest.mark.parametrize("name", ["a%20b.db", "a?b/r.db", "a#b.db", "ü b;.db"])
+def test_readers_and_writers_have_the_same_file_whatever_its_name(tmp_path: Path, name: str) -> None:
+    """A path is a path: nothing in it is an escape or an option."""
+    write = Results(f"sqlite:///{tmp_path / name}")
+    write.set_watermark("lab", 1.0)
+    write.close()
+    assert (tmp_path / name).is_file()
+    read = Reader(f"sqlite:///{tmp_path / name}")
+    assert not read.empty
+    read.close()

@@ -379,10 +379,12 @@ def _check_choices(path: Path, config: Config, raw: object) -> None:
     scheduler = config.scheduler
     if [scheduler.slurm, scheduler.oar, scheduler.local].count(None) != 2:
         raise ConfigError(f"{path}: scheduler: exactly one of slurm, oar, local")
-    if scheduler.slurm and len(set(scheduler.slurm.clusters)) < len(scheduler.slurm.clusters):
+    # To Slurm they are the same in capitals.
+    if scheduler.slurm and len({one.lower() for one in scheduler.slurm.clusters}) < len(scheduler.slurm.clusters):
         raise ConfigError(f"{path}: scheduler.slurm.clusters: a name stands there twice")
-    if not config.results.startswith("sqlite:///"):
-        raise ConfigError(f"{path}: results: {config.results!r}: a sqlite:/// URL")
+    # Without a path it would be a database in memory, gone with the night.
+    if not re.match(r"sqlite:///[^?]+\Z", config.results):
+        raise ConfigError(f"{path}: results: {config.results!r}: a sqlite:/// URL, a file's path and nothing else")
     if config.grid.provider != "annual" and getattr(config.grid, config.grid.provider) is None:
         raise ConfigError(f"{path}: grid.{config.grid.provider}: its settings are missing")
     wattmeter = config.node.sources.wattmeter

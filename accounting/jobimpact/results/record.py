@@ -93,7 +93,7 @@ def het_of(job_id: str) -> str | None:
 
 def database_path(url: str) -> str:
     """The file of a `sqlite:///` URL."""
-    return url.removeprefix("sqlite:///").partition("?")[0]
+    return url.removeprefix("sqlite:///")
 
 
 def result_of(row: dict[str, Any]) -> JobResult:

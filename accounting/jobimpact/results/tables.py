@@ -124,9 +124,10 @@ runner = sa.Table(
 meta = sa.Table("meta", _METADATA, Column("key", Text, primary_key=True), Column("value", Float, nullable=False))
 
 
-def make_engine(url: str) -> Engine:
+def make_engine(path: str) -> Engine:
     """Whose transactions take the write lock at once."""
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_S})
+    # Not of the text of a URL: in that, SQLAlchemy would take `%20` in the path for a blank, and readers do not.
+    engine = sa.create_engine(sa.URL.create("sqlite", database=path), connect_args={"timeout": BUSY_S})
 
     @sa.event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _: object) -> None:

@@ -66,7 +66,7 @@ class Results:
 
     def __init__(self, url: str) -> None:
         self._path = database_path(url)
-        self._engine = make_engine(url)
+        self._engine = make_engine(self._path)
         try:
             Path(self._path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
