@@ -222,3 +222,14 @@ def test_readers_and_writers_have_the_same_file_whatever_its_name(tmp_path: Path
     read = Reader(f"sqlite:///{tmp_path / name}")
     assert not read.empty
     read.close()
+
+
+@pytest.mark.parametrize("change", [{"start": None, "nodes": [], "state": "CANCELLED"}, {"nodes": ["node02"]}])
+def test_energy_on_a_node_that_the_record_does_not_name_is_told(tmp_path: Path, change: dict[str, object]) -> None:
+    """A job that never ran for its scheduler, or ran elsewhere: its id alone makes nobody's energy known."""
+    world = World(tmp_path)
+    world.say("1", **change)
+    world.node("node01").measured("1", joules=3.6e6)
+    account(world.config, T0 + 1000.0)
+    (problem,) = account(world.config, T0 + 3.5 * DAY).problems
+    assert problem == "the scheduler knows nothing of 1 kWh of runs that ended: 1 on node01"

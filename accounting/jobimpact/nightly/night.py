@@ -378,8 +378,9 @@ class _Night:
         )
 
 
-def _meet(run: EndedRun, start_s: float, end_s: float) -> bool:
-    return run.start_s <= end_s + EARLY_S and run.end_s >= start_s - EARLY_S
+def _meet(run: EndedRun, start_s: float, end_s: float, nodes: str) -> bool:
+    """The record has a place for the run: names of nodes are plain, so they stand in JSON as they are."""
+    return run.start_s <= end_s + EARLY_S and run.end_s >= start_s - EARLY_S and f'"{run.node}"' in nodes
 
 
 def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -171,18 +171,21 @@ class Results:
         factors, inventory = (msgspec.json.decode(text) for text in row)
         return str(factors.get("version", "")), str(inventory.get("version", ""))
 
-    def spans(self, cluster: str, from_s: float, to_s: float) -> dict[str, list[tuple[float, float]]]:
-        """When jobs ran, or may have, that overlap [from_s, to_s], by raw id.
+    def spans(self, cluster: str, from_s: float, to_s: float) -> dict[str, list[tuple[float, float, str]]]:
+        """When jobs ran, or may have, that overlap [from_s, to_s], and their nodes as JSON, by raw id.
 
         Slurm forgets the start of a job that is requeued in its first seconds: it began after its submission.
         """
         c = job_result.c
         begin_s = sa.func.coalesce(c.start_s, c.submit_s)
-        query = sa.select(c.raw_id, begin_s, c.end_s).where(c.cluster == cluster, c.end_s >= from_s, begin_s <= to_s)
-        found: dict[str, list[tuple[float, float]]] = {}
+        query = sa.select(c.raw_id, begin_s, c.end_s, c.nodes).where(
+            c.cluster == cluster, c.end_s >= from_s, begin_s <= to_s
+        )
+        found: dict[str, list[tuple[float, float, str]]] = {}
+        same: dict[str, str] = {}
         with self._transaction() as db:
-            for raw_id, start_s, end_s in db.execute(query):
-                found.setdefault(raw_id, []).append((start_s, end_s))
+            for raw_id, start_s, end_s, nodes in db.execute(query):
+                found.setdefault(raw_id, []).append((start_s, end_s, same.setdefault(nodes, nodes)))
         return found
 
     def ended(self, cluster: str, from_s: float, to_s: float) -> list[tuple[float, str]]:
