@@ -34,9 +34,9 @@ def windows(world: World, cuts: list[int]) -> dict[str, float | None]:
     return energies(world)
 
 
-life = st.tuples(st.integers(0, 8), st.integers(0, 400), st.booleans(), st.booleans())
+life = st.tuples(st.integers(0, 8), st.integers(3, 400), st.booleans(), st.booleans())
 """Of an incarnation: seconds after the one before it, how long it lasted, whether its run is in the books, and
-whether that run goes on into the next one."""
+whether that run goes on into those after it, where they have none."""
 
 
 @settings(max_examples=25, deadline=None)
@@ -52,6 +52,7 @@ def test_a_run_is_one_record_s_whatever_the_windows(lives: list[tuple[int, int, 
                 start_s, end_s = at_s + gap_s, at_s + gap_s + lasts_s
                 world.say("1", submit=T0 + at_s + number, start=T0 + start_s, end=T0 + end_s, state="REQUEUED")
                 if booked:
+                    long = long and not any(other[2] for other in lives[number + 1 :])
                     run = node.run("1", start=start_s + 0.5, end=end_s + (300.5 if long else 1.5), restart=number)
                     node.charge(run, joules=10.0**number)
                 at_s = end_s
