@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
@@ -24,6 +24,8 @@ NO_RUN = "the node's books have no run of this job at that time"
 TAKEN = "the node's only run of that job and time is another incarnation's"
 
 T = TypeVar("T")
+
+MATCHES_KEPT = 256
 
 EARLY_S = 5.0
 """How far a node's clock and the controller's whole seconds may part, at either edge."""
@@ -177,6 +179,8 @@ class LocalEnergy:
         self._folder = folder
         self._cluster = cluster
         self._open: dict[str, sqlite3.Connection | StoreError] = {}
+        self._matches: dict[tuple[str, str], tuple[tuple[object, ...], dict[str, RunEnergy]]] = {}
+        """Whose runs are whose, by node and raw id, with the records that it was found for."""
 
     def close(self) -> None:
         """Let go of every file."""
@@ -207,7 +211,7 @@ class LocalEnergy:
 
         Args:
             record: the scheduler's words.
-            rivals: other incarnations under the same raw id: a run that fits one of them better is theirs.
+            rivals: the incarnations under the same raw id: each has one run of a node at most, and each run is one's.
 
         Returns:
             At most one run a node; a node without one is in `missing`, with the reason.
@@ -219,7 +223,10 @@ class LocalEnergy:
             try:
                 with self._reading(node) as db:
                     there = [run for run in _runs(node, db, record.raw_id, *_reach(record)) if in_time(run, record)]
-                    run = _best_run(there, record, rivals)
+                    if there and any(other.key != record.key and node in other.nodes for other in rivals):
+                        run = self._matched(node, db, record, rivals).get(record.key)
+                    else:
+                        run = max(there, key=lambda run: _fit(run, record), default=None)
             except StoreError as error:
                 missing[node] = str(error)
                 continue
@@ -228,6 +235,21 @@ class LocalEnergy:
             else:
                 runs.append(run)
         return JobEnergy(tuple(runs), missing)
+
+    def _matched(
+        self, node: str, db: sqlite3.Connection, record: JobRecord, rivals: Sequence[JobRecord]
+    ) -> dict[str, RunEnergy]:
+        """Whose each run of one raw id is, by the records' keys; asked for record by record, and found out once."""
+        some = {one.key: one for one in (*rivals, record) if node in one.nodes}
+        known = tuple(sorted((key, one.start_s, one.end_s) for key, one in some.items()))
+        where = node, record.raw_id
+        if where not in self._matches or self._matches[where][0] != known:
+            if len(self._matches) >= MATCHES_KEPT:
+                self._matches.clear()
+            reaches = [_reach(one) for one in some.values()]
+            runs = _runs(node, db, record.raw_id, min(low for low, _ in reaches), max(high for _, high in reaches))
+            self._matches[where] = known, _match(runs, some.values())
+        return self._matches[where][1]
 
     def runs_of(self, raw_id: str) -> tuple[list[RunEnergy], list[str]]:
         """Every run of a raw job id, on all nodes, by start; and why a node's file could not be asked.
@@ -420,17 +442,18 @@ def _is_newer(first_s: float | None, end_s: object) -> bool:
     return first_s is not None and isinstance(end_s, float) and first_s > end_s
 
 
-def _best_run(there: list[RunEnergy], record: JobRecord, rivals: Sequence[JobRecord]) -> RunEnergy | None:
-    """The run that is this record's: the best of those in its time that are not better a rival's."""
-    mine = [run for run in there if not _is_better_a_rival_s(run, record, rivals)]
-    return max(mine, key=lambda run: _fit(run, record), default=None)
-
-
-def _is_better_a_rival_s(run: RunEnergy, record: JobRecord, rivals: Sequence[JobRecord]) -> bool:
-    fit = _fit(run, record), record.key  # of two that fit alike it is always the same one's
-    return any(
-        (_fit(run, other), other.key) > fit for other in rivals if other.key != record.key and run.node in other.nodes
-    )
+def _match(runs: Sequence[RunEnergy], records: Iterable[JobRecord]) -> dict[str, RunEnergy]:
+    """Runs and records, one of each together, those that fit best first; of two that fit alike always the same."""
+    pairs = [
+        (_fit(run, one), one.key, -number) for number, run in enumerate(runs) for one in records if in_time(run, one)
+    ]
+    found: dict[str, RunEnergy] = {}
+    free = set(range(len(runs)))
+    for _, key, number in sorted(pairs, reverse=True):
+        if key not in found and -number in free:
+            found[key] = runs[-number]
+            free.remove(-number)
+    return found
 
 
 def in_time(run: RunEnergy, record: JobRecord) -> bool:

@@ -48,9 +48,14 @@ class Incarnations:
         for row in before:
             rivals[row.raw_id].append(job_of(row).record)
         jobs = [measured(self._accounts, record, rivals[record.raw_id]) for record in records]
-        runs = {(run.node, run.job, run.start_s) for job in jobs for run in job.energy.runs}
-        losers = [row for row in before if not runs.isdisjoint(_runs_of(row))]
-        return jobs + [measured(self._accounts, job_of(row).record, rivals[row.raw_id]) for row in losers]
+        while True:  # who loses a run may take another one's
+            runs = {(run.node, run.job, run.start_s) for job in jobs for run in job.energy.runs}
+            losers = [row for row in before if not runs.isdisjoint(_runs_of(row))]
+            if not losers:
+                return jobs
+            jobs += [measured(self._accounts, job_of(row).record, rivals[row.raw_id]) for row in losers]
+            lost = {row.key for row in losers}
+            before = [row for row in before if row.key not in lost]
 
 
 def _runs_of(row: JobResult) -> set[tuple[str, str, float]]:
