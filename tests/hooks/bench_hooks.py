@@ -9,7 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.hooks.slurm_hooks import BATCH, PROLOG, Shell, find_shells
+from tests.hooks.shells import Shell, find_shells
+from tests.hooks.slurm_hooks import BATCH, PROLOG
 
 ONE_BY_ONE = 200
 AT_ONCE = 64

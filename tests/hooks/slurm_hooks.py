@@ -1,37 +1,13 @@
-"""What the tests and the measurement of the Slurm hooks share: the shells, a job's environment, one real run."""
+"""What the tests and the measurement of the Slurm hooks share: the hooks and a job's environment."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 
-HOOKS = Path(__file__).parents[2] / "prolog_epilog" / "slurm"
-PROLOG = HOOKS / "prolog"
-EPILOG = HOOKS / "epilog"
+from tests.hooks.shells import HOOKS
 
-Env = Mapping[str, str | bytes | Path]
-
-
-@dataclass(frozen=True)
-class Shell:
-    """One shell that a site may have as /bin/sh."""
-
-    name: str
-    argv: tuple[str, ...]
-
-
-def find_shells() -> list[Shell]:
-    """The shells of this machine; dash is listed even where it is missing, so that its tests fail there."""
-    shells = [Shell("dash", (shutil.which("dash") or "/bin/dash",))]
-    if bash := shutil.which("bash"):
-        shells.append(Shell("bash", (bash, "--posix")))
-    if busybox := shutil.which("busybox"):
-        shells.append(Shell("busybox", (busybox, "sh")))
-    return shells
-
+PROLOG = HOOKS / "slurm/prolog"
+EPILOG = HOOKS / "slurm/epilog"
 
 # What slurmd 22.05 gives to the Prolog of a batch job without GPUs: no PATH, no HOME, no USER.
 BATCH: dict[str, str] = {
@@ -66,29 +42,3 @@ def ended(env: Mapping[str, str], wait_status: str = "0") -> dict[str, str]:
         "SLURM_JOB_EXIT_CODE2": "0:0",
         "SLURM_JOB_DERIVED_EC": "0",
     }
-
-
-def start(argv: Sequence[str | Path], env: Env, cwd: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a hook as slurmd does: this environment and no other, stdin empty, a process group of its own."""
-    return subprocess.Popen(
-        argv,
-        env=dict(env),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen[bytes], *, shell_may_warn: bool = False) -> int:
-    """Wait for a hook, hold it to its promise (status 0, no output), and give its process id.
-
-    Args:
-        process: What `start` gave.
-        shell_may_warn: The shell itself says something on stderr before it reads the hook's first line.
-    """
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (0, b""), err
-    assert shell_may_warn or err == b""
-    return process.pid

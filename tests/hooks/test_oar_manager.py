@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.hooks.slurm_hooks import HOOKS, Shell, find_shells
+from tests.hooks.shells import HOOKS, Shell
 
-TOOL = HOOKS.parent / "oar" / "patch-job-resource-manager"
+TOOL = HOOKS / "oar/patch-job-resource-manager"
 OARS_OWN = sorted(
     [*Path("/etc/oar").glob("job_resource_manager*.pl"), *Path("/usr/share/oar").rglob("job_resource_manager*.pl")]
 )
@@ -48,13 +48,6 @@ $Cpuset = { job_id => 7, user => "root", status => 0, nodes => { n1 => ["0", "1,
 TOLD = "event=init job=7 node=n1 uid=0 cpus=3 gpus=0,1"
 
 pytestmark = pytest.mark.skipif(not shutil.which("perl"), reason="needs perl")
-
-
-@pytest.fixture(params=find_shells(), ids=lambda shell: shell.name)
-def shell(request: pytest.FixtureRequest) -> Shell:
-    """Each shell that this machine has."""
-    found: Shell = request.param
-    return found
 
 
 class Node:

@@ -7,71 +7,22 @@ import re
 import shutil
 import signal
 import stat
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from tests.hooks.slurm_hooks import HOOKS, Env, Shell, find_shells, finish, start
+from tests.hooks.shells import BOOT, HOOKS, NAME, Env, Shell, finish, only_mark, script, start
 
 from jobimpact.core.marks import parse_mark
 
-NOTIFY = HOOKS.parent / "oar" / "notify"
-BOOT = "5d1c8a3e-6f0b-4c8e-9a57-0e6d2f1b7c44"
+NOTIFY = HOOKS / "oar/notify"
 JOB = ("event=init", "job=123", "node=node-1.site.fr", "uid=2001", "cpus=4", "gpus=0,1")
-NAME = re.compile(r"\d+\.\d\d\.(\d+)\.(start|end)\.(\d+)")
-
-
-@pytest.fixture(params=find_shells(), ids=lambda shell: shell.name)
-def shell(request: pytest.FixtureRequest) -> Shell:
-    """Each shell that this machine has."""
-    found: Shell = request.param
-    return found
-
-
-@pytest.fixture
-def marks(tmp_path: Path) -> Path:
-    """An empty mark folder."""
-    folder = tmp_path / "marks"
-    folder.mkdir(mode=0o700)
-    return folder
-
-
-@pytest.fixture
-def settings(tmp_path: Path, marks: Path) -> dict[str, str]:
-    """The mark folder, and a proc folder in which the uptime and the boot id are known."""
-    folder = tmp_path / "proc"
-    (folder / "sys/kernel/random").mkdir(parents=True)
-    (folder / "uptime").write_text("113.82 400.12\n")
-    (folder / "sys/kernel/random/boot_id").write_text(f"{BOOT}\n")
-    return {"JOBIMPACT_MARKS": str(marks), "JOBIMPACT_PROC": str(folder)}
-
-
-@pytest.fixture
-def private_mounts() -> list[str]:
-    """A command prefix that runs a program with mounts that nobody else sees."""
-    prefix = ["unshare", "--mount", "--propagation", "private"]
-    if os.geteuid() != 0:
-        pytest.skip("needs root: mounts a file system of its own")
-    if subprocess.run([*prefix, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode:
-        pytest.skip("needs unshare and mount: this machine refuses a mount namespace")
-    return prefix
 
 
 def run(shell: Shell, env: Env, *arguments: str) -> int:
     """Run the notifier to its end and give its process id."""
     return finish(start([*shell.argv, NOTIFY, *arguments], env))
-
-
-def only_mark(folder: Path) -> Path:
-    (found,) = folder.iterdir()
-    return found
-
-
-def script(text: str, *arguments: str | Path) -> list[str | Path]:
-    """A small shell program around the notifier; `$@` in it is what follows."""
-    return ["/bin/sh", "-c", text, "sh", *arguments]
 
 
 # What it writes

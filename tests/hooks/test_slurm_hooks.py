@@ -7,72 +7,21 @@ import re
 import shutil
 import signal
 import stat
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.hooks.slurm_hooks import BATCH, EPILOG, PROLOG, Env, Shell, ended, find_shells, finish, start
+from tests.hooks.shells import BOOT, NAME, Env, Shell, finish, only_mark, script, start
+from tests.hooks.slurm_hooks import BATCH, EPILOG, PROLOG, ended
 
 from jobimpact.core.marks import parse_mark
-
-BOOT = "5d1c8a3e-6f0b-4c8e-9a57-0e6d2f1b7c44"
-NAME = re.compile(r"\d+\.\d\d\.(\d+)\.(start|end)\.(\d+)")
-
-
-@pytest.fixture(params=find_shells(), ids=lambda shell: shell.name)
-def shell(request: pytest.FixtureRequest) -> Shell:
-    """Each shell that this machine has."""
-    found: Shell = request.param
-    return found
-
-
-@pytest.fixture
-def marks(tmp_path: Path) -> Path:
-    """An empty mark folder."""
-    folder = tmp_path / "marks"
-    folder.mkdir(mode=0o700)
-    return folder
-
-
-@pytest.fixture
-def proc(tmp_path: Path) -> Path:
-    """A proc folder in which the uptime and the boot id are known."""
-    folder = tmp_path / "proc"
-    (folder / "sys/kernel/random").mkdir(parents=True)
-    (folder / "uptime").write_text("113.82 400.12\n")
-    (folder / "sys/kernel/random/boot_id").write_text(f"{BOOT}\n")
-    return folder
-
-
-@pytest.fixture
-def settings(marks: Path, proc: Path) -> dict[str, str]:
-    """The two settings that point a hook at the test's own folders."""
-    return {"JOBIMPACT_MARKS": str(marks), "JOBIMPACT_PROC": str(proc)}
-
-
-@pytest.fixture
-def private_mounts() -> list[str]:
-    """A command prefix that runs a program with mounts that nobody else sees."""
-    prefix = ["unshare", "--mount", "--propagation", "private"]
-    if os.geteuid() != 0:
-        pytest.skip("needs root: mounts a file system of its own")
-    if subprocess.run([*prefix, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode:
-        pytest.skip("needs unshare and mount: this machine refuses a mount namespace")
-    return prefix
 
 
 def run(shell: Shell, hook: Path, env: Env) -> int:
     """Run a hook to its end and give its process id."""
     return finish(start([*shell.argv, hook], env))
-
-
-def only_mark(folder: Path) -> Path:
-    """The one file of the mark folder."""
-    (found,) = folder.iterdir()
-    return found
 
 
 def keys(mark: Path) -> dict[str, str]:
@@ -81,11 +30,6 @@ def keys(mark: Path) -> dict[str, str]:
     assert lines[0] == "v=1"
     assert lines[-1] == "end=1"
     return dict(line.split("=", 1) for line in lines)
-
-
-def script(text: str, *arguments: str | Path) -> list[str | Path]:
-    """A small shell program around a hook; `$@` in it is what follows."""
-    return ["/bin/sh", "-c", text, "sh", *arguments]
 
 
 # What they write

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 from tests.fakes.curve import boot_ns
-from tests.labs.cluster import IDLE_W, MeasuredCluster
+from tests.labs.cluster import MeasuredCluster
+from tests.labs.measured import IDLE_W
 from tests.labs.oracle import Window, node_truth
 from tests.labs.slurm.lab import SlurmLab
 from tests.labs.test_truth import reading_times

@@ -1,10 +1,18 @@
-"""How a lab that cannot be is reported."""
+"""How a lab that cannot be is reported, and that a crashed one leaves nothing."""
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.labs.lab import Lab, until
+from tests.labs.leftovers import CGROUPS
+from tests.labs.oar.lab import OarLab
+from tests.labs.oar.layout import Plan as OarPlan
+from tests.labs.slurm.lab import SlurmLab
+from tests.labs.slurm.layout import Plan as SlurmPlan
 
 WITHOUT = """
 import sys, pytest
@@ -34,3 +42,47 @@ def test_required_lab_fails_instead() -> None:
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "slurm lab: not installed: slurmd" in done.stdout
     assert "SKIPPED" not in done.stdout
+
+
+CRASHING_LAB = """
+import sys, time
+from tests.labs.test_labs import of_its_own
+lab = of_its_own(*sys.argv[1:])
+lab.up()
+lab.wait_running((lab.oarsub if sys.argv[1] == "oar" else lab.sbatch)("exec sleep 1000"))
+print(lab.folder, flush=True)
+time.sleep(1000)
+"""
+
+
+def of_its_own(kind: str, lock: str) -> Lab:
+    """A lab that can be beside the one of the other tests."""
+    if kind == "oar":
+        return OarLab(OarPlan(nodes=1, prefix="jioarcrash"), Path(lock))
+    return SlurmLab(SlurmPlan(nodes=2, prefix="jicrash"), Path(lock))
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(("kind", "cgroups"), [("slurm", "*/slurm_jicrash*"), ("oar", "*/jioarcrash")])
+def test_a_crashed_lab_leaves_nothing(request: pytest.FixtureRequest, tmp_path: Path, kind: str, cgroups: str) -> None:
+    """A killed test run takes its lab along, and the next lab clears away the rest; there is one at a time."""
+    beside = request.getfixturevalue(f"{kind}_lab")
+    this = kind, str(tmp_path / "lock")
+    command = [sys.executable, "-c", CRASHING_LAB, *this]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}) as run:
+        assert run.stdout
+        folder = Path(run.stdout.readline().strip())
+        with pytest.raises(TimeoutError, match="another lab"):
+            of_its_own(*this).clear(lock_timeout=0)
+        run.send_signal(signal.SIGKILL)
+    assert folder.is_dir()
+    assert list(CGROUPS.glob(cgroups))
+    following = of_its_own(*this)
+    following.clear(lock_timeout=30)
+    following.down()
+    assert not folder.exists()
+    assert not list(CGROUPS.glob(cgroups))
+    until(
+        lambda: str(folder) not in subprocess.check_output(["ps", "-eo", "args"], text=True), 20, lambda: str(folder)
+    )
+    assert beside.node_states()

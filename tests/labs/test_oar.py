@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from tests.labs.oar.cluster import CPUS, IDLE_W, MEM_BYTES, MeasuredOar, lines, reading_times, uuid
-from tests.labs.oar.lab import CGROUPS, OarLab, until
-from tests.labs.oar.layout import USERS, Plan
+from tests.labs.lab import until
+from tests.labs.measured import IDLE_W, MEM_BYTES, uuid
+from tests.labs.oar.cluster import CPUS, MeasuredOar, lines, reading_times
+from tests.labs.oar.lab import OarLab
+from tests.labs.oar.layout import USERS
 from tests.labs.oracle import Shares, Window, node_truth
 
 pytestmark = pytest.mark.lab
@@ -421,43 +420,6 @@ def test_check_tells_of_oar(oar_lab: OarLab) -> None:
     assert "oar: marks of oar count" in said
     assert "cgroups: OAR's jobs at /sys/fs/cgroup/cpuacct/oar (v1)" in said
     assert "slurm" not in said.lower()
-
-
-CRASHING_LAB = """
-import sys, time
-from pathlib import Path
-from tests.labs.oar.lab import OarLab
-from tests.labs.oar.layout import Plan
-lab = OarLab(Plan(nodes=1, prefix="jioarcrash"), lock=Path(sys.argv[1]))
-lab.up()
-job = lab.oarsub("exec sleep 1000")
-lab.wait_running(job)
-print(lab.folder, flush=True)
-time.sleep(1000)
-"""
-
-
-def test_a_crashed_lab_leaves_nothing(oar_lab: OarLab, tmp_path: Path) -> None:
-    """A killed test run takes its lab along, and the next lab clears away the rest; there is one at a time."""
-    lock = tmp_path / "lock"
-    command = [sys.executable, "-c", CRASHING_LAB, str(lock)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}) as run:
-        assert run.stdout
-        folder = Path(run.stdout.readline().strip())
-        with pytest.raises(TimeoutError, match="another lab"):
-            OarLab(Plan(prefix="jioarcrash"), lock).clear(lock_timeout=0)
-        run.send_signal(signal.SIGKILL)
-    assert folder.is_dir()
-    assert (CGROUPS / "cpuacct/jioarcrash").is_dir()
-    following = OarLab(Plan(prefix="jioarcrash"), lock)
-    following.clear(lock_timeout=30)
-    following.down()
-    assert not folder.exists()
-    assert not list(CGROUPS.glob("*/jioarcrash"))
-    until(
-        lambda: str(folder) not in subprocess.check_output(["ps", "-eo", "args"], text=True), 20, lambda: str(folder)
-    )
-    assert oar_lab.node_states()
 
 
 def _edge_j(day: Day, node: str, holder: str) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.labs.lab import until
 from tests.labs.slurm.foreign import ForeignLab
 from tests.labs.slurm.history import (
     ALL_TASKS,
@@ -26,7 +27,7 @@ from tests.labs.slurm.history import (
     run_jobs,
     write_history,
 )
-from tests.labs.slurm.lab import SlurmLab, until
+from tests.labs.slurm.lab import SlurmLab
 
 from jobimpact.core.errors import SchedulerError
 from jobimpact.core.records import JobRecord

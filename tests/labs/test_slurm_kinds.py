@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 from ClusterShell.NodeSet import NodeSet
-from tests.labs.cluster import MeasuredCluster, uuid
+from tests.labs.cluster import MeasuredCluster
+from tests.labs.measured import uuid
 from tests.labs.slurm.kinds import HOSTILE, KINDS, run_all
 from tests.labs.slurm.lab import SlurmLab
 

@@ -1,9 +1,7 @@
 """What the daemon and accounting take for granted about Slurm, on a real one."""
 
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,9 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from tests.labs.lab import SYSTEM_PATH
+from tests.labs.leftovers import CGROUPS
 from tests.labs.slurm.lab import SlurmLab
-from tests.labs.slurm.layout import SYSTEM_PATH
-from tests.labs.slurm.leftovers import CGROUPS, LabLock, leftover_cgroups
+from tests.labs.slurm.layout import Plan
 
 pytestmark = pytest.mark.lab
 T = TypeVar("T")
@@ -168,39 +167,6 @@ def test_one_clock_and_boot_inside_and_outside(slurm_lab: SlurmLab) -> None:
     assert float(inside[1]) == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1)
 
 
-CRASHING_LAB = """
-import sys, time
-from pathlib import Path
-from tests.labs.slurm.lab import SlurmLab
-from tests.labs.slurm.layout import Plan
-lab = SlurmLab(Plan(nodes=2, prefix="jicrash"), lock=Path(sys.argv[1]))
-lab.up()
-job = lab.sbatch("exec sleep 1000")
-lab.wait_running(job)
-print(lab.folder, flush=True)
-time.sleep(1000)
-"""
-
-
-def test_crashed_lab_leaves_nothing(slurm_lab: SlurmLab, tmp_path: Path) -> None:
-    """A killed test run takes its lab along, and the next lab clears away the rest, and no other lab."""
-    lock = tmp_path / "lock"
-    command = [sys.executable, "-c", CRASHING_LAB, str(lock)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}) as run:
-        assert run.stdout
-        folder = Path(run.stdout.readline().strip())
-        run.send_signal(signal.SIGKILL)
-    assert folder.is_dir()
-    assert leftover_cgroups("jicrash")
-    following = LabLock("jicrash", lock)
-    following.acquire(timeout=10)
-    following.release()
-    assert not folder.exists()
-    assert not leftover_cgroups("jicrash")
-    eventually(lambda: str(folder) not in subprocess.check_output(["ps", "-eo", "args"], text=True))
-    assert slurm_lab.node_states()
-
-
 def test_lock_kills_what_lives_in_leftover_cgroups(slurm_lab: SlurmLab, tmp_path: Path) -> None:
     """A process that outlived its lab in a job's cgroup is killed, so that the cgroup can go."""
     folder = CGROUPS / "cpuacct/slurm_jistale01/uid_1/job_1"
@@ -209,11 +175,11 @@ def test_lock_kills_what_lives_in_leftover_cgroups(slurm_lab: SlurmLab, tmp_path
     (tmp_path / "lock").write_text(f"{stale}\n")
     with subprocess.Popen(["sleep", "1000"]) as outlived:
         (folder / "cgroup.procs").write_text(str(outlived.pid))
-        lock = LabLock("jistale", tmp_path / "lock")
-        lock.acquire(timeout=1)
+        lab, other = (SlurmLab(Plan(prefix="jistale"), tmp_path / "lock") for _ in range(2))
+        lab.clear(lock_timeout=1)
         assert outlived.wait(timeout=5) == -signal.SIGKILL
     with pytest.raises(TimeoutError, match="another lab"):
-        LabLock("jistale", tmp_path / "lock").acquire(timeout=0)
-    lock.release()
+        other.clear(lock_timeout=0)
+    lab.down()
     assert not stale.exists()
-    assert not leftover_cgroups("jistale")
+    assert not list(CGROUPS.glob("*/slurm_jistale*"))

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from tests.fakes.curve import boot_ns
-from tests.labs.cluster import CPUS, IDLE_W, MEM_BYTES, MeasuredCluster, uuid
+from tests.labs.cluster import CPUS, MeasuredCluster
+from tests.labs.measured import IDLE_W, MEM_BYTES, uuid
 from tests.labs.oracle import Shares, Window, node_truth
 from tests.labs.slurm.lab import SlurmLab
 

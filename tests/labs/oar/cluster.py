@@ -10,93 +10,42 @@ import subprocess
 import sys
 import uuid as uuids
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from tests.fakes.curve import Curve, Sensor, boot_ns, watts
-from tests.fakes.rig import PowerRig, RigNode
-from tests.fakes.rig_gpu import gpu
+from tests.fakes.rig import RigNode
+from tests.labs.lab import until
+from tests.labs.measured import BIN, Json, Measured
 from tests.labs.oar import edges
 from tests.labs.oar.edges import Edge, read_edges
-from tests.labs.oar.lab import OarLab, until
+from tests.labs.oar.lab import OarLab
 
-CPUS, MEM_BYTES = 2, 8000 << 20
-IDLE_W = {"package-0": 40.0, "package-1": 35.0, "dram-0": 6.0}
+CPUS = 2
 SYSTEM_CPUS = 0.1
-SYSTEM_BYTES = 1500 << 20
-GPU_REFRESH_NS = 20_000_000
-BIN = Path(sys.executable).parent
-Json = dict[str, Any]
 
 
-class MeasuredOar:
-    """Nodes of a lab with meters of their own and `jobimpactd run --record`, inside the nodes.
-
-    Args:
-        lab: the running lab.
-        nodes: the nodes that are measured.
-    """
+class MeasuredOar(Measured[OarLab]):
+    """Nodes of the OAR lab; the daemons are inside of them. It makes its own folder."""
 
     def __init__(self, lab: OarLab, nodes: list[str]) -> None:
-        self.lab, self.nodes = lab, nodes
-        self.folder = lab.measured / uuids.uuid4().hex[:8]
-        self.folder.mkdir()
-        self.store = self.folder / "store"
-        self.rig = PowerRig(self.folder, *(self._node(place, name) for place, name in enumerate(nodes)))
-        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        folder = lab.measured / uuids.uuid4().hex[:8]
+        folder.mkdir()
+        super().__init__(lab, nodes, folder)
         self.recordings: dict[str, list[Path]] = {name: [] for name in nodes}
         self._edges: subprocess.Popen[bytes] | None = None
 
     def _node(self, place: int, name: str) -> RigNode:
-        now = boot_ns()
-        more = place * 0.03
-
-        def curve(*steps: tuple[float, float]) -> Curve:
-            return Curve(now, watts(*((seconds + more, level) for seconds, level in steps)))
-
-        rapl = {
-            "package-0": curve((0.13, 180), (0.29, 60), (0.41, 140), (0.17, 90)),
-            "package-1": curve((0.31, 50), (0.07, 210), (0.23, 80)),
-            "dram-0": curve((0.19, 22), (0.37, 10), (0.11, 31)),
-        }
-        gpus = []
-        if name in self.lab.gpu_nodes:
-            for minor in (1, 0):  # NVML's order is not the minor numbers' order
-                power = curve((0.21 + 0.05 * minor, 300 - 40 * minor), (0.33, 60 + 20 * minor))
-                gpus.append(gpu(uuid(name, minor), power, minor, sensor=Sensor(GPU_REFRESH_NS), mem_bytes=40 << 30))
-        return RigNode(
-            name,
-            self.folder / "rig" / name,
-            rapl=rapl,
-            gpus=gpus,
-            cpus=CPUS,
-            mem_bytes=MEM_BYTES,
-            load=Curve.flat(now, round(SYSTEM_CPUS * 1e6)),
-            used_mem=Curve.flat(now, SYSTEM_BYTES),
-            cpuacct=self.lab.cgroup("cpuacct", name),
-            boot_id=self.lab.boot_id(name).read_text().strip(),
-            jobs="oar",
-        )
+        cpuacct, boot_id = self.lab.cgroup("cpuacct", name), self.lab.boot_id(name).read_text().strip()
+        return self._rig_node(place, name, CPUS, SYSTEM_CPUS, (1, 0), cpuacct=cpuacct, boot_id=boot_id, jobs="oar")
 
     def __enter__(self) -> Self:
-        self.rig.start()
         folders = [f"{name}={self.lab.cgroup('cpuacct', name)}" for name in self.nodes]
         (self.folder / "edges").touch()
         self._edges = subprocess.Popen([sys.executable, edges.__file__, self.folder / "edges", *folders])
-        for name in self.nodes:
-            self.start(name)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for name in list(self.daemons):
-            self.stop(name)
-        self.finish()
+        return super().__enter__()
 
     def finish(self) -> None:
         """No more is measured; harmless when called again."""
-        self.rig.stop()
+        super().finish()
         if self._edges:
             self._edges.terminate()
             self._edges.wait()
@@ -106,21 +55,7 @@ class MeasuredOar:
 
     def config(self, name: str) -> Path:
         """The node's configuration: what is not said has the default, as the mark folder and the cgroups."""
-        path = self.folder / f"{name}.yaml"
-        node = self.rig.nodes[name]
-        text = {
-            "cluster": "lab",
-            "store": {"local": {"path": str(self.store)}},
-            "scheduler": {"oar": {"dsn": self.lab.dsn}},
-            "node": {
-                "name": name,
-                "mark_owners": ["oar"],
-                "proc_root": str(node.proc_root),
-                "sources": {"rapl": {"root": str(node.powercap.root), "idle_w": IDLE_W}, "nvml": {}},
-            },
-        }
-        path.write_text(json.dumps(text), encoding="utf-8")
-        return path
+        return self._config(name, {"mark_owners": ["oar"]}, scheduler={"oar": {"dsn": self.lab.dsn}})
 
     def _argv(self, name: str, *command: str | Path) -> list[str | Path]:
         pairs = [f"{key}={value}" for key, value in self.rig.nodes[name].env.items()]
@@ -130,9 +65,8 @@ class MeasuredOar:
         """Start a node's daemon; returns when it has read something."""
         recording = self.folder / f"{name}.{len(self.recordings[name])}.jsonl"
         self.recordings[name].append(recording)
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.daemons[name] = subprocess.Popen(self._argv(name, "run", "--record", recording), stderr=log)
-        until(lambda: len(lines(recording)) > 2, 60, lambda: (self.folder / f"{name}.log").read_text())
+        self._spawn(name, self._argv(name, "run", "--record", recording))
+        until(lambda: len(lines(recording)) > 2, 60, self.log(name).read_text)
 
     def check(self, name: str) -> subprocess.CompletedProcess[str]:
         """`jobimpactd check` on a node."""
@@ -201,11 +135,6 @@ class MeasuredOar:
     def marks(self, name: str) -> list[Json]:
         """The marks that the node's daemons took in."""
         return [line["mark"] for path in self.recordings[name] for line in lines(path) if "mark" in line]
-
-
-def uuid(node: str, minor: int) -> str:
-    """The GPU with this device minor number."""
-    return f"GPU-{node}-{minor}"
 
 
 def lines(recording: Path) -> list[Json]:

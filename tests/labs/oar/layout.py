@@ -8,7 +8,6 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 USERS = {"ana": 5201, "boris": 5202, "j.doe_2-x": 5203}
 HOME = "/run/home"
 """Where users are at home in the lab: OAR deletes their files below /tmp, where the lab's folder may be."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from tests.labs.slurm import layout
-from tests.labs.slurm.lab import _NAMESPACES, SlurmLab
+from tests.labs.slurm.lab import SlurmLab
 from tests.labs.slurm.layout import Plan
 
 ENTER = """
@@ -27,23 +26,8 @@ class ForeignLab(SlurmLab):
         super().__init__(Plan(nodes=nodes, cgroups="none"))
         self.root = root
 
-    def _start(self) -> None:
-        environment = {
-            "LAB": str(self.folder),
-            "HERE": str(layout.HERE),
-            "ROOT": str(self.root),
-            "HOSTN": self.plan.host,
-            "NODES": " ".join(self.nodes),
-            "PATH": layout.SYSTEM_PATH,
-        }
-        command = ["setpriv", "--pdeathsig", "KILL", "unshare", *_NAMESPACES, "--fork", "--mount-proc"]
-        with (self.folder / "log/inside.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [*command, "--kill-child=SIGKILL", "sh", "-c", ENTER],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=[self._lock.descriptor],
-            )
+    def _first(self) -> list[str | Path]:
+        return ["sh", "-c", ENTER]
+
+    def _environment(self) -> dict[str, str]:
+        return {**super()._environment(), "HERE": str(layout.HERE), "ROOT": str(self.root)}

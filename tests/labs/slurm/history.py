@@ -5,7 +5,8 @@ from __future__ import annotations
 import calendar
 import time
 
-from tests.labs.slurm.lab import SlurmLab, until
+from tests.labs.lab import until
+from tests.labs.slurm.lab import SlurmLab
 
 ALL_TASKS = 100_000
 HOUR = 3600

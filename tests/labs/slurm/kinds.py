@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.labs.slurm.lab import SlurmLab, until
+from tests.labs.lab import until
+from tests.labs.slurm.lab import SlurmLab
 
 __all__ = ["HOSTILE", "KINDS", "Kind", "run_all"]
 

@@ -3,34 +3,23 @@
 `python -m tests.labs.slurm.lab` brings one up and opens a shell in it.
 """
 
-import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
+from tests.labs.lab import Lab, lacking, until
+from tests.labs.leftovers import CGROUPS, LabLock
 from tests.labs.slurm import layout
 from tests.labs.slurm.layout import Plan
-from tests.labs.slurm.leftovers import LOCK, LabLock, remove_cgroups
 
 PROGRAMS = (
     *("slurmctld", "slurmd", "slurmdbd", "sbatch", "scancel", "munged", "mariadbd", "mariadb-install-db"),
     *(*layout.OUTSIDE_COMMANDS, "gcc", "unshare", "nsenter", "setpriv", "ip", "pgrep"),
 )
-_NAMESPACES = ("--net", "--uts", "--mount", "--ipc", "--pid")
+LOCK = Path("/run/lock/jobimpact-slurm-lab")
 _UNFINISHED = ("PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "CONFIGURING")
-
-
-class LabError(Exception):
-    """The lab, or a command in it, failed."""
 
 
 class HookRun(NamedTuple):
@@ -46,120 +35,35 @@ class HookRun(NamedTuple):
     """SLURM_JOB_RESTART_COUNT."""
 
 
-class SlurmLab:
-    """One cluster: slurmctld, slurmdbd, `nodes` slurmd (the upper half with four fake a100 each), alice and bob.
-
-    Only one lab runs at a time on a machine; a second one waits. The lab dies with the process that made it.
-    """
+class SlurmLab(Lab):
+    """One cluster: slurmctld, slurmdbd, `nodes` slurmd (the upper half with four fake a100 each), alice and bob."""
 
     def __init__(self, plan: Plan | None = None, lock: Path = LOCK) -> None:
         self.plan = plan or Plan()
-        self.folder = Path()
-        self.boot_seconds = 0.0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._init = 0
-        self._lock = LabLock(self.plan.prefix, lock)
+        cgroups = f"*/{self.cgroup_name(f'{self.plan.prefix}[0-9][0-9]')}"
+        super().__init__(LabLock(lock, self.plan.prefix, cgroups), self.plan.names, self.plan.gpu_names)
 
-    def __enter__(self) -> Self:
-        self.up()
-        return self
+    def _write(self) -> None:
+        layout.write(self.plan, self.folder)
 
-    def __exit__(self, *_: object) -> None:
-        self.down()
+    def _first(self) -> list[str | Path]:
+        return [layout.HERE / "lab.sh"]
 
-    # -- life --------------------------------------------------------------------------------------------------
-
-    def up(self, timeout: float = 60, lock_timeout: float = 600) -> None:
-        """Start everything; returns when all nodes are idle."""
-        self._lock.acquire(lock_timeout)
-        start = time.monotonic()
-        try:
-            self.folder = Path(tempfile.mkdtemp(prefix=f"{self.plan.prefix}-"))
-            self._lock.note(self.folder)
-            layout.write(self.plan, self.folder)
-            self._start()
-            until(self._ready, timeout, lambda: f"the lab did not come up\n{self.logs()}")
-            layout.outside_commands(self.folder, self._init)
-        except BaseException:
-            self.down()
-            raise
-        self.boot_seconds = time.monotonic() - start
-
-    def down(self) -> None:
-        """Kill everything and leave nothing behind; harmless when there is nothing."""
-        if self._process:
-            self._process.kill()  # and with it pid 1 of the namespace (--kill-child), and with that all the others
-            self._process.wait()
-            self._process, self._init = None, 0
-        if self._lock.held:
-            remove_cgroups(self.plan.prefix)
-            if self.folder.name:
-                shutil.rmtree(self.folder, ignore_errors=True)
-            self._lock.release()
-
-    def _start(self) -> None:
-        environment = {
-            "LAB": str(self.folder),
-            "HOSTN": self.plan.host,
-            "NODES": " ".join(self.nodes),
-            "PATH": layout.SYSTEM_PATH,
-        }
-        # setpriv: a killed test run takes its lab along. The lock's descriptor lives as long as the lab does.
-        command = ["setpriv", "--pdeathsig", "KILL", "unshare", *_NAMESPACES, "--fork", "--mount-proc"]
-        with (self.folder / "log/inside.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [*command, "--kill-child=SIGKILL", layout.HERE / "lab.sh"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=[self._lock.descriptor],
-            )
+    def _environment(self) -> dict[str, str]:
+        return {**super()._environment(), "HOSTN": self.plan.host}
 
     def _ready(self) -> bool:
-        assert self._process
-        if self._process.poll() is not None:
-            raise LabError(f"the lab died\n{self.logs()}")
-        if not (self.folder / "ready").exists():
-            return False
-        found = subprocess.run(["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=True)
-        self._init = int(found.stdout)
-        return True
+        if ready := super()._ready():
+            layout.outside_commands(self.folder, self._init)
+        return ready
+
+    def _start_folder(self) -> str:
+        return str(self.home)
+
+    def _variables(self) -> dict[str, str]:
+        return {**super()._variables(), "SLURM_CONF": f"{self.folder}/etc/slurm.conf"}
 
     # -- jobs --------------------------------------------------------------------------------------------------
-
-    def run(
-        self,
-        command: str | list[str],
-        user: str = "root",
-        check: bool = True,
-        stdin: str = "",
-        timeout: float = 60,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command inside the lab: a list, or a line of bash. `load` is on its PATH."""
-        argv = ["bash", "-c", command] if isinstance(command, str) else command
-        identity = [] if user == "root" else ["setpriv", "--reuid", user, "--regid", user, "--init-groups"]
-        environment = {
-            "HOME": str(self.home),
-            "USER": user,
-            "LAB": str(self.folder),
-            "SLURM_CONF": str(self.folder / "etc/slurm.conf"),
-            "PATH": f"{self.folder}/tools:{layout.SYSTEM_PATH}",
-        }
-        pairs = [f"{key}={value}" for key, value in environment.items()]
-        enter = ["nsenter", "--target", str(self._init), *_NAMESPACES, "--root", "--", *identity]
-        done = subprocess.run(
-            [*enter, "env", "--ignore-environment", f"--chdir={self.home}", *pairs, *argv],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        if check and done.returncode:
-            raise LabError(f"{command!r} as {user} ended with {done.returncode}: {done.stderr}{done.stdout}")
-        return done
 
     def sbatch(self, job: str, *options: str, user: str = "alice") -> str:
         """Submit a script (`#!...`) or a command line; returns the job id."""
@@ -212,21 +116,6 @@ class SlurmLab:
     # -- nodes -------------------------------------------------------------------------------------------------
 
     @property
-    def nodes(self) -> list[str]:
-        """The nodes' names."""
-        return self.plan.names
-
-    @property
-    def gpu_nodes(self) -> list[str]:
-        """The names of the nodes with GPUs."""
-        return self.plan.gpu_names
-
-    @property
-    def home(self) -> Path:
-        """Where jobs run and leave `slurm-<id>.out`; anyone may write."""
-        return self.folder / "home"
-
-    @property
     def bin_dir(self) -> Path:
         """Put it on the PATH of a process outside of the lab: real `sacct`, `squeue`, ... (root only)."""
         return self.folder / "bin"
@@ -241,7 +130,7 @@ class SlurmLab:
 
     def cgroup(self, controller: str, node: str, job: str = "", user: str = "alice") -> Path:
         """The cgroup v1 folder of a node, or of a job on it."""
-        top = Path("/sys/fs/cgroup") / controller / self.cgroup_name(node)
+        top = CGROUPS / controller / self.cgroup_name(node)
         return top / f"uid_{layout.USERS[user]}" / f"job_{job}" if job else top
 
     def node_states(self) -> dict[str, str]:
@@ -279,54 +168,16 @@ class SlurmLab:
         rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
         return [HookRun(event, node, job, *map(int, numbers)) for event, node, job, *numbers in rows]
 
-    def logs(self, lines: int = 15) -> str:
-        """The last lines of every log, for a failed test's message."""
-        logs = sorted((self.folder / "log").glob("*"))
-        return "\n".join(
-            f"== {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) for log in logs
-        )
-
 
 def missing() -> str:
     """What this machine lacks for the lab, in words; empty if nothing."""
-    if os.geteuid():
-        return "needs root"
-    absent = [name for name in PROGRAMS if not shutil.which(name, path=layout.SYSTEM_PATH)]
-    if absent:
-        return "not installed: " + " ".join(absent)
-    controllers = [name for name in ("cpuacct", "freezer", "memory") if not Path("/sys/fs/cgroup", name).is_dir()]
-    if controllers:
-        return "no cgroup v1: " + " ".join(controllers)
-    tried = subprocess.run(["unshare", *_NAMESPACES, "--fork", "true"], capture_output=True, text=True, check=False)
-    return f"no namespaces: {tried.stderr.strip()}" if tried.returncode else ""
-
-
-def until(done: Callable[[], bool], timeout: float, message: Callable[[], str], pause: float = 0.1) -> None:
-    """Wait for a condition.
-
-    Raises:
-        LabError: it did not come; the message says what was there instead.
-    """
-    deadline = time.monotonic() + timeout
-    while not done():
-        if time.monotonic() > deadline:
-            raise LabError(f"after {timeout:.0f} s: {message()}")
-        time.sleep(pause)
+    return lacking(PROGRAMS, (), ("cpuacct", "freezer", "memory"))
 
 
 def main() -> None:
     """A lab to look around in."""
     with SlurmLab() as lab:
-        facts = {"folder": str(lab.folder), "boot_seconds": round(lab.boot_seconds, 2)}
-        sys.stdout.write(json.dumps(facts) + "\n")
-        sys.stdout.flush()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the shell's own business
-        enter = ["nsenter", "--target", str(lab._init), *_NAMESPACES, "--root", "--"]
-        variables = {
-            "SLURM_CONF": f"{lab.folder}/etc/slurm.conf",
-            "PATH": f"{lab.folder}/tools:{layout.SYSTEM_PATH}",
-        }
-        subprocess.run([*enter, "bash"], env={**os.environ, **variables}, check=False)
+        lab.look_around()
 
 
 if __name__ == "__main__":

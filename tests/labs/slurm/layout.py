@@ -6,8 +6,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.labs.lab import SYSTEM_PATH
+
 HERE = Path(__file__).parent
-SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 USERS = {"alice": 2001, "bob": 2002}
 OUTSIDE_COMMANDS = ("sacct", "sacctmgr", "scontrol", "sinfo", "squeue")
 _CGROUP_PLUGINS = {"PROCTRACK": "proctrack/cgroup", "TASK": "task/cgroup", "GATHER": "jobacct_gather/cgroup"}

@@ -10,15 +10,19 @@ import time
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-LOCK = Path("/run/lock/jobimpact-slurm-lab")
 
 
 class LabLock:
-    """A lock that the lab's processes inherit: while it is free, no lab is alive."""
+    """A lock that the lab's processes inherit: while it is free, no lab is alive.
 
-    def __init__(self, prefix: str, path: Path = LOCK) -> None:
-        self.prefix = prefix
-        self.path = path
+    Args:
+        path: the lock's file.
+        prefix: of the names of the lab's folders.
+        cgroups: a pattern of the lab's top cgroups below /sys/fs/cgroup.
+    """
+
+    def __init__(self, path: Path, prefix: str, cgroups: str) -> None:
+        self.path, self.prefix, self.cgroups = path, prefix, cgroups
         self.descriptor = -1
 
     @property
@@ -44,7 +48,7 @@ class LabLock:
         stale = Path(os.pread(descriptor, 4096, 0).decode().strip())
         if stale.parent == Path(tempfile.gettempdir()) and stale.name.startswith(f"{self.prefix}-"):
             shutil.rmtree(stale, ignore_errors=True)
-        remove_cgroups(self.prefix)
+        remove_cgroups(self.cgroups)
 
     def note(self, folder: Path) -> None:
         """Remember the lab's folder for whoever comes after a crash."""
@@ -59,21 +63,22 @@ class LabLock:
         self.descriptor = -1
 
 
-def remove_cgroups(prefix: str, timeout: float = 10) -> None:
-    """Remove the nodes' cgroups under every v1 controller, and kill what still lives in them."""
+def remove_cgroups(pattern: str, timeout: float = 10) -> None:
+    """Remove cgroups under every v1 controller, and kill what still lives in them."""
     deadline = time.monotonic() + timeout
-    while tops := leftover_cgroups(prefix):
+    while tops := sorted(CGROUPS.glob(pattern)):
         for top in tops:
             for folder, _, _ in os.walk(top, topdown=False):
-                with contextlib.suppress(OSError):  # a task of it is dying, or it is gone: the next round sees
-                    for pid in Path(folder, "cgroup.procs").read_text().split():
-                        os.kill(int(pid), signal.SIGKILL)
-                    Path(folder).rmdir()
+                _remove(Path(folder))
         if time.monotonic() > deadline:
             raise TimeoutError(f"cgroups that cannot be removed: {tops}")
         time.sleep(0.02)
 
 
-def leftover_cgroups(prefix: str) -> list[Path]:
-    """The nodes' top cgroups that exist."""
-    return sorted(CGROUPS.glob(f"*/slurm_{prefix}[0-9][0-9]"))
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # a task of it is dying, or it is gone: the next round sees
+        for pid in (folder / "cgroup.procs").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        if (folder / "freezer.state").exists():
+            (folder / "freezer.state").write_text("THAWED")  # a frozen process does not die
+        folder.rmdir()
