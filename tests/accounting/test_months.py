@@ -361,3 +361,31 @@ def test_a_running_job_that_its_scheduler_forgets_frees_its_node(tmp_path: Path)
     world.say(**gpu_job("1", start, 4, **whole))
     account(world.config, start + DAY, start - DAY, start + DAY)
     assert ask(world, "SELECT hours FROM charge WHERE component = 'gpu'") == [(4.0,)]
+
+
+def test_months_that_a_clock_ahead_has_closed_are_opened_again(tmp_path: Path) -> None:
+    """One night believes that it is a year later: the months to come close when they do, as if it had never been."""
+    worlds = []
+    for name in ("ahead", "right"):
+        (tmp_path / name).mkdir()
+        worlds.append(site(tmp_path / name))
+        for number, day in enumerate(("2025-05-05", "2025-06-20", "2025-07-03")):
+            worlds[-1].say(**gpu_job(str(number), moment(day), 30))
+    ahead, right = worlds
+    begin = moment("2025-04-25")
+    (ahead.folder / "later.jsonl").write_text((ahead.folder / "jobs.jsonl").read_text())
+    (ahead.folder / "jobs.jsonl").write_text((ahead.folder / "later.jsonl").read_text().splitlines()[0] + "\n")
+    account(ahead.config, moment("2025-05-08"), begin, moment("2025-05-08"))
+    account(ahead.config, moment("2025-05-08"), None, None)
+    assert "2026-02" in account(ahead.config, moment("2026-05-08"), None, None).closed
+    (ahead.folder / "jobs.jsonl").write_text((ahead.folder / "later.jsonl").read_text())
+    report = account(ahead.config, moment("2025-05-09"), None, None)
+    assert any("closed by a clock that was ahead, and open again: 2025-05, 2025-06" in one for one in report.problems)
+    for world in worlds:
+        account(world.config, moment("2025-05-09"), begin, moment("2025-05-09"))
+        account(world.config, moment("2025-05-09"), None, None)
+        last = account(world.config, moment("2025-08-10"), None, None)
+        assert {"2025-05", "2025-06", "2025-07"} <= set(last.closed)
+    idle = "SELECT month, node_type, component, idle, key FROM idle_month ORDER BY 1, 2, 3"
+    assert ask(ahead, idle) == ask(right, idle)
+    assert {month for month, *_ in ask(ahead, idle)} == {"2025-05", "2025-06", "2025-07"}

@@ -125,19 +125,19 @@ def test_the_turn_of_a_killed_night_is_the_next_one_s(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM runner").fetchone() == (0,)
 
 
-@pytest.mark.parametrize(("host", "begun_s", "since_s", "free"), [
-    ("elsewhere", 1.0, NOW - 3600, False),
-    ("elsewhere", 1.0, NOW - 90000, True),
-    (socket.gethostname(), 1.0, NOW - 60, True),
+@pytest.mark.parametrize(("host", "begun", "since_s", "free"), [
+    ("elsewhere", "b 1", NOW - 3600, False),
+    ("elsewhere", "b 1", NOW - 90000, True),
+    (socket.gethostname(), "b 1", NOW - 60, True),
 ])  # fmt: skip
 def test_a_turn_that_nobody_can_see_lapses(
-    tmp_path: Path, host: str, begun_s: float, since_s: float, *, free: bool
+    tmp_path: Path, host: str, begun: str, since_s: float, *, free: bool
 ) -> None:
     """One on another host has its day; a process of this number that began at another time is not it."""
     world = World(tmp_path)
     account(world.config, NOW - 1)
     with sqlite3.connect(world.results) as db:
-        db.execute("INSERT INTO runner VALUES ('lab', ?, ?, ?, ?)", (host, os.getpid(), begun_s, since_s))
+        db.execute("INSERT INTO runner VALUES ('lab', ?, ?, ?, ?)", (host, os.getpid(), begun, since_s))
     if free:
         assert account(world.config, NOW).new == 0
     else:

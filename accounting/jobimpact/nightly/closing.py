@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import convert, to_builtins
@@ -100,11 +100,16 @@ class Months:
             names = (site.factors.version, site.inventory.version)
             rows.append(MonthRow(month, one.node_type, one.component, to_builtins(one), to_builtins(key), *names))
         self._results.close_month(self._cluster, month, rows, now_s, anew=anew)
-        self._keys.clear()
-        for by_month in self._rows.values():
-            by_month.pop(month, None)
+        self.forget([month])
         for row in rows:
             self._add(row)
+
+    def forget(self, months: Sequence[str]) -> None:
+        """They are not closed any more."""
+        self._keys.clear()
+        for by_month in self._rows.values():
+            for month in months:
+                by_month.pop(month, None)
 
     def _add(self, row: MonthRow) -> None:
         self._rows.setdefault((row.node_type, row.component), {})[row.month] = row

@@ -160,6 +160,7 @@ class _Night:
         """
         self._accounts.energy.nodes()  # a store that is not there is an error, not a night without a measurement
         self._tell_of_change()
+        self._open_again()
         source = job_source(self._config)
         told_s = to_s - self._config.nightly.look_back_days * DAY_S
         strange_s = self._told_from(from_s) if by_itself else from_s - DAY_S
@@ -187,6 +188,15 @@ class _Night:
             self._results.set_told(self._cluster, told_s)
         return self._report(from_s, to_s)
 
+    def _open_again(self) -> None:
+        """Months that are not over, and were closed by a clock that was ahead."""
+        early = sorted(month for month in self._months.closed if closes_s(month) > self._now_s)
+        if early or (self._results.watermark(self._cluster) or 0.0) > self._now_s + DAY_S:
+            self._results.take_back(self._cluster, early, self._now_s)
+        if early:
+            self._months.forget(early)
+            self._problems.append(f"closed by a clock that was ahead, and open again: {', '.join(early)}")
+
     def _told_from(self, from_s: int) -> float:
         """Where to go on telling of energy without a record: nights are not always a day apart."""
         told_s = self._results.told(self._cluster)
@@ -196,7 +206,10 @@ class _Night:
         if not records and not last and self._results.first_s(self._cluster) is None:
             self._results.cover(self._cluster, from_s, to_s)  # before the first job
             return
+        segment = Segment(self._accounts, self._results, self._cluster, self._stays(records))
         gone = self._hold(source, from_s, to_s)
+        self._counts += segment.free(gone, self._now_s)
+        self._results.release(self._cluster, gone)  # not before those beside them know
         due = self._due([record.start_s for record in records], from_s, to_s)
         self._fill(records, due)
         incarnations = Incarnations(self._accounts, self._results, self._cluster, records)
@@ -205,10 +218,7 @@ class _Night:
             jobs = self._with_kept(incarnations.measured(keys))
             return [estimated(self._accounts.assessor, ended_before(job)) for job in jobs]
 
-        others = self._stays(records)
         ended = [(record.end_s or 0.0, record.key) for record in records]
-        segment = Segment(self._accounts, self._results, self._cluster, others)
-        self._counts += segment.free(gone, self._now_s)
         self._walk(ended, due, load, segment, self._close)
         self._results.cover(self._cluster, from_s, to_s)
 
@@ -323,7 +333,8 @@ class _Night:
             return {}
         self._bad_rows.update(dict.fromkeys(map(str, found.problems)))
         running = [msgspec.structs.replace(record, end_s=float(at_s)) for record in found.records]
-        return self._results.hold(self._cluster, self._stays(running), from_s, at_s)
+        gone = self._results.hold(self._cluster, self._stays(running), from_s, at_s)
+        return {} if found.problems else gone  # one that could not be read may run on
 
     def _due(self, starts: Iterable[float | None], from_s: float, to_s: float) -> list[str]:
         """The months that can be closed."""

@@ -66,6 +66,8 @@ class Segment:
         self._cluster = cluster
         self._others = {node: {stay.key: stay for stay in some} for node, some in others.items()}
         self._anew = anew
+        self._gone: frozenset[str] = frozenset()
+        """Jobs that are written down as running, and are not."""
 
     def write(self, jobs: Sequence[Job], now_s: float) -> list[Counts]:
         """Account for jobs, and again for those of before whose part of a node they make smaller."""
@@ -83,7 +85,10 @@ class Segment:
 
     def free(self, gone: Mapping[str, Sequence[Stay]], now_s: float) -> list[Counts]:
         """Jobs of before whose part of a node is larger since some others turned out not to have been there."""
-        return self._mend({node: self._occupancy(node, [], some) for node, some in gone.items()}, now_s)
+        self._gone = frozenset(stay.key for some in gone.values() for stay in some)
+        counts = self._mend({node: self._occupancy(node, [], some) for node, some in gone.items()}, now_s)
+        self._gone = frozenset()
+        return counts
 
     def redo(self, jobs: Sequence[Job], now_s: float) -> Counts:
         """Account again for jobs that are written, with what their nodes' other jobs leave them now."""
@@ -134,7 +139,8 @@ class Segment:
         return [one for key, one in found.items() if key not in but]
 
     def _over(self, node: str, from_s: float, to_s: float) -> list[Stay]:
-        return self._results.stays_over(self._cluster, node, from_s, to_s)
+        found = self._results.stays_over(self._cluster, node, from_s, to_s)
+        return [stay for stay in found if stay.key not in self._gone] if self._gone else found
 
     def _changed(self, node: str, occupancy: Occupancy, before: Iterable[Stay]) -> list[str]:
         """The jobs of before that hold other hours of a node now than are booked of them."""

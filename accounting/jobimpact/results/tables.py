@@ -117,7 +117,7 @@ runner = sa.Table(
     Column("cluster", Text, primary_key=True),
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
-    Column("begun_s", Float, nullable=False),
+    Column("begun", Text, nullable=False),
     Column("since_s", Float, nullable=False),
 )
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import socket
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
-import psutil
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -21,8 +21,6 @@ __all__ = ["Runner", "give_back", "take"]
 
 LEASE_S = 86400
 """A process on another host, of which nobody here can tell whether it lives, has its turn for so long."""
-SAME_S = 2.0
-"""By how much one process's begin may differ between two readings of the clock."""
 
 
 class Runner(msgspec.Struct, frozen=True):
@@ -30,22 +28,30 @@ class Runner(msgspec.Struct, frozen=True):
 
     host: str
     pid: int
-    begun_s: float
-    """When the process began, epoch seconds: another one may have its id by now."""
+    begun: str
+    """The boot, and when in it the process began: another one may have its number by now."""
 
     @classmethod
     def here(cls) -> Runner:
         """This process."""
-        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+        return cls(socket.gethostname(), os.getpid(), _begun(os.getpid()) or "")
 
     def lives(self) -> bool | None:
         """Whether it is still there; None: it is on another host."""
         if self.host != socket.gethostname():
             return None
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.begun_s) < SAME_S
-        except psutil.Error:
-            return False
+        return _begun(self.pid) == self.begun
+
+
+def _begun(pid: int) -> str | None:
+    """By the kernel's clock, which nobody sets; None: there is no such process."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The program's name, in brackets, may hold anything; the begin is the 20th word after it.
+    return f"{boot} {stat.rpartition(b')')[2].split()[19].decode()}"
 
 
 def take(db: Connection, cluster: str, now_s: float) -> None:
@@ -55,7 +61,7 @@ def take(db: Connection, cluster: str, now_s: float) -> None:
         BusyError: it is another's.
     """
     c = runner.c
-    row = db.execute(sa.select(c.host, c.pid, c.begun_s, c.since_s).where(c.cluster == cluster)).first()
+    row = db.execute(sa.select(c.host, c.pid, c.begun, c.since_s).where(c.cluster == cluster)).first()
     me = Runner.here()
     if row is not None:
         other, since_s = Runner(*row[:3]), row[3]

@@ -243,6 +243,19 @@ class Results:
                 db.execute(_frozen(idle_month, keys, anew=anew), row)
             _unsettle(db, cluster, {month[:4]})
 
+    def take_back(self, cluster: str, months: Sequence[str], now_s: float) -> None:
+        """Open months that a clock which was ahead has closed, and forget that times to come are accounted for."""
+        years = sorted({month[:4] for month in months})
+        c = covered.c
+        with self._transaction() as db:
+            db.execute(idle_month.delete().where(idle_month.c.cluster == cluster, idle_month.c.month.in_(months)))
+            db.execute(true_up.delete().where(true_up.c.cluster == cluster, true_up.c.year.in_(years)))
+            _unsettle(db, cluster, years)
+            db.execute(covered.delete().where(c.cluster == cluster, c.from_s > now_s))
+            db.execute(covered.update().where(c.cluster == cluster, c.to_s > now_s).values(to_s=now_s))
+            marks = (_mark(cluster), _told(cluster))
+            db.execute(meta.update().where(meta.c.key.in_(marks), meta.c.value > now_s).values(value=now_s))
+
     def unsettled(self, cluster: str) -> set[str]:
         """The years of which something was booked or closed since their true-up was written."""
         begin = _unsettled(cluster, "")
@@ -293,7 +306,8 @@ class Results:
         """Note what jobs hold that have no row yet, by node: up to when they were last seen.
 
         Returns:
-            Stays of jobs that were last seen within [from_s, to_s] and are not among them: they are taken out.
+            Stays of jobs that were last seen within [from_s, to_s] and are not among them: to be taken out by
+            `release`, when those beside them know of it.
         """
         rows = [_stay_row(cluster, node, one) for node, some in stays.items() for one in some]
         keys = {row["key"] for row in rows}
@@ -302,15 +316,19 @@ class Results:
             c = stay.c
             inside = (c.cluster == cluster) & c.end_s.between(from_s, to_s) & c.key.not_in(written)
             seen = {node: [one for one in some if one.key not in keys] for node, some in _stays(db, inside).items()}
-            gone = {node: some for node, some in seen.items() if some}
-            for key in {one.key for some in gone.values() for one in some}:
-                db.execute(stay.delete().where(c.cluster == cluster, c.key == key))
             for row in rows:
                 if db.execute(written.where(job_result.c.key == row["key"])).first() is None:
                     new = insert(stay).values(row)
                     ends = {"end_s": sa.func.max(c.end_s, new.excluded.end_s)}
                     db.execute(new.on_conflict_do_update(index_elements=["cluster", "key", "node"], set_=ends))
-        return gone
+        return {node: some for node, some in seen.items() if some}
+
+    def release(self, cluster: str, gone: Mapping[str, Iterable[Stay]]) -> None:
+        """Take out stays of jobs that have no row, and turned out not to be held."""
+        keys = sorted({one.key for some in gone.values() for one in some})
+        with self._transaction() as db:
+            for some in _chunks(keys):
+                db.execute(stay.delete().where(stay.c.cluster == cluster, stay.c.key.in_(some)))
 
     def lacking_hours(self, cluster: str, from_s: float, to_s: float) -> list[str]:
         """Keys of jobs that ended within [from_s, to_s) and lack hours of the grid, or have but estimated ones."""
