@@ -100,7 +100,8 @@ class Segment:
         """Jobs of before that hold other hours of a node than are booked of them."""
         changed = {key for node, (occupancy, before) in on.items() for key in self._changed(node, occupancy, before)}
         rows = self._results.rows(self._cluster, sorted(changed))
-        return [self.redo([job_of(row) for row in rows], now_s)] if rows else []
+        # They are not of this time: those that stay as they are are not counted.
+        return [replace(self.redo([job_of(row) for row in rows], now_s), unchanged=0)] if rows else []
 
     def occupancy(self, node: str, from_s: float, to_s: float) -> Occupancy:
         """Who held a node within a time, those that are not over included."""
