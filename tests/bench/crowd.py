@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.accounting.world import World
+from tests.bench.node_books import BookedRun, write_node
 from tests.bench.year import Step, step
 from tests.bench.year_site import FROM_S, HOUR, INVENTORY, NODES
-
-from jobimpact.core.nodefile import node_file, open_for_writing
 
 __all__ = ["main"]
 
@@ -32,7 +31,6 @@ CONFIG = {
 }
 LASTS_S = 60
 MONTH_S = 28 * 24 * HOUR
-NS = 1_000_000_000
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -69,43 +67,26 @@ def check(world: World, tasks: int, again: Step) -> None:
 def make(world: World, tasks: int) -> int:
     """Write the records, and a file for each node. Gives the time up to which to account."""
     lines = []
-    runs: dict[str, list[tuple[str, int, int]]] = {node: [] for node in NODES}
+    runs: dict[str, list[BookedRun]] = {node: [] for node in NODES}
     slots = [node for node, kind in NODES.items() for _ in range(kind.cores - 1)]
     for number in range(tasks):
         node = slots[number % len(slots)]
         start_s = FROM_S + 3 * 24 * HOUR + number // len(slots) * (LASTS_S + 5)
         lines.append(_line(f"100_{number}", node, start_s, start_s + LASTS_S))
-        runs[node].append((f"100_{number}", start_s, start_s + LASTS_S))
+        runs[node].append(BookedRun(f"100_{number}", start_s, start_s + LASTS_S))
     for number, node in enumerate(NODES):
         end_s = FROM_S + MONTH_S + number
         lines.append(_line(str(number), node, FROM_S, end_s))
-        runs[node].append((str(number), FROM_S, end_s))
+        runs[node].append(BookedRun(str(number), FROM_S, end_s))
     (world.folder / "jobs.jsonl").write_text("".join(lines), encoding="utf-8")
     for node, some in runs.items():
-        _node(world, node, some)
+        write_node(world, node, some, watts=1)
     return FROM_S + MONTH_S + 2 * 24 * HOUR
 
 
 def _line(job: str, node: str, start_s: int, end_s: int) -> str:
     found = {"id": job, "user": "alice", "name": "sweep", "state": "COMPLETED", "submit": FROM_S, "start": start_s}
     return json.dumps(found | {"end": end_s, "nodes": node, "cpus": 1, "mem_bytes": 1 << 30, "gpus": 0}) + "\n"
-
-
-def _node(world: World, node: str, runs: list[tuple[str, int, int]]) -> None:
-    db = open_for_writing(node_file(world.folder / "nodes", node))
-    whole = sum(end_s - start_s for _, start_s, end_s in runs) * 1_000_000
-    db.execute("BEGIN")
-    db.execute("INSERT INTO domain VALUES ('package-0', 'cpu', 'rapl', 'counter', ?, 0, ?, NULL)", (whole, whole))
-    db.executemany(
-        "INSERT INTO run VALUES (?, ?, 0, 1000, 1, ?, '[]', ?, ?, ?, 'ended', '[]', '{}')",
-        ((job, job, 1 << 30, start_s, end_s, (end_s - start_s) * NS) for job, start_s, end_s in runs),
-    )
-    db.executemany(
-        "INSERT INTO ledger VALUES ('package-0', ?, ?, ?)",
-        ((job, (end_s - start_s) * 1_000_000, (end_s - start_s) * NS) for job, start_s, end_s in runs),
-    )
-    db.execute("COMMIT")
-    db.close()
 
 
 if __name__ == "__main__":

@@ -18,10 +18,9 @@ from pathlib import Path
 
 from tests.accounting.oar.site import T0, Site
 from tests.accounting.world import World
+from tests.bench.node_books import BookedRun, write_node
 from tests.bench.year import step
 from tests.fakes.postgres import Postgres, missing
-
-from jobimpact.core.nodefile import node_file, open_for_writing
 
 __all__ = ["main"]
 
@@ -112,32 +111,16 @@ CONFIG = {
     "inventory": "nodes.yaml",
     "grid": {"zone": "FRA"},
 }
-RUN = "INSERT INTO run VALUES (?, ?, 0, 1000, ?, ?, '[]', ?, ?, ?, 'ended', '[]', '{}')"
-WATTS, NS = 50, 1_000_000_000
+WATTS = 50
 
 
 def books(site: Site, world: World, from_s: int, to_s: int) -> int:
     """Files of the nodes that have each run of these days, of 50 W. Gives their energy in microjoules."""
-    by_node: dict[str, list[tuple[str, int, int, int]]] = {}
+    by_node: dict[str, list[BookedRun]] = {}
     for node, job, start_s, end_s, cores in site.db.execute(RUNS.encode(), (from_s, to_s)):
         name = node.decode() if isinstance(node, bytes) else node
-        by_node.setdefault(name, []).append((str(job), start_s, end_s, cores))
-    whole = 0
-    for node, runs in by_node.items():
-        db = open_for_writing(node_file(world.folder / "nodes", node))
-        energies = {job: (end_s - start_s) * WATTS * 1_000_000 for job, start_s, end_s, _ in runs}
-        measured_uj, known_ns = sum(energies.values()), (to_s - from_s) * NS
-        db.execute("BEGIN")
-        domain = "INSERT INTO domain VALUES ('package-0', 'cpu', 'rapl', 'counter', ?, 0, ?, NULL)"
-        db.execute(domain, (measured_uj, known_ns))
-        values = [(job, job, cores, cores << 30, start, end, (end - start) * NS) for job, start, end, cores in runs]
-        db.executemany(RUN, values)
-        ledger = [(job, energies[job], (end - start) * NS) for job, start, end, _ in runs]
-        db.executemany("INSERT INTO ledger VALUES ('package-0', ?, ?, ?)", ledger)
-        db.execute("COMMIT")
-        db.close()
-        whole += measured_uj
-    return whole
+        by_node.setdefault(name, []).append(BookedRun(str(job), start_s, end_s, cores))
+    return sum(write_node(world, node, runs, WATTS) for node, runs in by_node.items())
 
 
 def nights(server: Postgres, site: Site) -> None:
