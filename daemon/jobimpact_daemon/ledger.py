@@ -15,7 +15,7 @@ import msgspec
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 from jobimpact.core.nodefile import open_for_writing
-from jobimpact.core.records import IDLE, SYSTEM, Domain, NodeFacts, SourceHealth
+from jobimpact.core.records import IDLE, SYSTEM, Domain, DomainKind, NodeFacts, SourceHealth
 from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Account, Bookkeeper, State
 from jobimpact_daemon.holdings import Holdings, Run
@@ -67,6 +67,8 @@ class Ledger:
         self._db = open_for_writing(path)
         self._begun: set[str] = set()
         """Runs that have a point of their start."""
+        self._excludes: dict[str, tuple[DomainKind, ...]] = {}
+        """By meter, what the file says that it does not see."""
         self._power_point = self._health_point = self._free_point = 0.0
         self._pruned = (0.0, -DAY_S * NS)
         self.trouble: str | None = None
@@ -177,8 +179,8 @@ class Ledger:
             whole = (rest.meter, rest.meter_uj, rest.parts_uj, rest.deficit_uj + rest.forgiven_uj)
             db.execute("INSERT OR REPLACE INTO whole VALUES (1, ?, ?, ?, ?)", whole)
         # A reader must not set parts against a meter that does not see them.
-        excludes = {name: one.domain.excludes for name, one in state.domains.items() if one.domain.kind == "node"}
-        if excludes:
+        excludes = _excludes(books)
+        if excludes and excludes != self._excludes:
             names = ("excludes", msgspec.json.encode(excludes).decode())
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", names)
         self._write_points(books, runs, wall_s)
@@ -235,6 +237,7 @@ class Ledger:
         if gone:
             books.accounts = {key: value for key, value in books.accounts.items() if key[1] not in gone}
         self._begun.update(books.state.holdings.runs)
+        self._excludes = _excludes(books)
         if self._is_power_due(wall_s):
             self._power_point = wall_s
         if self._is_minute(wall_s):
@@ -298,6 +301,10 @@ def _of_version_1(data: bytes) -> _Saved:
 
 def _identity(domain: Domain) -> tuple[str, str, str, str]:
     return domain.name, domain.kind, domain.source, domain.method
+
+
+def _excludes(books: Bookkeeper) -> dict[str, tuple[DomainKind, ...]]:
+    return {name: one.domain.excludes for name, one in books.state.domains.items() if one.domain.kind == "node"}
 
 
 def _free(books: Bookkeeper, wall_s: float) -> Iterator[tuple[str, str, float, int, int]]:

@@ -16,7 +16,7 @@ from jobimpact.core.config import each_cluster
 from jobimpact.core.errors import ConfigError
 from jobimpact.nightly.accounts import Accounts
 from jobimpact.nightly.night import account
-from jobimpact.schedulers.sacct import FIELDS
+from jobimpact.schedulers.sacct_rows import FIELDS
 
 CONFIG = """
 store: {local: {path: nodes}}

@@ -29,7 +29,7 @@ from jobimpact.schedulers import job_source
 from jobimpact.schedulers.base import Finished, held_at
 from jobimpact.schedulers.pyslurm import CHILD, PySlurm, parse_answer
 from jobimpact.schedulers.pyslurm_child import ATTRIBUTES
-from jobimpact.schedulers.sacct import FIELDS, UNIT_SEPARATOR, parse_rows
+from jobimpact.schedulers.sacct_rows import FIELDS, UNIT_SEPARATOR, parse_rows
 
 API = Path(__file__).parents[1] / "fakes/pyslurm_api"
 NO_VAL = 0xFFFFFFFE

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobimpact.core.config import load_config
+from jobimpact.core.config import each_cluster, load_config
 from jobimpact.core.errors import SchedulerError
 from jobimpact.schedulers import job_source
-from jobimpact.schedulers.sacct import FIELDS, UNIT_SEPARATOR, Sacct, parse_rows, parse_tres
-from jobimpact.schedulers.sacct_rows import read_rows
+from jobimpact.schedulers.sacct import Sacct
+from jobimpact.schedulers.sacct_rows import FIELDS, UNIT_SEPARATOR, parse_rows, parse_tres, read_rows
 
 ROW = {
     "jobidraw": "123",
@@ -164,7 +164,8 @@ def test_each_configured_cluster_has_a_source_that_asks_for_it(fake: Fake, tmp_p
     folder = fake(row(cluster="other"))
     config = tmp_path / "jobimpact.yaml"
     config.write_text("cluster: mine\nscheduler: {slurm: {clusters: [lab, other]}}\n")
-    [job] = job_source(load_config(config), "other").finished(0, 1).records
+    _, other = each_cluster(load_config(config))
+    [job] = job_source(other).finished(0, 1).records
     assert job.cluster == "other"
     assert json.loads((folder / "asked.json").read_text())["argv"][6:8] == ["-M", "other"]
     config.write_text("cluster: mine\nscheduler: {slurm: {}}\n")

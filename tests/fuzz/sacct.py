@@ -18,8 +18,9 @@ from pathlib import Path
 import msgspec
 
 from jobimpact.core.records import JobRecord
-from jobimpact.schedulers.base import Finished
-from jobimpact.schedulers.sacct_rows import EARLIEST_S, EXTRA_FIELDS, FIELDS, LATEST_S, MOST, read_rows
+from jobimpact.schedulers.base import LATEST_S, MOST, Finished
+from jobimpact.schedulers.sacct_rows import EXTRA_FIELDS, FIELDS, read_rows
+from jobimpact.schedulers.slurm import EARLIEST_S
 
 TOKEN = b"\x1f0f"
 SAMPLE = Path(__file__).parents[1] / "accounting/sacct_sample.bin"

@@ -56,10 +56,8 @@ def run(config: str | None, nodes: Sequence[str] | None = None, *, as_json: bool
         meters, unread_too = energy.meters(nodes)
     unread = list(dict.fromkeys([*unread, *unread_too]))
     balanced = not any(one.difference_uj for one in books) and not any(map(_is_out, meters))
-    print(_document(books, meters, unread) if as_json else _text(books, meters, balanced=balanced))
-    for why in unread:
-        print(f"jobimpact: {why}", file=sys.stderr)
-    return 0 if balanced and not unread else 1
+    text = _document(books, meters, unread) if as_json else _text(books, meters, balanced=balanced)
+    return _said(text, unread, balanced=balanced)
 
 
 def run_span(
@@ -86,10 +84,15 @@ def run_span(
         _check_nodes(energy, nodes)
         spans, unread = energy.span(from_s, to_s, nodes)
     found = SpanBooks(name, from_s, to_s, tuple(spans), _chains(spans, site.results), tuple(unread))
-    print(span_json(found) if as_json else span_text(found))
+    return _said(span_json(found) if as_json else span_text(found), unread, balanced=found.balanced)
+
+
+def _said(text: str, unread: Sequence[str], *, balanced: bool) -> int:
+    """Print books, and why a node's file is not in them; gives the exit status."""
+    print(text)
     for why in unread:
         print(f"jobimpact: {why}", file=sys.stderr)
-    return 0 if found.balanced and not unread else 1
+    return 0 if balanced and not unread else 1
 
 
 def _time(day: str | None, month: str | None) -> tuple[str, float, float]:

@@ -206,10 +206,14 @@ class _Night:
         if not records and not last and self._results.first_s(self._cluster) is None:
             self._results.cover(self._cluster, from_s, to_s)  # before the first job
             return
-        segment = Segment(self._accounts, self._results, self._cluster, self._stays(records))
+        stays = self._stays(records)
         gone = self._hold(source, from_s, to_s)
-        self._counts += segment.free(gone, self._now_s)
-        self._results.release(self._cluster, gone)  # not before those beside them know
+        if gone:
+            keys = {stay.key for some in gone.values() for stay in some}
+            left = Segment(self._accounts, self._results, self._cluster, stays, without=keys)
+            self._counts += left.free(gone, self._now_s)
+            self._results.release(self._cluster, keys)  # not before those beside them know
+        segment = Segment(self._accounts, self._results, self._cluster, stays)
         due = self._due([record.start_s for record in records], from_s, to_s)
         self._fill(records, due)
         incarnations = Incarnations(self._accounts, self._results, self._cluster, records)
@@ -360,8 +364,7 @@ class _Night:
         for keys in chunks(lacking):
             jobs = self._load(keys)
             self._fill([job.record for job in jobs], [])
-            # They did not end in this window: those that stay as they are are not counted.
-            self._counts.append(msgspec.structs.replace(segment.redo(jobs, self._now_s), unchanged=0))
+            self._counts.append(segment.redo(jobs, self._now_s))
 
     def _true_up(self) -> None:
         """Close the books of every year whose December is closed, where anything in it has changed."""

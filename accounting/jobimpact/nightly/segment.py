@@ -50,6 +50,7 @@ class Segment:
         cluster: whose they are.
         others: stays of jobs that are not written yet, or not over: they hold their part meanwhile; by node.
         anew: what `others` has of a job comes before what is written of it.
+        without: keys of jobs that are written down as running, and are not.
     """
 
     def __init__(
@@ -60,14 +61,14 @@ class Segment:
         others: Mapping[str, list[Stay]],
         *,
         anew: bool = False,
+        without: Iterable[str] = (),
     ) -> None:
         self._accounts = accounts
         self._results = results
         self._cluster = cluster
         self._others = {node: {stay.key: stay for stay in some} for node, some in others.items()}
         self._anew = anew
-        self._gone: frozenset[str] = frozenset()
-        """Jobs that are written down as running, and are not."""
+        self._without = frozenset(without)
 
     def write(self, jobs: Sequence[Job], now_s: float) -> list[Counts]:
         """Account for jobs, and again for those of before whose part of a node they make smaller."""
@@ -85,23 +86,22 @@ class Segment:
 
     def free(self, gone: Mapping[str, Sequence[Stay]], now_s: float) -> list[Counts]:
         """Jobs of before whose part of a node is larger since some others turned out not to have been there."""
-        self._gone = frozenset(stay.key for some in gone.values() for stay in some)
-        counts = self._mend({node: self._occupancy(node, [], some) for node, some in gone.items()}, now_s)
-        self._gone = frozenset()
-        return counts
+        return self._mend({node: self._occupancy(node, [], some) for node, some in gone.items()}, now_s)
 
     def redo(self, jobs: Sequence[Job], now_s: float) -> Counts:
-        """Account again for jobs that are written, with what their nodes' other jobs leave them now."""
+        """Account again for jobs that are written, with what their nodes' other jobs leave them now.
+
+        They are not of this time: those that stay as they are are not counted.
+        """
         stays = {job.record.key: self._accounts.assessor.stays(job.record, job.energy) for job in jobs}
         on = {node: self._occupancy(node, some, [])[0] for node, some in _by_node(stays).items()}
-        return self._write(jobs, stays, on, now_s)
+        return replace(self._write(jobs, stays, on, now_s), unchanged=0)
 
     def _mend(self, on: Mapping[str, tuple[Occupancy, list[Stay]]], now_s: float) -> list[Counts]:
         """Jobs of before that hold other hours of a node than are booked of them."""
         changed = {key for node, (occupancy, before) in on.items() for key in self._changed(node, occupancy, before)}
         rows = self._results.rows(self._cluster, sorted(changed))
-        # They are not of this time: those that stay as they are are not counted.
-        return [replace(self.redo([job_of(row) for row in rows], now_s), unchanged=0)] if rows else []
+        return [self.redo([job_of(row) for row in rows], now_s)] if rows else []
 
     def occupancy(self, node: str, from_s: float, to_s: float) -> Occupancy:
         """Who held a node within a time, those that are not over included."""
@@ -141,7 +141,7 @@ class Segment:
 
     def _over(self, node: str, from_s: float, to_s: float) -> list[Stay]:
         found = self._results.stays_over(self._cluster, node, from_s, to_s)
-        return [stay for stay in found if stay.key not in self._gone] if self._gone else found
+        return [stay for stay in found if stay.key not in self._without] if self._without else found
 
     def _changed(self, node: str, occupancy: Occupancy, before: Iterable[Stay]) -> list[str]:
         """The jobs of before that hold other hours of a node now than are booked of them."""

@@ -323,11 +323,10 @@ class Results:
                     db.execute(new.on_conflict_do_update(index_elements=["cluster", "key", "node"], set_=ends))
         return {node: some for node, some in seen.items() if some}
 
-    def release(self, cluster: str, gone: Mapping[str, Iterable[Stay]]) -> None:
+    def release(self, cluster: str, keys: Iterable[str]) -> None:
         """Take out stays of jobs that have no row, and turned out not to be held."""
-        keys = sorted({one.key for some in gone.values() for one in some})
         with self._transaction() as db:
-            for some in _chunks(keys):
+            for some in _chunks(sorted(keys)):
                 db.execute(stay.delete().where(stay.c.cluster == cluster, stay.c.key.in_(some)))
 
     def lacking_hours(self, cluster: str, from_s: float, to_s: float) -> list[str]:

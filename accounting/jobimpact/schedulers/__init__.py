@@ -14,20 +14,14 @@ from jobimpact.schedulers.sacct import Sacct
 __all__ = ["Finished", "JobSource", "job_source"]
 
 
-def job_source(config: Config, cluster: str | None = None) -> JobSource:
-    """The scheduler that the configuration names.
-
-    Args:
-        config: which scheduler, and the cluster's name.
-        cluster: in place of the configuration's: one of `scheduler.slurm.clusters`.
-    """
+def job_source(config: Config) -> JobSource:
+    """The scheduler that the configuration names; of several clusters, that of the one in `cluster`."""
     if config.scheduler.local:
-        return LocalRecords(Path(config.scheduler.local.path), cluster or config.cluster)
+        return LocalRecords(Path(config.scheduler.local.path), config.cluster)
     if config.scheduler.oar:
         return OarRecords(config.scheduler.oar, config.cluster)
     slurm = config.scheduler.slurm or Slurm()
-    name = cluster or config.cluster
-    ask = name if slurm.clusters else None
+    ask = config.cluster if slurm.clusters else None
     if slurm.via == "pyslurm":
-        return PySlurm(name, slurm.timeout_s, ask, slurm.python)
-    return Sacct(name, slurm.timeout_s, ask)
+        return PySlurm(config.cluster, slurm.timeout_s, ask, slurm.python)
+    return Sacct(config.cluster, slurm.timeout_s, ask)

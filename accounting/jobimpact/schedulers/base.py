@@ -13,7 +13,12 @@ from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 from jobimpact.core.errors import RecordError
 from jobimpact.core.records import JobRecord
 
-__all__ = ["Finished", "JobSource", "array_of", "expand_nodes", "held_at"]
+__all__ = ["LATEST_S", "MOST", "Finished", "JobSource", "array_of", "expand_nodes", "held_at"]
+
+LATEST_S = 100_000_000_000
+"""No time of ours is so late, in epoch seconds."""
+MOST = 1 << 62
+"""More of anything no cluster has, and no database takes."""
 
 _ARRAY = re.compile(r"(\d+)_", re.ASCII)
 _PATTERN = re.compile(r"[^,\[]*(?:\[[^\]]*\][^,\[]*)*")

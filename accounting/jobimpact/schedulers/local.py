@@ -24,13 +24,13 @@ from msgspec import Meta, Struct
 
 from jobimpact.core.errors import RecordError, SchedulerError
 from jobimpact.core.records import JobRecord
-from jobimpact.schedulers.base import Finished, array_of, expand_nodes, held_at
+from jobimpact.schedulers.base import LATEST_S, MOST, Finished, array_of, expand_nodes, held_at
 
 __all__ = ["LocalRecords"]
 
 Text = Annotated[str, Meta(min_length=1)]
-Seconds = Annotated[float, Meta(ge=0, lt=1e11)]
-Count = Annotated[int, Meta(ge=0, le=1 << 62)]
+Seconds = Annotated[float, Meta(ge=0, lt=LATEST_S)]
+Count = Annotated[int, Meta(ge=0, le=MOST)]
 
 
 class _Line(Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ import msgspec
 
 from jobimpact.core.errors import RecordError
 from jobimpact.core.records import JobRecord
+from jobimpact.schedulers.base import LATEST_S
 
 __all__ = ["FINAL", "Event", "Interval", "Resource", "Rows", "final_s", "host_of", "read_resource", "record_of"]
 
@@ -22,7 +23,6 @@ FINAL = ("Terminated", "Error")
 """OAR's states of jobs that are over."""
 HOLDING = frozenset({"Running", "Suspended", "Resuming"})
 """OAR's states in which a job has its nodes, and has begun."""
-LATEST_S = 100_000_000_000
 
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z", re.ASCII)
 _WHOLE = re.compile(r"-?\d{1,18}\Z", re.ASCII)

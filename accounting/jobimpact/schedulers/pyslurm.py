@@ -48,23 +48,17 @@ from msgspec import Meta, Struct
 
 from jobimpact.core.errors import RecordError, SchedulerError
 from jobimpact.core.records import JobRecord
-from jobimpact.schedulers.base import Finished, array_of, expand_nodes, held_at
+from jobimpact.schedulers.base import LATEST_S, MOST, Finished, array_of, expand_nodes, held_at
 from jobimpact.schedulers.pyslurm_child import ATTRIBUTES, NO_PYSLURM, OTHER_PYSLURM
+from jobimpact.schedulers.slurm import EARLIEST_S, NEVER_RAN, gpus_of, since_submission
 
 __all__ = ["CHILD", "PySlurm", "parse_answer"]
 
 CHILD = Path(__file__).with_name("pyslurm_child.py")
 
-EARLIEST_S = 1_000_000
-LATEST_S = 100_000_000_000
-MOST = 1 << 62
-"""More of anything no cluster has, and no database takes."""
-
 _NO_OFFSET = 4294967294
 _NO_NODES = frozenset({None, "", "None assigned"})
-_NEVER_RAN = frozenset({"PENDING", "REVOKED"})
-"""REVOKED: a federation's sibling; another cluster ran it."""
-_NOT_OVER = frozenset({"RUNNING", "SUSPENDED"}) | _NEVER_RAN
+_NOT_OVER = frozenset({"RUNNING", "SUSPENDED"}) | NEVER_RAN
 _WORDS = 500
 _LINES = 5
 _GONE = {
@@ -150,7 +144,7 @@ class PySlurm:
         Raises:
             SchedulerError: as for `finished`.
         """
-        return held_at(self._ask(at_s, at_s, lambda job: job.state not in _NEVER_RAN), at_s)
+        return held_at(self._ask(at_s, at_s, lambda job: job.state not in NEVER_RAN), at_s)
 
     def _ask(self, from_s: int, to_s: int, wanted: Callable[[_Job], bool]) -> Finished:
         # The end of Slurm's window is not in it.
@@ -293,12 +287,9 @@ def _record(job: _Job, told: dict[str, Any], cluster: str) -> JobRecord:
     if job.submit_time is None:
         raise RecordError("no submit time, so nothing tells this run from another with the same id")
     # Without nodes it never ran: Slurm then gives the time of its end as start.
-    ran = job.nodelist not in _NO_NODES and job.state not in _NEVER_RAN
+    ran = job.nodelist not in _NO_NODES and job.state not in NEVER_RAN
     # slurmdbd works it out for every job, and PySlurm has None for 0.
-    elapsed_s, start_s = job.elapsed_time or 0, job.start_time
-    if start_s is not None and start_s < job.submit_time:
-        # A resized job goes on in a new row, submitted at the resize, whose start is still the first one's.
-        elapsed_s, start_s = max(0, elapsed_s - (job.submit_time - start_s)), job.submit_time
+    start_s, elapsed_s = since_submission(job.start_time, job.submit_time, job.elapsed_time or 0)
     tres = job.allocated_tres or {}
     job_id = _job_id(job)
     return JobRecord(
@@ -319,7 +310,7 @@ def _record(job: _Job, told: dict[str, Any], cluster: str) -> JobRecord:
         nodes=expand_nodes(job.nodelist or "") if ran else (),
         cpus=tres.get("cpu") if ran else None,
         mem_bytes=_mem_bytes(tres),
-        gpus=_gpus(tres) if tres else None,
+        gpus=gpus_of(tres) if tres else None,
         raw={name: _text(told.get(name)) for name in ATTRIBUTES},
         array_id=array_of(job_id),
     )
@@ -341,12 +332,6 @@ def _mem_bytes(tres: dict[str, int]) -> int | None:
     if tres["mem"] << 20 > MOST:
         raise RecordError(f"mem {tres['mem']} MiB: more than there can be")
     return tres["mem"] << 20
-
-
-def _gpus(tres: dict[str, int]) -> int:
-    """`gpu` and `gpu:a100` are the same devices: never their sum."""
-    typed = sum(count for name, count in tres.items() if name.startswith("gres/gpu:"))
-    return tres.get("gres/gpu", typed)
 
 
 def _text(value: object) -> str:

@@ -16,29 +16,10 @@ import msgspec
 from jobimpact.core.errors import RecordError, SchedulerError
 from jobimpact.schedulers.base import Finished, held_at
 from jobimpact.schedulers.command import Command
-from jobimpact.schedulers.sacct_rows import (
-    EARLIEST_S,
-    EXTRA_FIELDS,
-    FIELDS,
-    LATEST_S,
-    MOST,
-    UNIT_SEPARATOR,
-    parse_rows,
-    parse_tres,
-    read_rows,
-)
+from jobimpact.schedulers.sacct_rows import EXTRA_FIELDS, FIELDS, UNIT_SEPARATOR, read_rows
+from jobimpact.schedulers.slurm import EARLIEST_S
 
-__all__ = [
-    "EARLIEST_S",
-    "EXTRA_FIELDS",
-    "FIELDS",
-    "LATEST_S",
-    "MOST",
-    "UNIT_SEPARATOR",
-    "Sacct",
-    "parse_rows",
-    "parse_tres",
-]
+__all__ = ["Sacct"]
 
 # RESIZING is the part of a job before its size was changed. REVOKED is not here: another cluster ran it.
 _STATES = "CD,F,TO,CA,NF,OOM,PR,DL,BF,RQ,RS"

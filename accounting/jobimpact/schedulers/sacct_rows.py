@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from jobimpact.core.errors import RecordError
 from jobimpact.core.records import JobRecord
-from jobimpact.schedulers.base import Finished, array_of, expand_nodes
+from jobimpact.schedulers.base import LATEST_S, MOST, Finished, array_of, expand_nodes
+from jobimpact.schedulers.slurm import EARLIEST_S, NEVER_RAN, gpus_of, since_submission
 
 __all__ = ["EXTRA_FIELDS", "FIELDS", "UNIT_SEPARATOR", "parse_rows", "parse_tres", "read_rows"]
 
@@ -24,18 +25,12 @@ FIELDS = (
 EXTRA_FIELDS = ("dbindex", "derivedexitcode", "exclusive", "failednode", "originalsluid", "restarts", "sluid")
 """Asked for where the installed version has them, and kept in `raw`."""
 UNIT_SEPARATOR = "\x1f"
-EARLIEST_S = 1_000_000
-"""Slurm takes an earlier time for a mistake."""
-LATEST_S = 100_000_000_000
-MOST = 1 << 62
-"""More of anything no cluster has, and no database takes."""
 ROW_BYTES = 1 << 18
 """A longer row is none."""
 SAME_TEXTS = 1 << 16
 
 _TIMES = ("submit", "start", "end")
 _UNSET = frozenset({"", "None", "Unknown", "None assigned", "INVALID"})
-_NEVER_RAN = frozenset({"PENDING", "REVOKED"})
 _MEM = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)([KMGTPE]?)(?:i?B)?\Z", re.ASCII)
 _SHIFT = {"K": 10, "": 20, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
 _DIGITS = re.compile(r"\d{1,18}\Z", re.ASCII)
@@ -138,15 +133,11 @@ def _record(raw: dict[str, str], cluster: str) -> JobRecord:
     submit_s, start_s, end_s = (_time(raw, field) for field in _TIMES)
     if submit_s is None:
         raise RecordError("no submit time, so nothing tells this run from another with the same id")
-    elapsed_s = _number(raw, "elapsedraw")
     state = raw["state"].partition(" ")[0]
     tres = parse_tres(raw["alloctres"])
     # Without nodes it never ran: Slurm then gives the cancellation's time as start, and what was asked as CPUs.
-    ran = raw["nodelist"] not in _UNSET and state not in _NEVER_RAN
-    if start_s is not None and start_s < submit_s:
-        # A resized job goes on in a new row, submitted at the resize, whose start is still the first one's.
-        elapsed_s = None if elapsed_s is None else max(0, elapsed_s - (submit_s - start_s))
-        start_s = submit_s
+    ran = raw["nodelist"] not in _UNSET and state not in NEVER_RAN
+    start_s, elapsed_s = since_submission(start_s, submit_s, _number(raw, "elapsedraw"))
     return JobRecord(
         cluster=cluster,
         raw_id=raw_id,
@@ -165,7 +156,7 @@ def _record(raw: dict[str, str], cluster: str) -> JobRecord:
         nodes=expand_nodes(raw["nodelist"]) if ran else (),
         cpus=tres.get("cpu", _number(raw, "ncpus")) if ran else None,
         mem_bytes=tres.get("mem"),
-        gpus=_gpus(tres) if tres else None,
+        gpus=gpus_of(tres) if tres else None,
         raw=raw,
         # Only 26.05 tells; before, such a job is known by having been given all CPUs and GPUs.
         exclusive=ran and raw.get("exclusive") == "NODE",
@@ -215,9 +206,3 @@ def parse_tres(text: str) -> dict[str, int]:
         elif told:
             raise RecordError(f"resource {part!r:.60}: more than there can be")
     return found
-
-
-def _gpus(tres: dict[str, int]) -> int:
-    """`gres/gpu` and `gres/gpu:a100` are the same devices: never their sum."""
-    typed = sum(count for name, count in tres.items() if name.startswith("gres/gpu:"))
-    return tres.get("gres/gpu", typed)
