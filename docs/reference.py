@@ -20,7 +20,31 @@ CONFIG = {
     "cluster": "The cluster's name in results, whatever the scheduler calls it. Do not change it later: the jobs, idle"
     " time and months of one name are books of their own. The names in `scheduler.slurm.clusters` stand in its place.",
     "store.local.path": "Folder with one `<node>.sqlite` per node: the daemon writes its own, accounting reads all."
-    " A local file system, not NFS.",
+    " A local file system, not NFS. Of `local`, `influxdb` and `victoriametrics` one is given; none is `local`.",
+    "store.influxdb.url": "The server: `https://influx.example.org:8086`. [How to set it up](influxdb.md).",
+    "store.influxdb.path": "A folder on a local file system: the daemon's books and what it has not delivered yet; on"
+    " the accounting host what was read of each node.",
+    "store.influxdb.database": "The database (1.x, 3.x), or the beginning of the buckets' names (2.x).",
+    "store.influxdb.org": "The organisation (2.x).",
+    "store.influxdb.token_file": "A file with the token alone: points go to `/api/v2/write`. Without, to `/write`.",
+    "store.influxdb.username": "The user (1.x), where the server asks for one.",
+    "store.influxdb.password_file": "A file with the password alone, readable by root only.",
+    "store.influxdb.ca_file": "The authority that signed the server's certificate, where that is not a public one.",
+    "store.influxdb.timeout_s": "Seconds to wait for an answer.",
+    "store.influxdb.outbox_mb": "How much a node keeps of what it could not deliver, packed. Beyond, old profile"
+    " points are thinned; the energy of jobs is not.",
+    "store.influxdb.retention.books_days": "For how long the server keeps points of jobs and domains. Accounting reads"
+    " them each night and keeps what it needs; it must be longer than `nightly.look_back_days`.",
+    "store.influxdb.retention.profile_days": "For how long it keeps power over time, the health of sources and jobs'"
+    " impacts: how far back Grafana's detailed views reach.",
+    "store.victoriametrics.url": "The server: `https://vm.example.org:8428`.",
+    "store.victoriametrics.path": "As for influxdb.",
+    "store.victoriametrics.token_file": "A file with the bearer token alone, where a proxy (vmauth) asks for one.",
+    "store.victoriametrics.username": "The user, where a proxy asks for one.",
+    "store.victoriametrics.password_file": "A file with the password alone, readable by root only.",
+    "store.victoriametrics.ca_file": "As for influxdb.",
+    "store.victoriametrics.timeout_s": "Seconds to wait for an answer.",
+    "store.victoriametrics.outbox_mb": "As for influxdb.",
     "results": "The database of results: a `sqlite:///` URL (four slashes for an absolute path).",
     "scheduler.slurm.via": "Slurm's records by `sacct`, found on PATH, or by PySlurm. Exactly one of `slurm`, `oar`,"
     " `local` is given; without `scheduler` it is `slurm`.",

@@ -193,7 +193,7 @@ def _check_marks(folder: Path) -> Said:
 
 
 def _check_store(config: Config, sources: set[str]) -> list[Said]:
-    path = node_file(Path(config.store.local.path), config.node.name)
+    path = node_file(config.store.folder, config.node.name)
     kind = file_system(path.parent)
     said = []
     if kind in NETWORK:

@@ -108,7 +108,7 @@ def run(config: Config, record: TextIO | None = None) -> None:
         StoreError: the ledger cannot be opened, or another daemon has it.
     """
     clock = SystemClock()
-    path = node_file(Path(config.store.local.path), config.node.name)
+    path = node_file(config.store.folder, config.node.name)
     lock = _lock(path)
     proc = NodeProc(Path(config.node.proc_root))
     facts = node_facts(config, proc)

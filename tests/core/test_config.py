@@ -56,7 +56,7 @@ def test_relative_paths_start_at_the_files_folder(tmp_path: Path) -> None:
     """A demo's folder can be moved as a whole."""
     text = "store: {local: {path: store}}\nresults: sqlite:///r.db\nscheduler: {local: {path: jobs}}\nnode: {marks: m}"
     config = load(tmp_path, text)
-    assert config.store.local.path == str(tmp_path / "store")
+    assert config.store.folder == tmp_path / "store"
     assert config.results == f"sqlite:///{tmp_path}/r.db"
     assert config.scheduler.local is not None
     assert config.scheduler.local.path == str(tmp_path / "jobs")

@@ -12,7 +12,7 @@ import pytest
 
 from docs import reference
 from jobimpact.cli import main as command
-from jobimpact.core.config import Config, load_config
+from jobimpact.core.config import Config, LocalStore, Store, load_config
 from jobimpact.core.errors import ConfigError
 from jobimpact.energy.summary import EnergySummary, KindEnergy, NodeDomain, NodeEnergy
 from jobimpact.impact.assessment import FactorNotes, Indicator
@@ -116,7 +116,8 @@ def test_sample_configuration_loads_and_names_every_key() -> None:
     config = load_config(DEPLOY / "jobimpact.yaml")
     found = msgspec.structs.asdict(config)
     default = msgspec.structs.asdict(Config())
-    assert {key for key, value in found.items() if value != default[key]} == {"cluster"}
+    assert {key for key, value in found.items() if value != default[key]} == {"cluster", "store"}
+    assert (config.store, config.store.folder) == (Store(local=LocalStore()), Config().store.folder)
     keys = {part for path, _, _ in reference.keys(msgspec.inspect.type_info(Config)) for part in path.split(".")}
     for key in keys:
         assert re.search(rf"(^ *(# *)?|[{{ ]){key}:", text, re.MULTILINE), key

@@ -50,7 +50,7 @@ def run(config: str | None, nodes: Sequence[str] | None = None, *, as_json: bool
         ConfigError, StoreError: nothing can be read.
     """
     site = load_config(config_path(config))
-    with LocalEnergy(Path(site.store.local.path)) as energy:
+    with LocalEnergy(site.store.folder) as energy:
         _check_nodes(energy, nodes)
         books, unread = energy.books(nodes)
         meters, unread_too = energy.meters(nodes)
@@ -80,7 +80,7 @@ def run_span(
     """
     name, from_s, to_s = _time(day, month)
     site = load_config(config_path(config))
-    with LocalEnergy(Path(site.store.local.path)) as energy:
+    with LocalEnergy(site.store.folder) as energy:
         _check_nodes(energy, nodes)
         spans, unread = energy.span(from_s, to_s, nodes)
     found = SpanBooks(name, from_s, to_s, tuple(spans), _chains(spans, site.results), tuple(unread))

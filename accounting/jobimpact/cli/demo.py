@@ -234,7 +234,7 @@ def _record(folder: Path, program: Program, rc: int, times: tuple[float, float, 
 @contextlib.contextmanager
 def _daemon(config_file: Path, folder: Path) -> Iterator[None]:
     """The daemon, from its first reading to its clean end."""
-    store = node_file(Path(load_config(config_file).store.local.path), NODE)
+    store = node_file(load_config(config_file).store.folder, NODE)
     with (folder / "jobimpactd.log").open("w", encoding="utf-8") as log:
         daemon = subprocess.Popen([_program("jobimpactd"), "run", "--config", config_file], stderr=log)
         try:

@@ -45,10 +45,58 @@ class LocalStore(_Keys, frozen=True):
     path: Annotated[str, Meta(min_length=1)] = "/var/lib/jobimpact"
 
 
-class Store(_Keys, frozen=True):
-    """Where nodes write energies and accounting reads them."""
+class Retention(_Keys, frozen=True):
+    """For how many days the server keeps what it can have again, or needs for pictures alone."""
 
-    local: LocalStore = field(default_factory=LocalStore)
+    books_days: Annotated[int, Meta(ge=2, le=3660)] = 7
+    profile_days: Annotated[int, Meta(ge=2, le=3660)] = 90
+
+
+class InfluxStore(_Keys, frozen=True):
+    """InfluxDB 1.x, 2.x or 3.x: nodes write points to it, accounting reads them, Grafana shows them."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://")]
+    path: Annotated[str, Meta(min_length=1)] = "/var/lib/jobimpact"
+    database: Name = "jobimpact"
+    org: str | None = None
+    token_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    ca_file: str | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    outbox_mb: Annotated[int, Meta(ge=1, le=100_000)] = 64
+    retention: Retention = field(default_factory=Retention)
+
+
+class VictoriaStore(_Keys, frozen=True):
+    """VictoriaMetrics, for clusters that outgrow one InfluxDB: the same points, read with PromQL."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://")]
+    path: Annotated[str, Meta(min_length=1)] = "/var/lib/jobimpact"
+    token_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    ca_file: str | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    outbox_mb: Annotated[int, Meta(ge=1, le=100_000)] = 64
+
+
+class Store(_Keys, frozen=True):
+    """Where nodes write energies and accounting reads them: one of these; none is `local`."""
+
+    local: LocalStore | None = None
+    influxdb: InfluxStore | None = None
+    victoriametrics: VictoriaStore | None = None
+
+    @property
+    def server(self) -> InfluxStore | VictoriaStore | None:
+        """Where points go; None: the nodes' own files are the store."""
+        return self.influxdb or self.victoriametrics
+
+    @property
+    def folder(self) -> Path:
+        """Where a node's daemon keeps its books, whichever store they go to."""
+        return Path((self.server or self.local or LocalStore()).path)
 
 
 class Slurm(_Keys, frozen=True):
@@ -347,7 +395,7 @@ def load_config(path: Path) -> Config:
 
     return msgspec.structs.replace(
         config,
-        store=Store(local=LocalStore(path=placed(config.store.local.path))),
+        store=_placed(config.store if config.store.server else Store(local=config.store.local or LocalStore()), base),
         results=_placed_url(config.results, base),
         scheduler=_placed(config.scheduler, base),
         inventory=placed(config.inventory),
@@ -379,6 +427,7 @@ def _check_choices(path: Path, config: Config, raw: object) -> None:
     scheduler = config.scheduler
     if [scheduler.slurm, scheduler.oar, scheduler.local].count(None) != 2:
         raise ConfigError(f"{path}: scheduler: exactly one of slurm, oar, local")
+    _check_store(path, config.store)
     # To Slurm they are the same in capitals.
     if scheduler.slurm and len({one.lower() for one in scheduler.slurm.clusters}) < len(scheduler.slurm.clusters):
         raise ConfigError(f"{path}: scheduler.slurm.clusters: a name stands there twice")
@@ -395,6 +444,18 @@ def _check_choices(path: Path, config: Config, raw: object) -> None:
     for name, section in sources.items():
         if section is None:
             raise ConfigError(f"{path}: node.sources.{name}: empty: write {{}} to switch it on, or take it out")
+
+
+def _check_store(path: Path, store: Store) -> None:
+    if [store.local, store.influxdb, store.victoriametrics].count(None) < 2:
+        raise ConfigError(f"{path}: store: exactly one of local, influxdb, victoriametrics")
+    server = store.server
+    if server is not None:
+        key = f"{path}: store.{'influxdb' if store.influxdb else 'victoriametrics'}"
+        if server.token_file and (server.username or server.password_file):
+            raise ConfigError(f"{key}: token_file, or username and password_file: not both")
+        if (server.username is None) != (server.password_file is None):
+            raise ConfigError(f"{key}: username and password_file go together")
 
 
 class _UniqueKeys(SafeLoader):

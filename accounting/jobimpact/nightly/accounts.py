@@ -40,7 +40,7 @@ class Accounts:
         one_of_several = config.scheduler.slurm is not None and config.cluster in config.scheduler.slurm.clusters
         self.inventory = whole.of_cluster(config.cluster) if one_of_several and whole.types else whole
         self.factors = load_factors(None if config.factors is None else Path(config.factors))
-        self.energy = LocalEnergy(Path(config.store.local.path), config.cluster if one_of_several else None)
+        self.energy = LocalEnergy(config.store.folder, config.cluster if one_of_several else None)
         self.grid = None if clock is None else Grid(config.grid, clock, _generation(self.factors))
         market = config.grid.market
         self.assessor = Assessor(

@@ -1,0 +1,84 @@
+"""Line protocol: points as the text that InfluxDB and VictoriaMetrics take.
+
+Whatever stands in a tag comes back as it was by `plain`: what a line or a server could trip over is written as `%0A`,
+and only a very long value is cut, with a mark by which it stays one of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from urllib.parse import unquote
+
+from jobimpact.core.series import Point, Value
+
+__all__ = ["LONGEST", "line", "plain", "tag_value"]
+
+LONGEST = 500
+"""Characters of a tag's value: servers cut longer ones without a word, and two users would be one."""
+_KEPT = LONGEST - 20
+# A backslash before what must be escaped would escape the escape; blanks at an edge are taken for separators.
+_AWKWARD = re.compile(r"[%\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SEPARATOR = re.compile(r"([,= ])")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def line(point: Point, *, words_as_tags: bool = False) -> str:
+    """A point as one line, without its end.
+
+    Args:
+        point: with at least one field that is known and finite.
+        words_as_tags: for a server that keeps numbers alone.
+
+    Returns:
+        The line; empty where the point has no field.
+    """
+    tags = dict(zip(point.of.tags, point.tags, strict=True))
+    fields = dict(point.fields)
+    if words_as_tags:
+        tags |= {name: _text(fields.pop(name, None)) for name in point.of.texts}
+    said = ",".join(f"{name}={_field(point, name, value)}" for name, value in fields.items() if _is_known(value))
+    if not said:
+        return ""
+    where = "".join(f",{name}={_SEPARATOR.sub(_ESCAPED, tag_value(value))}" for name, value in tags.items() if value)
+    return f"{point.of.name}{where} {said} {point.stamp_ms}"
+
+
+_ESCAPED = r"\\\1"
+
+
+def tag_value(text: str) -> str:
+    """A tag's value as it stands in the server."""
+    found = _AWKWARD.sub(_percent, text)
+    if len(found) <= LONGEST:
+        return found
+    return f"{found[:_KEPT]}~{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
+
+
+def plain(value: str) -> str:
+    """The text that was made a tag's value."""
+    return unquote(value, errors="surrogatepass")
+
+
+def _percent(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogatepass"))
+
+
+def _text(value: Value | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _is_known(value: Value | None) -> bool:
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def _field(point: Point, name: str, value: Value | None) -> str:
+    if name in point.of.ints:
+        return f"{int(value or 0)}i"
+    if name in point.of.floats:
+        return repr(float(value or 0.0))
+    if name in point.of.texts:
+        said = _CONTROL.sub(" ", str(value)).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{said}"'
+    raise KeyError(f"{point.of.name} has no field {name}")
