@@ -121,16 +121,27 @@ NODE_HOUR = Measurement(
 )
 """By full hour, from the books, each night: who a node's energy belonged to."""
 
-_INDICATORS = tuple(f"{of}_{what}" for of in ("use", "embodied") for what in ("gwp_kgco2e", "adp_kgsbe", "pe_mj"))
+_INDICATORS = tuple(
+    f"{of}_{what}"
+    for of in ("use", "embodied")
+    for what in ("gwp_kgco2e", "gwp_kgco2e_low", "gwp_kgco2e_high", "adp_kgsbe", "pe_mj")
+)
+"""Central values; of GWP the range as well."""
 
 IMPACT_DAY = Measurement(
     "impact_day",
     EVER,
     ("cluster", "user", "account", "partition"),
-    ("jobs", "failed_jobs", "not_measured_jobs"),
-    ("energy_j", "failed_energy_j", "gpu_hours", "cpu_hours", "coverage", *_INDICATORS),
+    ("jobs", "failed_jobs", "not_measured_jobs", "not_assessed_jobs"),
+    (
+        *("energy_j", "failed_energy_j", "gpu_hours", "cpu_hours", "node_hours", "covered_node_hours", "coverage"),
+        *_INDICATORS,
+    ),
 )
-"""By midnight (UTC) of the day on which jobs ended: rewritten whole by each night, zeros included."""
+"""By midnight (UTC) of the day on which jobs ended: rewritten whole when anything in it changes, zeros included.
+
+Coverages of several points are averaged by `sum(covered_node_hours) / sum(node_hours)`.
+"""
 
 JOB_IMPACT = Measurement(
     "job_impact",
@@ -140,7 +151,8 @@ JOB_IMPACT = Measurement(
     ("energy_j", "coverage", "elapsed_s", *_INDICATORS),
     ("job", "name", "state", "nodes"),
 )
-"""One point a job, stamped with its start."""
+"""One point an incarnation of a job, stamped with its start; `run` is its key in the results (`123@1795190300`): its
+id, and when it was submitted. A point whose tags changed since stays with the state `replaced`, and zeros."""
 
 MEASUREMENTS = (
     *(NODE_POWER, NODE_DOMAIN, NODE_BOOKS, JOB_ENERGY, JOB_RUN, SOURCE_HEALTH, NODE_HOUR, IMPACT_DAY, JOB_IMPACT),
