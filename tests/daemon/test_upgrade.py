@@ -86,15 +86,36 @@ def test_a_file_of_schema_2_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("schema", EARLIER)
 def test_a_reader_of_today_reads_a_file_of_before(tmp_path: Path, schema: int) -> None:
-    """Energy and runs are told as they are, the part of the GPUs and the idle hours are not known."""
+    """Energy and runs are told as they are; the part of the GPUs is known since schema 3, the idle hours are not."""
     old_file(tmp_path / "n1.sqlite", schema)
     with LocalEnergy(tmp_path) as energy:
-        for job in ("1", "2"):
+        for job, share in (("1", 0.5), ("2", 0.0)):
             ((run,), unread) = energy.runs_of(job)
-            assert (run.gpu_share, unread) == (None, [])
+            assert (run.gpu_share, unread) == (share if schema >= 3 else None, [])
             assert sum(uj for _, uj in run.hours) == sum(domain.uj for domain in run.domains)
         assert energy.idle_hours(0, 1e10) == ([], [])
         assert all(one.difference_uj == 0 for one in energy.books()[0])
+
+
+def test_a_file_of_schema_3_goes_on_with_an_outbox(tmp_path: Path) -> None:
+    """Its sums stay, its open run goes on, and its outbox is empty and counts what is put into it."""
+    path = tmp_path / "n1.sqlite"
+    before = old_file(path, 3)
+    ledger = Ledger(path, "n1", "c")
+    state, _, resumed = ledger.load(NodeFacts(4, 4 * GIB))
+    ledger.close()
+    assert resumed
+    assert [run.key for run in state.holdings.open_runs()] == ["1"]
+    with sqlite3.connect(path) as db:
+        assert dict(db.execute("SELECT name, measured_uj FROM domain")) == before
+        put = "INSERT INTO outbox (stamp_ms, class, kept, n, lines) VALUES (1, 'minute', 'books', 3, x'0102')"
+        db.execute(put)
+        db.execute(put)
+        db.execute("UPDATE outbox SET class = 'edge' WHERE id = 2")
+        db.execute("DELETE FROM outbox WHERE id = 1")
+        found = db.execute("SELECT class, n, bytes FROM outbox_size ORDER BY class").fetchall()
+    db.close()
+    assert found == [("edge", 3, 2), ("minute", 0, 0), ("profile", 0, 0)]
 
 
 @pytest.mark.parametrize("schema", EARLIER)

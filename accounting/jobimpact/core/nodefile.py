@@ -1,4 +1,4 @@
-"""The node's SQLite file: its tables, which the daemon writes and accounting reads, version 3.
+"""The node's SQLite file: its tables, which the daemon writes and accounting reads, version 4.
 
 One file per node, `<node>.sqlite`, in WAL mode. Energies are integer microjoules, durations integer nanoseconds,
 stamps seconds since the epoch (UTC). Counters of energy are cumulative, so a reader needs only first and last.
@@ -14,7 +14,7 @@ from jobimpact.core.errors import SchemaTooNewError, StoreError
 
 __all__ = ["SCHEMA", "node_file", "open_for_reading", "open_for_writing"]
 
-SCHEMA = 3
+SCHEMA = 4
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -85,7 +85,39 @@ _HELD = """
 -- share), each as part (0 to 1) x ns: by elapsed_ns it is the mean part. What is not known is not there.
 ALTER TABLE run ADD COLUMN held TEXT NOT NULL DEFAULT '{}';
 """
-_STEPS = {0: _TABLES + _WHOLE + _HELD, 1: _WHOLE + _HELD, 2: _HELD}
+_OUTBOX = """
+-- Where a server is the store: points that it does not have yet, as packed lines, in the order in which they go.
+CREATE TABLE outbox (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, stamp_ms INTEGER NOT NULL,
+  class TEXT NOT NULL CHECK (class IN ('profile', 'minute', 'edge')),   -- the order in which a full one is thinned
+  kept TEXT NOT NULL, n INTEGER NOT NULL, lines BLOB NOT NULL           -- n lines, zlib
+);
+CREATE INDEX outbox_by_kept ON outbox (kept, id);
+-- How large it is, without a look at all of it; two threads write to it, so the file itself counts.
+CREATE TABLE outbox_size (class TEXT PRIMARY KEY, n INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO outbox_size VALUES ('profile', 0, 0), ('minute', 0, 0), ('edge', 0, 0);
+CREATE TRIGGER outbox_put AFTER INSERT ON outbox BEGIN
+  UPDATE outbox_size SET n = n + new.n, bytes = bytes + length(new.lines) WHERE class = new.class;
+END;
+CREATE TRIGGER outbox_taken AFTER DELETE ON outbox BEGIN
+  UPDATE outbox_size SET n = n - old.n, bytes = bytes - length(old.lines) WHERE class = old.class;
+END;
+CREATE TRIGGER outbox_moved AFTER UPDATE OF class ON outbox BEGIN
+  UPDATE outbox_size SET n = n - old.n, bytes = bytes - length(old.lines) WHERE class = old.class;
+  UPDATE outbox_size SET n = n + new.n, bytes = bytes + length(new.lines) WHERE class = new.class;
+END;
+-- Lines that the server will not have, with its words; the newest of them.
+CREATE TABLE refused (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, wall_s REAL NOT NULL, kept TEXT NOT NULL, line TEXT NOT NULL,
+  said TEXT NOT NULL
+);
+"""
+_STEPS = {
+    0: _TABLES + _WHOLE + _HELD + _OUTBOX,
+    1: _WHOLE + _HELD + _OUTBOX,
+    2: _HELD + _OUTBOX,
+    3: _OUTBOX,
+}
 """What makes a file of the present schema out of one of an earlier."""
 
 
