@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+
+EVERY_NS = 20_000_000
+"""From one sample to the next, while the rig is in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,15 @@ class Trace:
 
     def of_job(self, node: str, job: str) -> list[JobSample]:
         return [sample for sample in self.jobs if (sample.node, sample.job) == (node, job)]
+
+    def late_s(self) -> float:
+        """For how long, at the worst, the rig neither wrote a counter nor looked at a job, when it should have.
+
+        A quiet machine's ticks are a few milliseconds off: twice the time between samples is no lateness.
+        """
+        some = self.of(self.nodes[0].node) if self.nodes else []
+        longest_ns = max((later.t_ns - one.t_ns for one, later in pairwise(some)), default=0)
+        return max(0, longest_ns - 2 * EVERY_NS) / 1e9
 
 
 def read_trace(path: Path) -> Trace:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.rig import RigNode
-from tests.labs.lab import until
+from tests.labs.lab import PATIENCE_S, until
 from tests.labs.leftovers import CGROUPS
 from tests.labs.measured import BIN, Measured
 from tests.labs.slurm.lab import SlurmLab
@@ -101,7 +101,7 @@ class MeasuredCluster(Measured[SlurmLab]):
         """End a node's daemon by a signal; its exit status."""
         daemon = self.daemons.pop(name)
         daemon.send_signal(number)
-        return daemon.wait(timeout=20)
+        return daemon.wait(timeout=PATIENCE_S)
 
     # -- accounting --------------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from typing import Self
 from tests.labs.leftovers import CGROUPS, LabLock, remove_cgroups
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PATIENCE_S = 300
+"""For how long to wait for anything: the machine may be slow and busy."""
 _NAMESPACES = ("--net", "--uts", "--mount", "--ipc", "--pid")
 
 
@@ -69,7 +71,7 @@ class Lab(ABC):
 
     # -- life --------------------------------------------------------------------------------------------------
 
-    def up(self, timeout: float = 120, lock_timeout: float = 600) -> None:
+    def up(self, timeout: float = PATIENCE_S, lock_timeout: float = 1800) -> None:
         """Start everything; returns when all nodes are up."""
         self.clear(lock_timeout)
         start = time.monotonic()
@@ -84,7 +86,7 @@ class Lab(ABC):
             raise
         self.boot_seconds = time.monotonic() - start
 
-    def clear(self, lock_timeout: float = 600) -> None:
+    def clear(self, lock_timeout: float = 1800) -> None:
         """Wait for the lock, then clear away what a crashed lab has left; `down` gives the lock back."""
         self._lock.acquire(lock_timeout)
 
@@ -148,7 +150,7 @@ class Lab(ABC):
         user: str = "root",
         check: bool = True,
         stdin: str = "",
-        timeout: float = 60,
+        timeout: float = PATIENCE_S,
         within: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside the lab: a list, or a line of bash. `load` is on its PATH.

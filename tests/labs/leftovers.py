@@ -63,7 +63,7 @@ class LabLock:
         self.descriptor = -1
 
 
-def remove_cgroups(pattern: str, timeout: float = 10) -> None:
+def remove_cgroups(pattern: str, timeout: float = 120) -> None:
     """Remove cgroups under every v1 controller, and kill what still lives in them."""
     deadline = time.monotonic() + timeout
     while tops := sorted(CGROUPS.glob(pattern)):

@@ -12,8 +12,8 @@ import uuid as uuids
 from pathlib import Path
 from typing import Any, Self
 
-from tests.fakes.rig import RigNode
-from tests.labs.lab import until
+from tests.fakes.rig import RigNode, punctual
+from tests.labs.lab import PATIENCE_S, until
 from tests.labs.measured import BIN, Json, Measured
 from tests.labs.oar import edges
 from tests.labs.oar.edges import Edge, read_edges
@@ -41,6 +41,7 @@ class MeasuredOar(Measured[OarLab]):
         folders = [f"{name}={self.lab.cgroup('cpuacct', name)}" for name in self.nodes]
         (self.folder / "edges").touch()
         self._edges = subprocess.Popen([sys.executable, edges.__file__, self.folder / "edges", *folders])
+        punctual(self._edges.pid)
         return super().__enter__()
 
     def finish(self) -> None:
@@ -66,7 +67,7 @@ class MeasuredOar(Measured[OarLab]):
         recording = self.folder / f"{name}.{len(self.recordings[name])}.jsonl"
         self.recordings[name].append(recording)
         self._spawn(name, self._argv(name, "run", "--record", recording))
-        until(lambda: len(lines(recording)) > 2, 60, self.log(name).read_text)
+        until(lambda: len(lines(recording)) > 2, PATIENCE_S, self.log(name).read_text)
 
     def check(self, name: str) -> subprocess.CompletedProcess[str]:
         """`jobimpactd check` on a node."""
@@ -89,12 +90,12 @@ class MeasuredOar(Measured[OarLab]):
         """End a node's daemon by a signal; its exit status."""
         self.send(name, signal.SIGCONT)
         self.send(name, number)
-        return self.daemons.pop(name).wait(timeout=20)
+        return self.daemons.pop(name).wait(timeout=PATIENCE_S)
 
     def crash(self, name: str) -> None:
         """The node loses its power, and its boot id and counters are others when it comes back."""
         self.lab.crash(name)
-        self.daemons.pop(name).wait(timeout=20)
+        self.daemons.pop(name).wait(timeout=PATIENCE_S)
         boot = f"{uuids.uuid4()}\n"
         for path in (self.lab.boot_id(name), self.rig.nodes[name].proc_root / "sys/kernel/random/boot_id"):
             path.write_text(boot)

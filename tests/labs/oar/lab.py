@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.labs.lab import Lab, LabError, enter, lacking, until
+from tests.labs.lab import PATIENCE_S, Lab, LabError, enter, lacking, until
 from tests.labs.leftovers import CGROUPS, LabLock, remove_cgroups
 from tests.labs.oar import layout
 from tests.labs.oar.layout import Plan
@@ -88,7 +88,7 @@ class OarLab(Lab):
         rows = self.sql(f"select job_id, state from jobs {which}")  # noqa: S608 (ours)
         return dict(line.split("|") for line in rows)
 
-    def wait(self, jobs: str | Iterable[str], timeout: float = 120) -> dict[str, str]:
+    def wait(self, jobs: str | Iterable[str], timeout: float = PATIENCE_S) -> dict[str, str]:
         """Wait for jobs' ends, with all that OAR does after them; returns job id -> state."""
         wanted = [jobs] if isinstance(jobs, str) else sorted(set(jobs))
         until(
@@ -98,7 +98,7 @@ class OarLab(Lab):
         )
         return self.states(*wanted)
 
-    def wait_for(self, state: str, *jobs: str, timeout: float = 60) -> None:
+    def wait_for(self, state: str, *jobs: str, timeout: float = PATIENCE_S) -> None:
         """Wait until all jobs are in a state."""
         until(
             lambda: set(self.states(*jobs).values()) == {state},
@@ -106,7 +106,7 @@ class OarLab(Lab):
             lambda: f"not {state}: {self.states(*jobs)}\n{self.logs()}",
         )
 
-    def wait_running(self, *jobs: str, timeout: float = 60) -> None:
+    def wait_running(self, *jobs: str, timeout: float = PATIENCE_S) -> None:
         """Wait until all jobs run."""
         self.wait_for("Running", *jobs, timeout=timeout)
 
@@ -198,7 +198,7 @@ class OarLab(Lab):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                timeout=60,
+                timeout=PATIENCE_S,
                 check=True,
             )
 

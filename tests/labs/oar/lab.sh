@@ -13,7 +13,7 @@ NET=10.77.0
 CONTROLLERS="cpuset cpu cpuacct devices freezer"
 
 wait_for() {
-  for _ in $(seq 600); do
+  for _ in $(seq 4000); do
     if "$@" > /dev/null 2>&1; then return 0; fi
     sleep 0.05
   done
@@ -80,7 +80,7 @@ node() { # NAME PLACE
     exec unshare --net --mount --uts --pid --cgroup --ipc --fork --kill-child '$0' init $name $2" \
     > "$LAB/log/$name.log" 2>&1 < /dev/null &
   local launcher=$! pid=
-  for _ in $(seq 600); do
+  for _ in $(seq 10000); do
     pid=$(pgrep -P $launcher) && [ "$(readlink "/proc/$pid/ns/net")" != "$(readlink /proc/self/ns/net)" ] && break
     sleep 0.02
   done

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.labs.lab import Lab, lacking, until
+from tests.labs.lab import PATIENCE_S, Lab, lacking, until
 from tests.labs.leftovers import CGROUPS, LabLock
 from tests.labs.slurm import layout
 from tests.labs.slurm.layout import Plan
@@ -74,7 +74,7 @@ class SlurmLab(Lab):
         """Cancel jobs, as root."""
         self.run(["scancel", *args])
 
-    def wait(self, jobs: str | Iterable[str], timeout: float = 60) -> dict[str, str]:
+    def wait(self, jobs: str | Iterable[str], timeout: float = PATIENCE_S) -> dict[str, str]:
         """Wait for jobs' ends, Epilogs and records; returns raw job id -> state, for array tasks too."""
         wanted = {jobs} if isinstance(jobs, str) else set(jobs)
         until(lambda: not wanted & self._queued(), timeout, lambda: f"still queued: {self._queued()}")
@@ -93,7 +93,7 @@ class SlurmLab(Lab):
         until(recorded, timeout, lambda: f"accounting has {states}")
         return states
 
-    def wait_running(self, *jobs: str, timeout: float = 30) -> None:
+    def wait_running(self, *jobs: str, timeout: float = PATIENCE_S) -> None:
         """Wait until jobs (raw ids) run: their Prologs are over, and batch scripts about to start."""
 
         def running() -> bool:
@@ -102,7 +102,7 @@ class SlurmLab(Lab):
 
         until(running, timeout, lambda: f"{jobs} do not all run")
 
-    def wait_idle(self, timeout: float = 60) -> None:
+    def wait_idle(self, timeout: float = PATIENCE_S) -> None:
         """Wait until no job and no Epilog runs."""
         until(lambda: set(self.node_states().values()) == {"idle"}, timeout, lambda: f"not idle: {self.node_states()}")
 

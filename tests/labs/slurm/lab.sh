@@ -8,7 +8,7 @@ export SLURM_CONF=$LAB/etc/slurm.conf PATH=/usr/sbin:/usr/bin:/sbin:/bin
 phase() { echo "$(date +%s%N) $1" >> "$LAB/log/boot.times"; }
 
 wait_for() {
-  for _ in $(seq 600); do
+  for _ in $(seq 4000); do
     if "$@" > /dev/null 2>&1; then return 0; fi
     sleep 0.05
   done
