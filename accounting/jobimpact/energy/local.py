@@ -17,6 +17,7 @@ from jobimpact.core.nodefile import node_file, open_for_reading
 from jobimpact.core.records import IDLE, SYSTEM, DomainKind, HourShares, JobEnergy, JobRecord, RunEnergy
 from jobimpact.energy.books import NodeSpan, span_books
 from jobimpact.energy.hours import free_hours, run_hours
+from jobimpact.energy.node_hours import NodeHours, node_hours
 
 __all__ = ["EARLY_S", "NO_RUN", "TAKEN", "DomainBooks", "EndedRun", "LocalEnergy", "MeterBooks", "in_time"]
 
@@ -308,6 +309,21 @@ class LocalEnergy:
             StoreError: the folder cannot be read.
         """
         return self._ask_all(lambda node, db: free_hours(node, db, from_s, to_s))
+
+    def node_hours(
+        self, from_s: Callable[[str], float], to_s: float, nodes: Sequence[str] | None = None
+    ) -> tuple[list[NodeHours], list[str]]:
+        """Who a node's energy belonged to, by kind and full hour, and why a node's file could not be asked.
+
+        Args:
+            from_s: of a node, where its hours begin, epoch seconds.
+            to_s: they are over by then.
+            nodes: their names; None: all.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
+        return self._ask_all(lambda node, db: [node_hours(node, db, from_s(node), to_s)], nodes)
 
     def _ask_all(
         self, question: Callable[[str, sqlite3.Connection], list[T]], nodes: Sequence[str] | None = None

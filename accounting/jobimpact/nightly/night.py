@@ -83,7 +83,7 @@ def account(config: Config, now_s: float, from_s: int | None = None, to_s: int |
     with opened(config) as results, results.turn(config.cluster, now_s):
         window = _window(config, results, now_s, from_s, to_s)
         with _Night(config, results, now_s) as one:
-            return one.account(*window, by_itself=from_s is None)
+            return one.published(one.account(*window, by_itself=from_s is None))
 
 
 def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightReport:
@@ -108,7 +108,7 @@ def recompute(config: Config, now_s: float, from_s: int, to_s: int) -> NightRepo
         results.turn(config.cluster, now_s),
         _Night(config, results, now_s) as one,
     ):
-        return one.recompute(from_s, to_s)
+        return one.published(one.recompute(from_s, to_s), again=(from_s, to_s))
 
 
 def _window(config: Config, results: Results, now_s: float, from_s: int | None, to_s: int | None) -> tuple[int, int]:
@@ -187,6 +187,23 @@ class _Night:
         if by_itself:
             self._results.set_told(self._cluster, told_s)
         return self._report(from_s, to_s)
+
+    def published(self, report: NightReport, again: tuple[float, float] | None = None) -> NightReport:
+        """Tell the time-series server, where there is one; what that runs into is told, and is no error.
+
+        Args:
+            report: of this night.
+            again: a time that is published whether or not anything changed.
+        """
+        store = self._config.store.server
+        if store is None:
+            self._results.published(self._cluster).forget()
+            return report
+        from jobimpact.nightly.publish import publish  # it loads what only a server needs
+
+        energy = self._accounts.energy
+        told = publish(self._config, store, self._results, energy, self._now_s, report.from_s, again)
+        return msgspec.structs.replace(report, problems=tuple(dict.fromkeys([*report.problems, *told])))
 
     def _open_again(self) -> None:
         """Months that are not over, and were closed by a clock that was ahead."""

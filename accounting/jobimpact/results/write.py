@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobimpact.core.errors import StoreError
 from jobimpact.core.records import Charge, Shares, Stay, Triple
+from jobimpact.results.published import Published, note_changes
 from jobimpact.results.record import (
     JSON_COLUMNS,
     Entry,
@@ -97,11 +98,16 @@ class Results:
         """Put rows in, replace those that changed, leave the others alone: one transaction."""
         rows = [(entry, _row(entry, now_s)) for entry in entries]
         with self._transaction() as db:
+            note_changes(db, [row for _, row in rows])
             before = _size(db)
             touched = [entry for entry, row in rows if db.execute(_upsert(), row).rowcount > 0]
             _book(db, touched)
             new = _size(db) - before
         return Counts(new, len(touched) - new, len(rows) - len(touched))
+
+    def published(self, cluster: str) -> Published:
+        """What of a cluster is in the time-series server, and what is not."""
+        return Published(self._transaction, cluster)
 
     def stays_over(self, cluster: str, node: str, from_s: float, to_s: float) -> list[Stay]:
         """Who was on a node at any time within [from_s, to_s]."""
