@@ -18,18 +18,17 @@ from tests.fakes.rig import RigNode
 from tests.fakes.rig_gpu import Gpu
 
 Json = dict[str, Any]
-WAIT_S = 10
+WAIT_S = 120
 DAEMON = "from jobimpact_daemon.cli import main; raise SystemExit(main())"
 POWER = watts((0.3, 200), (0.2, 80))
 
 
 def until(true: Callable[[], object], what: str = "") -> None:
     """Wait for something that must come."""
-    for _ in range(WAIT_S * 50):
-        if true():
-            return
+    end = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < end, f"waited in vain {what}"
         time.sleep(0.02)
-    raise AssertionError(f"waited in vain {what}")
 
 
 class Daemon:
@@ -100,6 +99,13 @@ class Daemon:
             return []
         text = self.recording.read_text()
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def late_s(self) -> float:
+        """By how much the latest of the readings that followed a mark was late: energy is known at readings."""
+        lines = self.lines()
+        reads = [line["t"] for line in lines if "read" in line]
+        marks = [line["t"] for line in lines if "mark" in line]
+        return max((next(t for t in reads if t >= mark) - mark for mark in marks if mark <= reads[-1]), default=0.0)
 
     def raw(self, domain: str) -> list[int]:
         """Every value that the daemon has read of a counter."""

@@ -27,10 +27,12 @@ pytestmark = pytest.mark.usefixtures("compiled")
 def played(daemon: Daemon) -> Iterator[Daemon]:
     """The rig plays for as long as the test runs; no daemon outlives it."""
     with PowerRig(daemon.folder, daemon.node):
-        yield daemon
-        if daemon.process is not None:
-            daemon.process.kill()
-            daemon.process.communicate()
+        try:
+            yield daemon
+        finally:
+            if daemon.process is not None:
+                daemon.process.kill()
+                daemon.process.communicate()
 
 
 @pytest.fixture
@@ -52,8 +54,9 @@ def test_a_job_between_two_marks_and_a_clean_end(daemon: Daemon) -> None:
     ((state, elapsed_ns, cpus, gpus),) = daemon.ask("SELECT state, elapsed_ns, cpus, gpus FROM run")
     assert (state, cpus, json.loads(gpus)) == ("ended", 16, ["GPU-a"])
     energy = dict(daemon.ask("SELECT domain, uj FROM ledger WHERE holder = '7'"))
-    assert energy["gpu:GPU-a"] == pytest.approx(300e6 * elapsed_ns / NS_PER_S, rel=0.1)
-    assert energy["dram-0"] == pytest.approx(20e6 * elapsed_ns / NS_PER_S, rel=0.1)
+    seconds = pytest.approx(elapsed_ns / NS_PER_S, abs=0.1 * elapsed_ns / NS_PER_S + 2 * daemon.late_s())
+    assert energy["gpu:GPU-a"] / 300e6 == seconds
+    assert energy["dram-0"] / 20e6 == seconds
     assert set(dict(daemon.ask("SELECT domain, known_ns FROM ledger WHERE holder = '7'")).values()) == {elapsed_ns}
 
 
@@ -99,19 +102,24 @@ def test_marks_that_came_while_the_daemon_was_dead_are_taken(daemon: Daemon) -> 
     """A whole job in the daemon's gap has its time and its share, with interpolated edges."""
     daemon.start()
     daemon.stop(signal.SIGKILL)
+    begun_ns = boot_ns()
     daemon.mark("start", "7", cpus=16)
+    start_ns = boot_ns()
     time.sleep(1)
+    end_ns = boot_ns()
     daemon.mark("end", "7")
+    over_ns = boot_ns()
     time.sleep(0.5)
     daemon.start()
     until(daemon.taken, "for the marks")
     daemon.stop()
     daemon.check_exact("package-0", "dram-0")
     ((elapsed_ns, flags),) = daemon.ask("SELECT elapsed_ns, flags FROM run")
-    assert elapsed_ns == pytest.approx(NS_PER_S, rel=0.1)
+    hundredth_ns = 10 * NS_PER_MS
+    assert end_ns - start_ns - hundredth_ns <= elapsed_ns <= over_ns - begun_ns + hundredth_ns
     assert {"start interpolated", "end interpolated"} <= set(json.loads(flags))
     ((uj,),) = daemon.ask("SELECT uj FROM ledger WHERE holder = '7' AND domain = 'dram-0'")
-    assert uj == pytest.approx(20e6, rel=0.15)
+    assert uj == pytest.approx(20e6 * elapsed_ns / NS_PER_S, rel=0.15)
 
 
 def test_another_boot_closes_the_runs_of_the_last(daemon: Daemon) -> None:
@@ -163,11 +171,23 @@ def test_a_second_daemon_is_refused(daemon: Daemon) -> None:
 
 def test_a_hung_driver_fails_alone(tmp_path: Path) -> None:
     """While NVML hangs for two seconds, RAPL keeps its rate; afterwards no energy is missing."""
-    t0 = boot_ns()
-    hang = Delay(2000, t0 + 2500 * NS_PER_MS, t0 + 4400 * NS_PER_MS, (ENERGY,))
-    one = gpu("GPU-a", Curve.flat(t0, 300_000_000), trouble=(hang,))
-    for daemon in played(Daemon(tmp_path, (one,))):
+    for lead_ms in (2500, 10_000, 40_000):  # a slow machine's daemon must have read before
+        t0 = boot_ns() + (lead_ms - 2500) * NS_PER_MS
+        hang = Delay(2000, t0 + 2500 * NS_PER_MS, t0 + 4400 * NS_PER_MS, (ENERGY,))
+        one = gpu("GPU-a", Curve.flat(boot_ns(), 300_000_000), trouble=(hang,))
+        (tmp_path / str(lead_ms)).mkdir()
+        daemon = Daemon(tmp_path / str(lead_ms), (one,))
+        if _in_time(daemon, t0):
+            return
+    raise AssertionError("this daemon does not start")
+
+
+def _in_time(daemon: Daemon, t0: int) -> bool:
+    """Whether it had begun a second before the hang; then all is checked."""
+    for _ in played(daemon):
         daemon.start()
+        if boot_ns() > t0 + 1500 * NS_PER_MS:
+            return False
         time.sleep(max(0, (t0 + 5200 * NS_PER_MS - boot_ns()) / NS_PER_S))
         daemon.stop()
         reads = [(line["t"], line["read"]) for line in daemon.lines() if "read" in line]
@@ -177,9 +197,10 @@ def test_a_hung_driver_fails_alone(tmp_path: Path) -> None:
         assert set(hung) == set(during)
         before = [t for t, _ in reads if t < hung[0]]
         usual_s, hung_s = ((some[-1] - some[0]) / (len(some) - 1) for some in (before, during))
-        assert hung_s < 3 * usual_s
+        assert hung_s < max(3 * usual_s, 1)  # held up, each would take the two seconds
         daemon.check_exact("package-0", "gpu:GPU-a")
         assert daemon.ask("SELECT unknown_ns FROM domain WHERE name = 'gpu:GPU-a'") == [(0,)]
+    return True
 
 
 def test_a_full_disk_costs_nothing_once_there_is_room(daemon: Daemon) -> None:

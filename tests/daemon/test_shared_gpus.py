@@ -84,24 +84,28 @@ def test_joules_of_each_holder_of_shared_gpus(daemon: Daemon, jobs: dict[str, su
         "client": {"gpu_devices": MPS_GPU, "gpu_percent": 50},
         "both": {"gpu_devices": f"{TWO},{MPS_GPU}", "gpu_percent": 30},
     }
+    earliest_ns = 0
     for job, fields in holds.items():
+        earliest_ns = boot_ns()
         daemon.mark("start", job, cpus=2, sid=jobs[job].pid, **fields)
     until(daemon.taken, "for the start marks")
     before = energies(daemon)
-    since = boot_ns()
+    latest_ns = boot_ns()
     time.sleep(SECONDS)
+    least_s = (boot_ns() - latest_ns) / 1e9
     daemon.mark("end", "none-such")
     until(daemon.taken, "for the edge")
-    seconds = (boot_ns() - since) / 1e9
     after = energies(daemon)
+    most_s = (boot_ns() - earliest_ns) / 1e9
     daemon.stop()
     daemon.check_exact(*(f"gpu:{uuid}" for uuid in WATTS))
     for (uuid, holder), watts in truth_w().items():
         mine = f"gpu:{uuid}", holder
         joules = (after.get(mine, 0) - before.get(mine, 0)) / 1e6
-        print(f"{uuid[:8]} {holder:>7} true {watts * seconds:8.1f} J  ours {joules:8.1f} J")
+        print(f"{uuid[:8]} {holder:>7} true {watts * least_s:8.1f} to {watts * most_s:.1f} J  ours {joules:8.1f} J")
         # Until the driver has told of a process, its first tenths of a second go by what is held.
-        assert joules == pytest.approx(watts * seconds, rel=0.05, abs=12), (uuid, holder)
+        slack_j = max(12, 0.05 * watts * least_s)
+        assert watts * least_s - slack_j <= joules <= watts * most_s + slack_j, (uuid, holder)
     with LocalEnergy(daemon.store) as energy:
         shares = {job: energy.runs_of(job)[0][0].gpu_share for job in holds}
     expected = {"slice": (3 / 7 + 1) / 3, "client": 0.5 / 3, "both": (2 / 7 + 0.3) / 3}

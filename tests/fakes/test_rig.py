@@ -20,7 +20,7 @@ TICK_NS = 10 * NS_PER_MS
 BUSY = [(NS_PER_MS * 7, 300_000_000), (NS_PER_MS * 13, 90_000_000)]
 
 
-def until(condition: Callable[[], bool], seconds: float = 2) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for the rig: it may be late on a busy machine."""
     end = time.monotonic() + seconds
     while not condition():

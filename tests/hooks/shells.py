@@ -54,7 +54,7 @@ def finish(process: subprocess.Popen[bytes], *, shell_may_warn: bool = False) ->
         process: What `start` gave.
         shell_may_warn: The shell itself says something on stderr before it reads the hook's first line.
     """
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (0, b""), err
     assert shell_may_warn or err == b""
     return process.pid

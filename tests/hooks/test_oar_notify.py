@@ -252,7 +252,7 @@ def test_signal_at_any_moment(shell: Shell, marks: Path, settings: dict[str, str
         process = start([*shell.argv, NOTIFY, *JOB], settings)
         time.sleep(step * 0.00015)
         os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
         statuses.add(process.returncode)
     assert statuses <= {0, -signal.SIGTERM}  # -SIGTERM: before the script's first line
     for mark in marks.iterdir():
@@ -271,7 +271,7 @@ def test_an_alarm_ends_it(shell: Shell, settings: dict[str, str]) -> None:
         while not any(link.exists() and link.samefile(uptime) for link in Path(f"/proc/{process.pid}/fd").iterdir()):
             time.sleep(0.005)
         process.send_signal(signal.SIGALRM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
         assert process.returncode == -signal.SIGALRM
     finally:
         os.close(held)

@@ -23,7 +23,7 @@ def test_a_deadline_is_over_the_whole_answer(site: Site, fault: str) -> None:
     began = time.monotonic()
     with site.grid("electricitymaps") as grid:
         (problem,) = grid.fill(MIDNIGHT - 50 * DAY, MIDNIGHT)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
     assert problem.endswith("no answer within deadline_s: 1200 hours concerned")
     assert len(site.server.asked) == 1
 
@@ -37,7 +37,7 @@ def test_a_server_that_takes_the_connection_and_says_nothing(site: Site) -> None
             with site.grid("rte", rte=Rte(url=f"{scheme}://127.0.0.1:{port}")) as grid:
                 began = time.monotonic()
                 assert "no answer within deadline_s" in grid.fill(MIDNIGHT - DAY, MIDNIGHT)[0]
-                assert time.monotonic() - began < 2
+                assert time.monotonic() - began < 15
 
 
 def test_nobody_there(site: Site) -> None:

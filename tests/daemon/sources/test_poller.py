@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-
-import pytest
 
 from jobimpact.core.clock import SystemClock
 from jobimpact.core.records import Absent, Counter, Domain, Failed, Gauge, Reading
 from jobimpact_daemon.sources.poller import Poller
 
 NODE = Domain("node", "node", "fake", "gauge")
-SOON_S = 5.0
+SOON_S = 60.0
 
 
 class Meter:
@@ -118,7 +115,7 @@ def test_time_of_the_meter_is_kept() -> None:
     """A meter that knows when it measured is believed."""
     meter = Meter()
     meter.reading = Gauge(5.0, 77)
-    with polled(meter) as poller:
+    with polled(meter, deadline_s=SOON_S) as poller:
         poller.discover()
         assert poller.read() == {"node": Gauge(5.0, 77)}
 
@@ -151,21 +148,18 @@ def test_absence_and_failure_are_handed_on() -> None:
 def test_hang_fails_after_its_deadline_and_heals() -> None:
     """A hung meter never holds up a reading; it is failed after its deadline, and read again when it answers."""
     meter = Meter()
-    with polled(meter) as poller:
+    with polled(meter, deadline_s=SOON_S) as poller:
         poller.discover()
         meter.go.clear()
+        for _ in range(9):  # one that was held up would come back at the deadline, failed
+            assert not any(failed(one) for one in poller.read().values())
+    meter = Meter()
+    with polled(meter, deadline_s=1.0) as poller:
+        until(lambda: isinstance(poller.read().get("node"), Gauge))
+        meter.go.clear()
         start = time.monotonic()
-        took_s = []
-        while True:
-            asked = time.monotonic()
-            found = poller.read()
-            took_s.append(time.monotonic() - asked)
-            if any(failed(one) for one in found.values()):
-                break
-            assert time.monotonic() - start < SOON_S
-            time.sleep(0.001)
-        assert time.monotonic() - start >= 0.09
-        assert statistics.median(took_s) < 0.05
+        assert next_reading(poller, failed)
+        assert time.monotonic() - start >= 0.5, "not before its deadline"
         assert str(poller.problem).startswith("timeout: no answer for")
         assert failed(poller.read()["node"]), "it stays failed at each reading"
         meter.go.set()
@@ -180,7 +174,7 @@ def test_hung_first_discovery_costs_no_more_than_the_deadline() -> None:
     with polled(meter) as poller:
         start = time.monotonic()
         poller.discover()
-        assert time.monotonic() - start < 5.0
+        assert time.monotonic() - start < SOON_S
         until(lambda: str(poller.problem).startswith("timeout"))
 
 
@@ -195,8 +189,8 @@ def test_until_its_first_answer_a_meter_says_that_there_was_none() -> None:
 
 
 def test_many_hung_meters_are_waited_for_at_once() -> None:
-    """The first tick waits as long for four as for one, and the wait of a check is one deadline for all of them."""
-    meters = [Meter() for _ in range(4)]
+    """The first tick waits as long for many as for one, and the wait of a check is one deadline for all of them."""
+    meters = [Meter() for _ in range(16)]
     with ExitStack() as stack:
         for meter in meters:
             meter.go.clear()
@@ -204,10 +198,10 @@ def test_many_hung_meters_are_waited_for_at_once() -> None:
         pollers = [stack.enter_context(polled(meter, deadline_s=1.0)) for meter in meters]
         for poller in pollers:
             poller.discover()
-        assert 1.0 <= time.monotonic() - start < 3.0
+        assert 1.0 <= time.monotonic() - start < 10.0
         for poller in pollers:
             poller.wait()
-        assert time.monotonic() - start < 3.5
+        assert time.monotonic() - start < 12.0
         assert all(str(poller.problem).startswith("timeout") for poller in pollers)
 
 
@@ -218,15 +212,16 @@ def test_a_hung_meter_is_waited_for_once() -> None:
     with polled(meter, deadline_s=1.0) as poller:
         poller.discover()
         start = time.monotonic()
-        poller.discover()
-        assert time.monotonic() - start < 0.8
+        for _ in range(16):
+            poller.discover()
+        assert time.monotonic() - start < 10
 
 
 def test_a_check_waits_for_the_first_answer() -> None:
     """A slow answer is waited for, and a silent meter has failed by then."""
     meter = Meter()
     meter.takes_s = 0.3
-    with polled(meter, deadline_s=5.0) as poller:
+    with polled(meter, deadline_s=SOON_S) as poller:
         poller.wait()
         assert isinstance(poller.read()["node"], Gauge)
     meter = Meter()
@@ -255,15 +250,19 @@ def test_gauges_become_a_counter() -> None:
     meter = Meter()
     with polled(meter, deadline_s=SOON_S, integrate=True) as poller:
         assert poller.discover() == [NODE]
+        earliest_ns = time.monotonic_ns()
         first = next_reading(poller)
-        start_ns = time.monotonic_ns()
+        latest_ns = time.monotonic_ns()
         time.sleep(0.1)
+        least_ns = time.monotonic_ns() - latest_ns
+        polls = meter.polls + 2
+        until(lambda: meter.polls >= polls)  # what is read next was asked after the pause
         last = next_reading(poller)
-        passed_ns = time.monotonic_ns() - start_ns
+        most_ns = time.monotonic_ns() - earliest_ns
         assert isinstance(first, Counter)
         assert isinstance(last, Counter)
         assert first.epoch == last.epoch
-        assert last.uj - first.uj == pytest.approx(100 * passed_ns / 1000, rel=0.5)
+        assert 0.5 * least_ns / 10 <= last.uj - first.uj <= 1.5 * most_ns / 10
 
 
 def test_failed_polls_between_samples_lose_nothing() -> None:
@@ -337,7 +336,7 @@ def test_closing_does_not_wait_for_a_hung_meter() -> None:
         until(lambda: poller.problem is not None)
         start = time.monotonic()
         poller.close()
-        assert time.monotonic() - start < 5.0
+        assert time.monotonic() - start < SOON_S
 
 
 def test_one_hung_meter_does_not_slow_another() -> None:
