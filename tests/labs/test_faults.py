@@ -14,7 +14,7 @@ from tests.labs.cluster import MeasuredCluster
 from tests.labs.measured import IDLE_W
 from tests.labs.oracle import Window, node_truth
 from tests.labs.slurm.lab import SlurmLab
-from tests.labs.test_truth import reading_times
+from tests.labs.test_truth import HOOK_NS, LATE, late_after_marks_s, reading_times
 
 pytestmark = pytest.mark.lab
 
@@ -59,7 +59,7 @@ def bad_day(slurm_lab: SlurmLab, tmp_path_factory: pytest.TempPathFactory) -> It
             return day.jobs[name]
 
         time.sleep(2.3)
-        load("killed", cpu[0], 38)
+        load("killed", cpu[0], 3000)  # until it is cancelled, below
         time.sleep(8.2)
         cluster.stop(cpu[0], signal.SIGKILL)
         killed_at = time.monotonic()
@@ -68,6 +68,8 @@ def bad_day(slurm_lab: SlurmLab, tmp_path_factory: pytest.TempPathFactory) -> It
         time.sleep(max(0.0, 20 - (time.monotonic() - killed_at)))
         cluster.start(cpu[0])
         day.counter_gap_s = time.monotonic() - killed_at
+        time.sleep(8.3)
+        slurm_lab.scancel(day.jobs["killed"])
         slurm_lab.wait(day.jobs["killed"])
         _many_at_once(day, gpu)
         time.sleep(2.2)
@@ -118,13 +120,18 @@ def test_a_killed_daemon_loses_nothing(bad_day: BadDay) -> None:
     run = bad_day.run(job)
     node = str(run["node"])
     offset = time.time_ns() - boot_ns()
-    edges = {hook.event: hook.start_ns - offset for hook in cluster.lab.hook_runs() if hook.job == job}
+    hooks = [hook for hook in cluster.lab.hook_runs() if hook.job == job]
+    edges = {hook.event: hook.start_ns - offset for hook in hooks}
     windows = [Window(job, edges["prolog"], edges["epilog"], 2, 200 << 20)]
     trace = cluster.rig.trace()
     truth = node_truth(cluster.rig, trace, node, windows, reading_times(cluster.recording(node)), IDLE_W)
     true_j = sum(uj for (_, holder), uj in truth.items() if holder == job) / 1e6
     print(f"daemon dead for {bad_day.counter_gap_s:.1f} s: true {true_j:.1f} J, ours {run['energy_j']:.1f} J")
-    assert run["energy_j"] == pytest.approx(true_j, rel=0.01)
+    # Hooks, readings and the rig may be late on a busy machine, by their own account.
+    late_s = late_after_marks_s(cluster.recording(node)) + trace.late_s()
+    late_s += sum(max(0, hook.end_ns - hook.start_ns - HOOK_NS) for hook in hooks) / 1e9
+    mean_w = true_j * 1e9 / (edges["epilog"] - edges["prolog"])
+    assert run["energy_j"] == pytest.approx(true_j, abs=true_j * 0.01 + LATE * late_s * mean_w)
     assert "package-0 gap" in str(run["flags"])
 
 
@@ -135,7 +142,13 @@ def test_every_job_of_a_fault_is_in_the_books(bad_day: BadDay) -> None:
         seconds = int(str(run["elapsed_ns"])) / 1e9
         print(f"{name}: {run['energy_j']:.1f} J in {seconds:.2f} s, {run['flags']}")
         assert run["state"] == "ended"
-        assert 2.4 < seconds < 6
+        begin, end = sorted(
+            (hook for hook in bad_day.cluster.lab.hook_runs() if hook.job == bad_day.jobs[name]),
+            key=lambda hook: hook.start_ns,
+        )
+        # A mark is from between its hook's start and end; without one, the job begins when it is first seen.
+        least_s = 2.4 if "no start mark" in str(run["flags"]) else (end.start_ns - begin.end_ns) / 1e9
+        assert least_s - 0.02 <= seconds <= (end.end_ns - begin.start_ns) / 1e9 + 0.02
         assert float(str(run["energy_j"])) > 100
     assert "gap" in str(bad_day.run(bad_day.jobs["alone"])["flags"])
     assert "no start mark" in str(bad_day.run(bad_day.jobs["read-only"])["flags"])

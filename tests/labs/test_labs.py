@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.labs.lab import Lab, until
+from tests.labs.lab import PATIENCE_S, Lab, until
 from tests.labs.leftovers import CGROUPS
 from tests.labs.oar.lab import OarLab
 from tests.labs.oar.layout import Plan as OarPlan
@@ -78,11 +78,10 @@ def test_a_crashed_lab_leaves_nothing(request: pytest.FixtureRequest, tmp_path: 
     assert folder.is_dir()
     assert list(CGROUPS.glob(cgroups))
     following = of_its_own(*this)
-    following.clear(lock_timeout=30)
+    following.clear(lock_timeout=PATIENCE_S)
     following.down()
     assert not folder.exists()
     assert not list(CGROUPS.glob(cgroups))
-    until(
-        lambda: str(folder) not in subprocess.check_output(["ps", "-eo", "args"], text=True), 20, lambda: str(folder)
-    )
+    gone = lambda: str(folder) not in subprocess.check_output(["ps", "-eo", "args"], text=True)  # noqa: E731
+    until(gone, PATIENCE_S, lambda: str(folder))
     assert beside.node_states()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.labs.lab import until
+from tests.labs.lab import PATIENCE_S, until
 from tests.labs.slurm.foreign import ForeignLab
 from tests.labs.slurm.history import (
     ALL_TASKS,
@@ -21,7 +21,6 @@ from tests.labs.slurm.history import (
     HOSTILE,
     HOUR,
     MIDNIGHT,
-    PATIENCE_S,
     SPRING,
     goes_by,
     run_jobs,

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from ClusterShell.NodeSet import NodeSet
 from tests.labs.cluster import MeasuredCluster
+from tests.labs.lab import PATIENCE_S
 from tests.labs.measured import uuid
 from tests.labs.slurm.kinds import HOSTILE, KINDS, run_all
 from tests.labs.slurm.lab import SlurmLab
 
 pytestmark = pytest.mark.lab
 
-PATIENCE_S = 300
 PAGE = "KINDS_PAGE"
 """Where this is set, the table is written into that file, below its last heading."""
 ROW = "\x1e"
@@ -110,7 +110,12 @@ def day(slurm_lab: SlurmLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with MeasuredCluster(slurm_lab, slurm_lab.nodes, tmp_path_factory.mktemp("kinds")) as cluster:
         cluster.wait_reading(PATIENCE_S)
         day = Day(cluster, int(time.time()))
-        day.ids = run_all(slurm_lab, lambda: day.midway.update(day.account()), PATIENCE_S)
+
+        def midway() -> None:
+            cluster.wait_booked(PATIENCE_S)
+            day.midway |= day.account()
+
+        day.ids = run_all(slurm_lab, midway, PATIENCE_S)
         cluster.wait_booked(PATIENCE_S)
         for node in cluster.nodes:
             assert cluster.stop(node) == 0

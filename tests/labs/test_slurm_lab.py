@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.labs.lab import SYSTEM_PATH
+from tests.labs.lab import PATIENCE_S, SYSTEM_PATH
 from tests.labs.leftovers import CGROUPS
 from tests.labs.slurm.lab import SlurmLab
 from tests.labs.slurm.layout import Plan
@@ -56,7 +56,7 @@ def marks(lab: SlurmLab, node: str, job: str) -> dict[str, str]:
     return {event: file.read_text() for file, (_, named, event, _) in fields.items() if named == job}
 
 
-def eventually(value: Callable[[], T], timeout: float = 15) -> T:
+def eventually(value: Callable[[], T], timeout: float = PATIENCE_S) -> T:
     """The first truthy value."""
     deadline = time.monotonic() + timeout
     while not (result := value()):
@@ -128,7 +128,9 @@ def test_job_cgroup_lives_with_its_job_and_its_time_stays(slurm_lab: SlurmLab) -
     lab, node = slurm_lab, slurm_lab.nodes[0]
     parent = lab.cgroup("cpuacct", node)
     before = int((parent / "cpuacct.usage").read_text()) if parent.is_dir() else 0
-    job = lab.sbatch("load --cpu 0.75 --mem 20M --seconds 6", "-w", node, "--mem=64M")
+    seen = lab.home / "cgroup-seen"
+    line = f"load --cpu 0.75 --mem 20M --seconds 3; until [ -e {seen} ]; do load --mem 20M --seconds 1; done"
+    job = lab.sbatch(line, "-w", node, "--mem=64M")
     memory = lab.cgroup("memory", node, job)
     folder = lab.cgroup("cpuacct", node, job)
     assert str(folder) == f"/sys/fs/cgroup/cpuacct/slurm_{node}/uid_2001/job_{job}"
@@ -137,17 +139,24 @@ def test_job_cgroup_lives_with_its_job_and_its_time_stays(slurm_lab: SlurmLab) -
     assert eventually(lambda: total_rss(memory) >= 20 << 20)
     assert total_rss(memory) < 40 << 20
     assert eventually(lambda: int((folder / "cpuacct.usage").read_text())) > 0
+    seen.touch()
     lab.wait(job)
-    spent = float((lab.home / f"slurm-{job}.out").read_text().split()[0])
+    spent = sum(float(told.split()[0]) for told in (lab.home / f"slurm-{job}.out").read_text().splitlines())
     assert not folder.exists()
-    assert (int((parent / "cpuacct.usage").read_text()) - before) / 1e9 == pytest.approx(spent, abs=0.05)
+    # More by the CPU time of the shells and of Slurm's own step, which a slow machine needs more of.
+    assert spent - 0.05 <= (int((parent / "cpuacct.usage").read_text()) - before) / 1e9 <= spent * 1.05 + 0.5
 
 
 def test_load_uses_the_cpu_it_was_told_to(slurm_lab: SlurmLab) -> None:
-    """`load` burns its fraction of a core, by its own CPU clock."""
-    spent, wall = map(float, slurm_lab.run("load --cpu 0.4 --seconds 1").stdout.split())
-    assert wall == pytest.approx(1, abs=0.3)
-    assert spent == pytest.approx(0.4, abs=0.03)
+    """`load` burns its fraction of a core, by its own CPU clock, once the machine has that much to give."""
+
+    def burnt() -> bool:
+        spent, wall = map(float, slurm_lab.run("load --cpu 0.4 --seconds 1").stdout.split())
+        assert wall >= 1
+        assert spent <= 0.4 * wall + 0.03, "never more"
+        return spent >= 0.37 and wall <= 1.3
+
+    assert eventually(burnt)
 
 
 def test_sacct_works_from_outside(slurm_lab: SlurmLab, history: History) -> None:
@@ -162,9 +171,10 @@ def test_sacct_works_from_outside(slurm_lab: SlurmLab, history: History) -> None
 def test_one_clock_and_boot_inside_and_outside(slurm_lab: SlurmLab) -> None:
     """Marks written inside can be compared with clocks read outside."""
     proc = slurm_lab.node_dir(slurm_lab.nodes[0]) / "proc"
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
     inside = slurm_lab.run(f"cat {proc}/sys/kernel/random/boot_id {proc}/uptime").stdout.split()
     assert inside[0] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    assert float(inside[1]) == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1)
+    assert before - 0.01 <= float(inside[1]) <= time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def test_lock_kills_what_lives_in_leftover_cgroups(slurm_lab: SlurmLab, tmp_path: Path) -> None:
@@ -177,7 +187,7 @@ def test_lock_kills_what_lives_in_leftover_cgroups(slurm_lab: SlurmLab, tmp_path
         (folder / "cgroup.procs").write_text(str(outlived.pid))
         lab, other = (SlurmLab(Plan(prefix="jistale"), tmp_path / "lock") for _ in range(2))
         lab.clear(lock_timeout=1)
-        assert outlived.wait(timeout=5) == -signal.SIGKILL
+        assert outlived.wait(timeout=PATIENCE_S) == -signal.SIGKILL
     with pytest.raises(TimeoutError, match="another lab"):
         other.clear(lock_timeout=0)
     lab.down()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import time
 
-from tests.labs.lab import until
+from tests.labs.lab import PATIENCE_S, until
 from tests.labs.slurm.lab import SlurmLab
 
 ALL_TASKS = 100_000
@@ -17,7 +17,6 @@ SPRING = calendar.timegm((2026, 3, 29, 1, 0, 0))
 """When it is 3 o'clock there after 2."""
 MIDNIGHT = calendar.timegm((2026, 10, 21, 0, 0, 0))
 HOSTILE = "a|b\nc\x1fd\x01\x1b[31m 'l\u00e9' \u6f22\u5b57\n1\x1f1\x1f"
-PATIENCE_S = 120
 
 _NO_NUMBER = 4294967294
 _PENDING, _COMPLETED, _NODE_FAIL, _PREEMPTED, _REVOKED = 0, 3, 7, 8, 1 << 19
@@ -116,11 +115,12 @@ def run_jobs(lab: SlurmLab) -> dict[str, str]:
         Job ids by what they are; `runs` and `waits` are for the caller to cancel.
     """
     first, second, third, fourth = lab.nodes[:4]
+    go_on = lab.home / "history-goes-on"
     ids = {
         "runs": lab.sbatch("sleep 1000", "-w", fourth, "--mem=100"),
         "waits": lab.sbatch("true", "--hold", "--array=0-29999%4"),
         "resized": lab.sbatch("sleep 1000", "-N2", "-w", f"{second},{third}", "--mem=100"),
-        "suspended": lab.sbatch("sleep 2", "-w", second, "--mem=100"),
+        "suspended": lab.sbatch(f"until [ -e {go_on} ]; do sleep 0.2; done", "-w", second, "--mem=100"),
         "again": lab.sbatch("true", "-w", second, "--mem=100"),
         "hostile": lab.sbatch("true", "-w", second, "--mem=100", "-J", HOSTILE),
         "array": lab.sbatch("true", "-w", second, "--mem=100", "--array=0-1"),
@@ -133,6 +133,7 @@ def run_jobs(lab: SlurmLab) -> dict[str, str]:
     lab.run(["scontrol", "suspend", ids["suspended"]])
     goes_by(2.5)
     lab.run(["scontrol", "resume", ids["suspended"]])
+    go_on.touch()
     lab.run(["scontrol", "update", f"jobid={ids['resized']}", "NumNodes=1"])
     goes_by(2.5)
     lab.scancel(ids["resized"], ids["gone"])

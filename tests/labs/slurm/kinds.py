@@ -172,7 +172,9 @@ class _Day:
     def _find(self, *names: str) -> None:
         """Jobs that were not submitted by sbatch, by their names."""
         for name in names:
-            self.jobs[name] = self.lab.sacct("-X", f"--name=kind-{name}", "-o", "jobidraw").strip()
+            asked = ("-X", f"--name=kind-{name}", "-o", "jobidraw")
+            self._until(lambda asked=asked: bool(self.lab.sacct(*asked).strip()))
+            self.jobs[name] = self.lab.sacct(*asked).strip()
 
     def _show(self, name: str) -> str:
         return self.lab.run(["scontrol", "--oneliner", "show", "job", self.jobs[name]]).stdout
