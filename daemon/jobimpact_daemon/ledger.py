@@ -19,6 +19,7 @@ from jobimpact.core.records import IDLE, SYSTEM, Domain, DomainKind, NodeFacts, 
 from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Account, Bookkeeper, State
 from jobimpact_daemon.holdings import Holdings, Run
+from jobimpact_daemon.outbox import HealthRow, Outbox, RunRow
 
 __all__ = ["Ledger"]
 
@@ -55,15 +56,19 @@ class Ledger:
         node: the node's name.
         cluster: the cluster's name.
         keep: never fold or drop what is old.
+        outbox: takes what is to go to a server; None: this file is the store.
 
     Raises:
         StoreError: the file cannot be opened.
         SchemaTooNewError: a newer release wrote it.
     """
 
-    def __init__(self, path: Path, node: str, cluster: str, *, keep: bool = False) -> None:
+    def __init__(
+        self, path: Path, node: str, cluster: str, *, keep: bool = False, outbox: Outbox | None = None
+    ) -> None:
         self.path = path
         self._keep = keep
+        self._outbox = outbox
         self._db = open_for_writing(path)
         self._begun: set[str] = set()
         """Runs that have a point of their start."""
@@ -77,6 +82,8 @@ class Ledger:
             with self._db:
                 names = [("node", node), ("cluster", cluster)]
                 self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", names)
+            if outbox is not None:
+                outbox.load(self._db)
         except sqlite3.Error as error:
             self.trouble = str(error)
 
@@ -102,6 +109,8 @@ class Ledger:
             saved = _of_version_1(row[1]) if row[0] == 1 else msgspec.json.decode(row[1], type=_Saved)
         except (msgspec.MsgspecError, KeyError) as error:
             raise StoreError(f"{self.path}: its state cannot be read: {error}") from error
+        if self._outbox is not None:
+            self._outbox.go_on(saved.state.holdings.runs)
         return saved.state, set(saved.marks), True
 
     def accounts(self, state: State) -> dict[tuple[str, str], Account]:
@@ -125,10 +134,14 @@ class Ledger:
             Whether it is on disk. If not, nothing is lost: it stays in memory, and `trouble` says why.
         """
         wall_s = books.state.wall_s
+        minute = self._is_minute(wall_s)
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._write(books, list(marks), wall_s)
-            self._write_health(list(health), books.state.holdings.t_ns, wall_s)
+            runs = self._write(books, list(marks), wall_s)
+            points = self._write_health(list(health), books.state.holdings.t_ns, wall_s)
+            if self._outbox is not None:
+                power = self._is_power_due(wall_s)
+                self._outbox.put(self._db, books, runs, minute=minute, power=power, health=points)
             self._db.execute("COMMIT")
         except (sqlite3.Error, OverflowError) as error:
             self._roll_back()
@@ -139,6 +152,8 @@ class Ledger:
         if self.trouble is not None:
             log.warning("%s: writes again", self.path)
         self.trouble = None
+        if self._outbox is not None:
+            self._outbox.committed(wall_s, minute=minute)
         self._forget(books)
         return True
 
@@ -150,7 +165,7 @@ class Ledger:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
-    def _write(self, books: Bookkeeper, marks: list[str], wall_s: float) -> None:
+    def _write(self, books: Bookkeeper, marks: list[str], wall_s: float) -> list[tuple[Run, RunRow]]:
         db, state, t_ns = self._db, books.state, books.state.holdings.t_ns
         data = msgspec.json.encode(_Saved(state, marks))
         db.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (STATE_VERSION, data))
@@ -162,10 +177,8 @@ class Ledger:
             ],
         )
         runs = [*books.closed, *state.holdings.runs.values()]
-        db.executemany(
-            "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [_row(run, state.holdings.shares(run)) for run in runs],
-        )
+        rows = [_row(run, state.holdings.shares(run)) for run in runs]
+        db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         db.executemany(
             "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)",
             [(*key, books.accounts[key].uj, books.accounts[key].known_ns) for key in books.touched],
@@ -184,6 +197,7 @@ class Ledger:
             names = ("excludes", msgspec.json.encode(excludes).decode())
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", names)
         self._write_points(books, runs, wall_s)
+        return list(zip(runs, rows, strict=True))
 
     def _write_points(self, books: Bookkeeper, runs: list[Run], wall_s: float) -> None:
         due = {run.key: run for run in runs if self._is_due(run, wall_s)}
@@ -204,19 +218,23 @@ class Ledger:
                 ],
             )
 
-    def _write_health(self, health: list[SourceHealth], t_ns: int, wall_s: float) -> None:
-        """How the sources stand now, and once a minute a point of it."""
-        rows = [
+    def _write_health(self, health: list[SourceHealth], t_ns: int, wall_s: float) -> list[HealthRow]:
+        """How the sources stand now, and once a minute a point of it: those that were written."""
+        rows: list[HealthRow] = [
             (
                 *(one.source, wall_s, one.reads, one.failures, one.took_ns, one.busy_ns),
                 *(None if one.good_ns is None else (t_ns - one.good_ns) / NS, one.problem),
             )
             for one in health
         ]
+        if self._outbox is not None:
+            rows.append(self._outbox.health(self._db, wall_s))
         self._db.executemany("INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        if rows and abs(wall_s - self._health_point) >= HEALTH_POINT_S:
-            self._health_point = wall_s
-            self._db.executemany("INSERT OR REPLACE INTO source_health VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        if not rows or abs(wall_s - self._health_point) < HEALTH_POINT_S:
+            return []
+        self._health_point = wall_s
+        self._db.executemany("INSERT OR REPLACE INTO source_health VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        return rows
 
     def _is_due(self, run: Run, wall_s: float) -> bool:
         return run.state != "open" or run.key not in self._begun or self._is_minute(wall_s)

@@ -27,6 +27,8 @@ from jobimpact_daemon.jobs.node import NETWORK, NodeProc, file_system
 from jobimpact_daemon.jobs.usage import UsageReader
 from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.notify import Notifier
+from jobimpact_daemon.outbox import Outbox
+from jobimpact_daemon.publisher import Publisher
 from jobimpact_daemon.recording import Recorder
 from jobimpact_daemon.replay import make_books
 from jobimpact_daemon.sampler import Sampler
@@ -112,7 +114,8 @@ def run(config: Config, record: TextIO | None = None) -> None:
     lock = _lock(path)
     proc = NodeProc(Path(config.node.proc_root))
     facts = node_facts(config, proc)
-    ledger = Ledger(path, config.node.name, config.cluster)
+    outbox, publisher = _way_out(config, path)
+    ledger = Ledger(path, config.node.name, config.cluster, outbox=outbox)
     state, taken, resumed = ledger.load(facts)
     books = make_books(config, state, ledger)
     books.accounts = ledger.accounts(state)
@@ -146,12 +149,29 @@ def run(config: Config, record: TextIO | None = None) -> None:
     )
     _stop_by_signal(sampler)
     log.info("%s: %s", config.node.name, "going on" if resumed else "starting new books")
+    if publisher is not None:
+        publisher.start()
     sampler.run()
     for source in sources:
         source.close()
+    if publisher is not None:
+        publisher.stop()
     ledger.close()
     lock.close()
     log.info("%s: ended cleanly", config.node.name)
+
+
+def _way_out(config: Config, path: Path) -> tuple[Outbox | None, Publisher | None]:
+    """Where a server is the store, what is to go to it and who brings it there; HTTP is imported only then."""
+    store = config.store.server
+    if store is None:
+        return None, None
+    from jobimpact.core.server import Server
+
+    outbox = Outbox(store, config.cluster, config.node.name)
+    publisher = Publisher(path, Server(store))
+    outbox.delivery = lambda: publisher.delivery
+    return outbox, publisher
 
 
 def _go_on(books: Bookkeeper, marks: MarkFolder, boot: str, *, resumed: bool) -> None:
