@@ -6,12 +6,26 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.curve import Curve
+from tests.fakes.curve import NS_PER_S, Curve, boot_ns
 from tests.fakes.rig import RigNode
 from tests.fakes.rig_gpu import Gpu
+
+
+@cache
+def _start_ns() -> int:
+    """How long a child needs to begin."""
+    begun_ns = boot_ns()
+    subprocess.run([sys.executable, "-c", "import json; from jobimpact_daemon.sources import nvml"], check=True)
+    return boot_ns() - begun_ns
+
+
+def soon_ns() -> int:
+    """When a script's clock may begin, so that what starts now is there a second later: now, if it is quick."""
+    return boot_ns() + max(0, 5 * _start_ns() - NS_PER_S)
 
 
 def ask_child(folder: Path, program: str, *gpus: Gpu, **node: Any) -> Any:
