@@ -1,0 +1,1 @@
+"""Pictures of dashboards: `python -m tests.grafana.render all --theme dark --out FOLDER`."""
