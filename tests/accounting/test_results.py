@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.accounting.world import T0, record
 
@@ -69,6 +69,7 @@ def test_a_changed_row_is_replaced_and_counts_on(tmp_path: Path) -> None:
     assert [(reader.find(job)[0].revision, reader.find(job)[0].energy_j) for job in "123"] == [(2, 6), (1, 5), (1, 5)]
 
 
+@settings(deadline=None)  # how long a night takes is the machine's
 @given(nights=st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), max_size=6), max_size=6))
 def test_revisions_count_changes_and_nothing_else(
     nights: list[list[tuple[str, int]]], tmp_path_factory: pytest.TempPathFactory

@@ -113,7 +113,7 @@ def note_changes(db: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
             some = keys[at : at + _CHUNK]
             c = job_result.c
             here = (c.cluster == cluster) & c.key.in_(some)
-            digests = dict(db.execute(sa.select(c.key, c.digest).where(here)).tuples().all())
+            digests = {row[0]: row[1] for row in db.execute(sa.select(c.key, c.digest).where(here))}
             changed = [key for key in some if digests.get(key) != mine[key]["digest"]]
             before = {one.key: one for one in _told(db, here & c.key.in_([key for key in changed if key in digests]))}
             for key in changed:
