@@ -1,0 +1,101 @@
+"""What is read back from a time-series server, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from jobimpact.core.config import InfluxStore, Store, VictoriaStore
+from jobimpact.core.errors import ConfigError, StoreError
+from jobimpact.core.series import Measurement, Value
+
+__all__ = ["HOUR_MS", "Row", "SeriesReader", "number", "reader_of", "spans"]
+
+HOUR_MS = 3_600_000
+
+
+class Row(Struct, frozen=True):
+    """One point as it was written: tags that it has, its stamp (ms since the epoch), and fields that are known."""
+
+    tags: dict[str, str]
+    stamp_ms: int
+    fields: dict[str, Value]
+
+
+class SeriesReader(Protocol):
+    """Points by measurement and time [from_ms, to_ms), in no order, each once.
+
+    `where` is by values of tags, as they were written. Nothing that is partial is ever returned as if it were all:
+    rows come as they arrive, and the error at the end says that they are of no use.
+
+    Raises:
+        ConfigError: a setting is of no use: a secret that cannot be read.
+        StoreError: the server cannot be reached, refuses, says that its answer is partial, breaks off, or answers
+            with something else.
+    """
+
+    def edges(
+        self, of: Measurement, from_ms: int, to_ms: int, where: Mapping[str, str] | None = None
+    ) -> Iterator[Row]:
+        """Of each series the first and the last point of each full hour (UTC), where it has any."""
+        ...
+
+    def rows(self, of: Measurement, from_ms: int, to_ms: int, where: Mapping[str, str] | None = None) -> Iterator[Row]:
+        """Every point."""
+        ...
+
+    def latest(
+        self, of: Measurement, from_ms: int, to_ms: int, where: Mapping[str, str] | None = None
+    ) -> Iterator[Row]:
+        """The last point of each series."""
+        ...
+
+    def close(self) -> None:
+        """Let the connection go."""
+        ...
+
+
+def reader_of(store: Store) -> SeriesReader:
+    """The reader of the server that is configured.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    server = store.server
+    if isinstance(server, InfluxStore):
+        from jobimpact.energy.influx import InfluxReader
+
+        return InfluxReader(server)
+    if isinstance(server, VictoriaStore):
+        from jobimpact.energy.victoria import VictoriaReader
+
+        return VictoriaReader(server)
+    raise ConfigError("store: local has no server to read from")
+
+
+def spans(from_ms: int, to_ms: int, length_ms: int) -> Iterator[tuple[int, int]]:
+    """A time cut at the multiples of a length."""
+    begin = from_ms
+    while begin < to_ms:
+        end = min((begin // length_ms + 1) * length_ms, to_ms)
+        yield begin, end
+        begin = end
+
+
+def number(of: Measurement, name: str, value: object) -> Value:
+    """A field's value in its own type.
+
+    Raises:
+        StoreError: it is of another.
+    """
+    if name in of.texts:
+        if isinstance(value, str):
+            return value
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        if name in of.floats:
+            return float(value)
+        if value == int(value):
+            return int(value)
+    raise StoreError(f"{of.name}.{name}: {value!r:.80} is not what we write there: do others write to it?")
