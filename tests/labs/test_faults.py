@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from tests.fakes.curve import boot_ns
 from tests.labs.cluster import MeasuredCluster
+from tests.labs.lab import PATIENCE_S
 from tests.labs.measured import IDLE_W
 from tests.labs.oracle import Window, node_truth
 from tests.labs.slurm.lab import SlurmLab
@@ -58,7 +59,8 @@ def bad_day(slurm_lab: SlurmLab, tmp_path_factory: pytest.TempPathFactory) -> It
             day.jobs[name] = slurm_lab.sbatch(line, "-J", name, "-w", node, "-c2")
             return day.jobs[name]
 
-        time.sleep(2.3)
+        cluster.wait_reading(PATIENCE_S)
+        time.sleep(1.3)
         load("killed", cpu[0], 3000)  # until it is cancelled, below
         time.sleep(8.2)
         cluster.stop(cpu[0], signal.SIGKILL)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tests.fakes.curve import boot_ns
 from tests.labs.cluster import CPUS, MeasuredCluster
+from tests.labs.lab import PATIENCE_S
 from tests.labs.measured import IDLE_W, MEM_BYTES, uuid
 from tests.labs.oracle import Shares, Window, node_truth
 from tests.labs.slurm.lab import SlurmLab
@@ -71,9 +72,10 @@ class Day:
             between = reading_times(cluster.recording(node))
             hook_ns = 0
             for run in cluster.lab.hook_runs():
-                if run.node == node and run.start_ns - offset >= between[0]:
+                if run.node == node:
                     edges[run.job][run.event] = run.start_ns - offset
-                    hook_ns = max(hook_ns, run.end_ns - run.start_ns)
+                    inside = run.start_ns - offset >= between[0]
+                    hook_ns = max(hook_ns, run.end_ns - run.start_ns if inside else 0)
             late_s = max(late_after_marks_s(cluster.recording(node)), _overdue_s(cluster.recording(node)))
             self.late_s[node] = late_s + trace.late_s() + max(0, hook_ns - HOOK_NS) / 1e9
             seen = {sample.job for sample in trace.jobs if sample.node == node}
@@ -113,7 +115,8 @@ def day(slurm_lab: SlurmLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         def load(cpu: float, seconds: float, mem: str = "20M") -> str:
             return f"load --period-ms 5 --cpu {cpu} --seconds {seconds} --mem {mem}"
 
-        time.sleep(3.37)
+        cluster.wait_reading(PATIENCE_S)
+        time.sleep(1.37)
         submit("three", load(0.45, 24, "150M"), "-w", n1, "-c4", "--mem=300M")
         day.mem[day.jobs["three"]] = 300 << 20
         submit("whole", load(0.3, 14, "300M"), "-w", n2, "--exclusive")

@@ -30,6 +30,7 @@ FULL_S, SHORT_S = (60, 60, 70), (14, 12, 9)
 """How long each source is well, is not, and is well again."""
 EDGE_NS = NS_PER_S
 """How long before a change the books are looked at."""
+TICK_S = 0.1
 PHASES = ("before", "during", "after")
 NO_POWER_OVER_FILES = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 """Root without this reads what its owner and the world may read, as anybody."""
@@ -178,7 +179,7 @@ class Node(Daemon):
         """SIGTERM, and how it took that."""
         assert self.process is not None
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(120)
 
     def rate(self, from_ns: int, to_ns: int) -> tuple[float, float]:
         """The witness's good readings per second, and the longest time between two, in s."""
@@ -231,6 +232,8 @@ class Worlds:
         self.times = Times(begin_ns, begin_ns + fault_ns, full)
         self.folder, self.full = folder, full
         self.nodes: dict[tuple[str, Kind], Node] = {}
+        self.paused_s = 0.0
+        """For how long at the worst the machine left a process alone that was to run."""
         for kind in stands.KINDS:
             self._add("many", kind, MANY, ("rapl", "package-0"))
             self._add("plug", kind, (stands.Rapl, stands.Kwollect), ("nvml", "gpu:GPU-w"))
@@ -252,9 +255,29 @@ class Worlds:
             for node in nodes:
                 for part in node.parts:
                     stack.enter_context(part.playing())
-            stack.enter_context(_ticking([part for node in nodes for part in node.parts]))
+            stack.enter_context(self._ticking([part for node in nodes for part in node.parts]))
             stack.callback(_kill, nodes)
             self._play(nodes)
+
+    @contextmanager
+    def _ticking(self, parts: list[Stand]) -> Iterator[None]:
+        stop = threading.Event()
+
+        def work() -> None:
+            due = time.monotonic() + TICK_S
+            while not stop.wait(max(0, due - time.monotonic())):
+                self.paused_s = max(self.paused_s, time.monotonic() - due)
+                for part in parts:
+                    part.tick()
+                due = time.monotonic() + TICK_S
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     def _play(self, nodes: list[Node]) -> None:
         """Each node is looked at in its file shortly before each change, and by `check` in mid phase."""
@@ -311,21 +334,3 @@ def _kill(nodes: list[Node]) -> None:
         if node.process is not None and node.is_alive:
             node.process.kill()
             node.process.wait()
-
-
-@contextmanager
-def _ticking(parts: list[Stand]) -> Iterator[None]:
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.1):
-            for part in parts:
-                part.tick()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
