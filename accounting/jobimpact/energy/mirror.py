@@ -1,0 +1,197 @@
+"""The mirror: the nodes' books as they came through a server, in files like the nodes' own, for all that reads those.
+
+A few questions a day of the time that is read, however many jobs there are. All of a day is read before any of it is
+written; each node's part is one transaction. To read a time again changes nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+from jobimpact.core.config import Config, Store
+from jobimpact.core.errors import StoreError
+from jobimpact.core.nodefile import node_file
+from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
+from jobimpact.energy.mirror_node import MARGIN_MS, NodeMirror, write_job
+from jobimpact.energy.mirror_rows import Arrivals, Arrived
+from jobimpact.energy.series import HOUR_MS, Row, SeriesReader, spans
+
+__all__ = ["LIVE_DAYS", "Mirror", "copy_job", "mirror_folder"]
+
+DAY_MS = 24 * HOUR_MS
+LIVE_DAYS = 31
+"""A job that runs, or is not accounted for yet, is looked for so far back."""
+MOST_RESTARTS = 1000
+
+
+def mirror_folder(store: Store) -> Path:
+    """Where the mirror lies."""
+    return store.folder / "mirror"
+
+
+class Mirror:
+    """The files of one cluster's nodes.
+
+    Args:
+        reader: of the server.
+        folder: where they lie; made if it is not there.
+        cluster: whose nodes they are.
+        look_back_days: so far before the last commit of a node everything is read again.
+    """
+
+    def __init__(self, reader: SeriesReader, folder: Path, cluster: str, look_back_days: int = 3) -> None:
+        self._reader = reader
+        self._folder = folder
+        self._cluster = cluster
+        self._look_back_ms = look_back_days * DAY_MS
+        self._problems: dict[str, None] = {}
+        self._nodes: dict[str, NodeMirror | None] = {}
+        """Those that are open; None: one that cannot be."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._nodes.values():
+            if one is not None:
+                one.close()
+        self._nodes.clear()
+
+    def refresh(self, from_s: float, to_s: float) -> list[str]:
+        """Take in what the server has of a time, and all that may have come late.
+
+        Args:
+            from_s: from here at the latest, epoch seconds.
+            to_s: until here; all between is read, so that nothing is missed. Should be now.
+
+        Returns:
+            What was left out, and which node's file cannot be written, a line each.
+
+        Raises:
+            StoreError: the server cannot be read, or nothing can be written: what was read of a day before stays.
+        """
+        self._problems = {}
+        to_ms = int(to_s * 1000)
+        stands = self._stands()
+        begin_ms = int(from_s * 1000)
+        if stands:
+            begin_ms = min(begin_ms, max(stands.values()) - self._look_back_ms)
+            begin_ms = min([begin_ms, *self._late(stands, begin_ms, to_ms)])
+        begin_ms = max(begin_ms // HOUR_MS * HOUR_MS, 0)
+        for from_ms, until_ms in spans(begin_ms, to_ms, DAY_MS):
+            self._take(from_ms, until_ms)
+        for one in self._nodes.values():
+            if one is not None:
+                one.prune(to_ms)
+        return list(self._problems)
+
+    def _stands(self) -> dict[str, int]:
+        """By node, the commit at which it stands."""
+        found = {}
+        try:
+            names = sorted(path.stem for path in self._folder.glob("*.sqlite"))
+        except OSError as error:
+            raise StoreError(f"{self._folder}: {error.strerror}") from error
+        for node in names:
+            one = self._open(node)
+            last_ms = one.last_ms if one else None
+            if last_ms is not None:
+                found[node] = last_ms
+        return found
+
+    def _late(self, stands: dict[str, int], begin_ms: int, to_ms: int) -> Iterable[int]:
+        """Where nodes stand that were silent for longer than all is read again, and have said something since."""
+        behind = {node: at for node, at in stands.items() if at < begin_ms}
+        if not behind:
+            return []
+        arrivals = Arrivals(self._cluster)
+        arrivals.add(NODE_BOOKS, self._reader.latest(NODE_BOOKS, min(behind.values()), to_ms, self._where()))
+        return [at for node, at in behind.items() if max(arrivals.nodes.get(node, Arrived()).books, default=at) > at]
+
+    def _take(self, from_ms: int, to_ms: int) -> None:
+        """One day, or a part of it."""
+        arrivals = Arrivals(self._cluster)
+        self._read(arrivals, self._reader.latest, (NODE_BOOKS, JOB_RUN), from_ms, to_ms)
+        if arrivals.nodes:
+            self._read(arrivals, self._reader.edges, (NODE_DOMAIN, JOB_ENERGY), from_ms, to_ms)
+            # Near midnights all: there a day's books are cut. Near now, too: the last commit may be half here.
+            near = [(from_ms, min(from_ms + MARGIN_MS, to_ms)), (max(to_ms - MARGIN_MS, from_ms + MARGIN_MS), to_ms)]
+            for begin_ms, end_ms in near:
+                if begin_ms < end_ms:
+                    self._read(arrivals, self._reader.rows, (NODE_DOMAIN, JOB_ENERGY), begin_ms, end_ms)
+        for node, arrived in sorted(arrivals.nodes.items()):
+            one = self._open(node, new=bool(arrived.books))
+            if one is None or one.take(arrived, from_ms, to_ms, everything=False):
+                continue
+            everything = Arrivals(self._cluster)
+            everything.nodes[node] = arrived
+            measurements = (NODE_BOOKS, NODE_DOMAIN, JOB_ENERGY)
+            self._read(everything, self._reader.rows, measurements, from_ms, to_ms, node=node)
+            one.take(arrived, from_ms, to_ms, everything=True)
+        self._tell(arrivals.problems)
+        for one in self._nodes.values():
+            if one is not None:
+                self._tell(one.problems)
+                one.problems.clear()
+
+    def _read(
+        self,
+        arrivals: Arrivals,
+        ask: Callable[..., Iterable[Row]],
+        measurements: tuple[Measurement, ...],
+        from_ms: int,
+        to_ms: int,
+        **where: str,
+    ) -> None:
+        for of in measurements:
+            arrivals.add(of, ask(of, from_ms, to_ms, self._where() | where))
+
+    def _where(self) -> dict[str, str]:
+        return {"cluster": self._cluster}
+
+    def _open(self, node: str, *, new: bool = True) -> NodeMirror | None:
+        """A node's file; None where it cannot be, which is told."""
+        if node not in self._nodes:
+            path = node_file(self._folder, node)
+            if not new and not path.exists():
+                self._tell([f"{node}: runs, and no books of the node itself: left out"])
+                return None
+            try:
+                self._nodes[node] = NodeMirror(path, node, self._cluster)
+            except StoreError as error:
+                if isinstance(error.__cause__, (OSError, sqlite3.OperationalError)):
+                    raise  # a full disk, or one that must not be written: no other node's can be either
+                self._nodes[node] = None
+                self._tell([str(error)])
+        return self._nodes[node]
+
+    def _tell(self, problems: Iterable[str]) -> None:
+        self._problems.update(dict.fromkeys(problems))
+
+
+def copy_job(reader: SeriesReader, folder: Path, config: Config, raw_id: str, now_s: float) -> None:
+    """Write what the server has of one job into a folder, a file for each of its nodes.
+
+    Raises:
+        StoreError: the server cannot be read, or the folder written.
+    """
+    from_ms, to_ms = int((now_s - LIVE_DAYS * 86400) * 1000), int(now_s * 1000) + HOUR_MS
+    cluster = {"cluster": config.cluster}
+    arrivals = Arrivals(config.cluster)
+    # One incarnation may have run where nobody metered it: the next one is looked for nevertheless.
+    missed = 0
+    for restart in range(MOST_RESTARTS):
+        run = raw_id if not restart else f"{raw_id}#{restart}"
+        before = sum(len(one.runs) for one in arrivals.nodes.values())
+        arrivals.add(JOB_RUN, reader.latest(JOB_RUN, from_ms, to_ms, cluster | {"run": run}))
+        missed = missed + 1 if before == sum(len(one.runs) for one in arrivals.nodes.values()) else 0
+        if missed > 1:
+            break
+        if not missed:
+            arrivals.add(JOB_ENERGY, reader.edges(JOB_ENERGY, from_ms, to_ms, cluster | {"run": run}))
+    for node, arrived in arrivals.nodes.items():
+        arrivals.add(NODE_DOMAIN, reader.latest(NODE_DOMAIN, from_ms, to_ms, cluster | {"node": node}))
+        write_job(node_file(folder, node), node, config.cluster, arrived)
