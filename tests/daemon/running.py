@@ -79,15 +79,17 @@ class Daemon:
         assert process.returncode == (0 if number == signal.SIGTERM else -number), said
         return said
 
-    def mark(self, event: str, job: str, **fields: object) -> None:
-        """What a hook writes, now."""
+    def mark(self, event: str, job: str, **fields: object) -> int:
+        """What a hook writes, now; the time that stands in it, in ns."""
         self._pid += 1
-        uptime = f"{boot_ns() // 10**7 / 100:.2f}"
+        t_ns = boot_ns() // 10**7 * 10**7
+        uptime = f"{t_ns / 10**9:.2f}"
         boot = (self.node.proc_root / "sys/kernel/random/boot_id").read_text().strip()
         whole = {"v": 1, "event": event, "job": job, "boot": boot, "uptime": uptime, **fields, "end": 1}
         hidden = self.marks / f".tmp.{self._pid}"
         hidden.write_text("".join(f"{key}={value}\n" for key, value in whole.items()))
         hidden.rename(self.marks / f"{uptime}.{job}.{event}.{self._pid}")
+        return t_ns
 
     def taken(self) -> bool:
         """Whether every mark is in the books on disk."""
