@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.curve import NS_PER_MS, Curve, Sensor, boot_ns, reset, stuck
+from tests.fakes.curve import NS_PER_MS, Curve, Sensor, reset, stuck
 from tests.fakes.rig import build
-from tests.fakes.rig_child import ask_child
+from tests.fakes.rig_child import ask_child, soon_ns
 from tests.fakes.rig_gpu import (
     ENERGY,
     FOREVER,
@@ -51,7 +51,7 @@ def ask(tmp_path: Path, program: str, *gpus: Gpu, **node: Any) -> Any:
 
 def test_pynvml_sees_the_scripted_devices(tmp_path: Path) -> None:
     """Names, minors that are not indices, PCI, limits, memory, power, use and MIG come from the script."""
-    t0 = boot_ns()
+    t0 = soon_ns()
     one = gpu("GPU-a", Curve.flat(t0, 300_000_000), 3, used_bytes=1 << 30, mig=True)
     two = gpu("GPU-b", Curve.flat(t0, 50_000_000), 1, name="Tesla V100", limit_mw=250_000)
     program = """
@@ -86,7 +86,7 @@ out["old handle"] = code(n.nvmlDeviceGetName, handles[0])
 
 def test_energy_is_analytic_to_the_millijoule(tmp_path: Path) -> None:
     """Each reading is one that the model has between the times before and after the call, reset and stuck too."""
-    t0 = boot_ns()
+    t0 = soon_ns()
     curve = Curve(t0, [(17 * NS_PER_MS, 400_000_000), (9 * NS_PER_MS, 60_000_000)])
     sensor = Sensor(20 * NS_PER_MS, 35 * NS_PER_MS)
     one = gpu("GPU-a", curve, start_mj=10**9, sensor=sensor)
@@ -112,7 +112,7 @@ while now() < {t0 + S + S // 2}:
 
 def test_faults_hit_the_scripted_calls_and_devices(tmp_path: Path) -> None:
     """A lost GPU fails alone, a fault of one call leaves the others, and a window's end ends it."""
-    t0 = boot_ns()
+    t0 = soon_ns()
     curve = Curve.flat(t0, 10**8)
     lost = gpu("GPU-a", curve, 0, trouble=(Fault(Code.GPU_IS_LOST, 0, t0 + S + S // 2),))
     poor = gpu("GPU-b", curve, 1, trouble=(Fault(Code.NOT_SUPPORTED, 0, FOREVER, (ENERGY,)),))
@@ -134,7 +134,7 @@ out["back"] = code(n.nvmlDeviceGetTotalEnergyConsumption, n.nvmlDeviceGetHandleB
 
 def test_a_delay_hangs_only_its_call(tmp_path: Path) -> None:
     """A hung energy call takes its scripted time; another GPU and other calls answer at once."""
-    t0 = boot_ns()
+    t0 = soon_ns()
     hung = gpu("GPU-a", Curve.flat(t0, 1), 0, trouble=(Delay(400, 0, FOREVER, (ENERGY,)),))
     program = """
 n.nvmlInit()
@@ -152,7 +152,7 @@ for i in range(2):
 
 def test_a_driver_reload_needs_a_new_session(tmp_path: Path) -> None:
     """In the window inits fail; the old session fails even after it; the new one counts from 0."""
-    t0 = boot_ns()
+    t0 = soon_ns()
     gone, back = t0 + 1200 * NS_PER_MS, t0 + 1700 * NS_PER_MS
     one = gpu("GPU-a", Curve.flat(t0, 10**8), start_mj=10**9)
     program = f"""
@@ -178,7 +178,7 @@ out["new"] = energy(n.nvmlDeviceGetHandleByIndex(0))
 
 def test_a_session_kept_over_a_reload_stays_broken(tmp_path: Path) -> None:
     """Waiting alone does not heal: a session from before the reload fails after it too."""
-    t0 = boot_ns()
+    t0 = soon_ns()
     gone, back = t0 + 1200 * NS_PER_MS, t0 + 1250 * NS_PER_MS
     program = f"""
 n.nvmlInit()
@@ -192,7 +192,7 @@ out["late"] = code(n.nvmlDeviceGetTotalEnergyConsumption, h)
 
 def test_power_is_told_by_scope_and_window(tmp_path: Path) -> None:
     """Instants follow the curve, averages its last second, a module adds its own; what is lacking is not supported."""
-    t0 = boot_ns()
+    t0 = soon_ns()
     curve = Curve(t0 - 10 * S, [(S // 10, 400_000_000), (S // 10, 200_000_000)])
     every = Meter.INSTANT | Meter.AVERAGE | Meter.MODULE_INSTANT | Meter.USAGE
     one = gpu("GPU-a", curve, 0, meters=every, arch=HOPPER, module_mw=50_000, average_ms=1000)
@@ -261,7 +261,7 @@ out["not one"] = code(n.nvmlDeviceGetGpuInstanceId, h)
 
 def test_utilisation_is_told_since_a_time_in_microseconds(tmp_path: Path) -> None:
     """One line for each process that was busy since; nothing new is NOT_FOUND; a time in seconds gets all of it."""
-    t0 = boot_ns()
+    t0 = soon_ns()
     ended = Process(12, 80, t0 - 5 * S, t0 - 2 * S)
     one = gpu("GPU-a", Curve.flat(0, 0), processes=(Process(11, 40), ended))
     program = """

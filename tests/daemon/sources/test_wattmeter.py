@@ -358,7 +358,7 @@ def test_a_server_that_hangs_costs_only_its_own_reading(server: fakes.Kwollect, 
     meter = by_kwollect(server, clock, deadline_s=0.2)
     begun = time.monotonic()
     reading = node(meter)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 25
     assert isinstance(reading, Failed)
     assert "deadline" in reading.error
     server.hang.set()
@@ -561,7 +561,7 @@ def test_the_poller_takes_it(server: fakes.Kwollect) -> None:
     settings = config.Wattmeter(kwollect=config.Kwollect(url=server.url))
     poller = Poller(Wattmeter(settings, "n1", clock), clock, period_s=0.1, deadline_s=2)  # type: ignore[arg-type]
     assert [domain.name for domain in poller.discover()] == ["node"]
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     reading = None
     while reading is None and time.monotonic() < until:
         reading = poller.read().get("node")
