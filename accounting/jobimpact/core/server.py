@@ -89,7 +89,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where it is, for messages."""
-        return _clean(self._store.url)
+        return _clean(re.sub(r"//[^/]*@", "//***@", self._store.url))
 
     @property
     def words_as_tags(self) -> bool:
@@ -151,7 +151,7 @@ class Server:
             query = {"bucket": f"{store.database}/{kept}"} | ({"org": store.org} if store.org else {})
         elif isinstance(store, InfluxStore):
             query = {"db": store.database, "rp": kept}
-        return f"{urlsplit(store.url).path.rstrip('/')}{way}?{urlencode(query | {'precision': 'ms'})}"
+        return f"{self._place()[3]}{way}?{urlencode(query | {'precision': 'ms'})}"
 
     def _read_secret(self) -> str | None:
         if self._secret is None:
@@ -169,7 +169,8 @@ class Server:
             scheme = "Token" if isinstance(store, InfluxStore) else "Bearer"
             return {"Authorization": f"{scheme} {secret}"}
         # urllib3 would take latin-1, and RFC 7617 leaves it open: UTF-8 is what servers expect.
-        return dict(make_headers(basic_auth=f"{store.username}:{secret}".encode().decode("latin-1")))
+        known = make_headers(basic_auth=f"{store.username}:{secret}".encode().decode("latin-1"))
+        return {"Authorization": known["authorization"]}
 
     def _once(self, kept: Retained, body: bytes, secret: str | None, until: float) -> Outcome:
         headers = {"Content-Type": "text/plain; charset=utf-8", "Accept-Encoding": "identity"}
@@ -231,22 +232,32 @@ class Server:
         return connection
 
     def _new_connection(self) -> HTTPConnection:
+        scheme, host, port, _ = self._place()
+        if scheme == "http":
+            return HTTPConnection(host, port)
+        if self._tls is None:
+            self._tls = self._make_tls()
+        return HTTPSConnection(host, port, ssl_context=self._tls, server_hostname=host)
+
+    def _place(self) -> tuple[str, str, int | None, str]:
+        """Scheme, host, port and path of the url.
+
+        Raises:
+            _SettingError: it is of no use.
+        """
         try:
             parts = urlsplit(self._store.url)
-            host, port = parts.hostname, parts.port
+            found = parts.scheme, parts.hostname, parts.port, parts.path.rstrip("/")
         except ValueError as error:
             raise _SettingError(f"{self._key}.url: {error}") from None
+        scheme, host, port, path = found
         if not host:
             raise _SettingError(f"{self._key}.url: {self.url} names no host")
         if parts.username is not None or parts.password is not None:
             raise _SettingError(
                 f"{self._key}.url: set username and password_file instead of writing them into the url"
             )
-        if parts.scheme == "http":
-            return HTTPConnection(host, port)
-        if self._tls is None:
-            self._tls = self._make_tls()
-        return HTTPSConnection(host, port, ssl_context=self._tls, server_hostname=host)
+        return scheme, host, port, path
 
     def _make_tls(self) -> ssl.SSLContext:
         path = self._store.ca_file
