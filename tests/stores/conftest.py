@@ -13,7 +13,7 @@ from tests.stores.servers import Influx, InfluxV2, Server, Victoria, missing
 @pytest.fixture
 def influx(tmp_path: Path) -> Iterator[Influx]:
     """InfluxDB 1.x with its database."""
-    _need("influxd")
+    need("influxd")
     with Influx(tmp_path / "influx") as server:
         server.create()
         yield server
@@ -29,7 +29,7 @@ def influx_v2(tmp_path: Path, influx: Influx) -> Iterator[InfluxV2]:
 @pytest.fixture
 def victoria(tmp_path: Path) -> Iterator[Victoria]:
     """VictoriaMetrics."""
-    _need("victoria-metrics")
+    need("victoria-metrics")
     with Victoria(tmp_path / "victoria") as server:
         yield server
 
@@ -41,7 +41,7 @@ def server(request: pytest.FixtureRequest) -> Server:
     return found
 
 
-def _need(program: str) -> None:
+def need(program: str) -> None:
     """Skip, or with REQUIRE_LABS=1 fail, where it is not installed."""
     reason = missing(program)
     if reason and os.environ.get("REQUIRE_LABS") == "1":

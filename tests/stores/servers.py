@@ -22,7 +22,22 @@ import urllib3
 
 from jobimpact.core.config import InfluxStore, Retention, Store, VictoriaStore
 
-__all__ = ["DEADLINE_S", "Influx", "InfluxV2", "Server", "ServerError", "Victoria", "missing", "until"]
+__all__ = [
+    "ADMIN",
+    "DEADLINE_S",
+    "ORG",
+    "READER",
+    "TOKEN",
+    "WRITER",
+    "WRITE_TOKEN",
+    "Influx",
+    "InfluxV2",
+    "Server",
+    "ServerError",
+    "Victoria",
+    "missing",
+    "until",
+]
 
 DEADLINE_S = 120.0
 ROOT = Path(__file__).parents[2]
@@ -300,7 +315,7 @@ class Influx(Server):
             secret = self.folder / "password"
             secret.write_text(ADMIN[1] + "\n")
             more |= {"username": ADMIN[0], "password_file": str(secret)}
-        return Store(influxdb=InfluxStore(url=self.url, path=str(path), **_influx(more)))
+        return Store(influxdb=InfluxStore(**({"url": self.url, "path": str(path)} | _influx(more))))
 
 
 class InfluxV2(Server):
@@ -335,7 +350,7 @@ class InfluxV2(Server):
             secret = self.folder / "token"
             secret.write_text(TOKEN + "\n")
             more |= {"token_file": str(secret)}
-        return Store(influxdb=InfluxStore(url=self.url, path=str(path), org=ORG, **_influx(more)))
+        return Store(influxdb=InfluxStore(**({"url": self.url, "path": str(path), "org": ORG} | _influx(more))))
 
 
 class Victoria(Server):
@@ -371,7 +386,7 @@ class Victoria(Server):
 
     def store(self, path: Path, **more: object) -> Store:
         """As it is."""
-        return Store(victoriametrics=VictoriaStore(url=self.url, path=str(path), **more))  # type: ignore[arg-type]
+        return Store(victoriametrics=VictoriaStore(**({"url": self.url, "path": str(path)} | more)))
 
 
 def _influx(more: dict[str, object]) -> dict[str, object]:

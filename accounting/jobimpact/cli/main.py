@@ -30,6 +30,7 @@ commands (each has --help):
   books       what the nodes measured, and who it belongs to; of all time, a day or a month
   inventory   what making each type of node cost, part by part; `probe` drafts this machine's entry
   assess      use and embodied impact of a training or another functional unit, without a scheduler
+  store       `init` sets the time-series server up; `check` says how it does
   demo        run real jobs on this machine and say what they cost
 
 exit status: 0 all answered, 1 some jobs unknown, 2 wrong usage or configuration,
@@ -209,6 +210,20 @@ def _assess(words: list[str]) -> int:
     return assess.run(Path(given.file), given.config, as_json=given.json)
 
 
+def _store(words: list[str]) -> int:
+    parser = _parser(
+        "store",
+        "init: make what the nodes write to, as far as the server allows, else print the commands. check: is the "
+        "server there, are its points fresh, which nodes are silent, how near are its limits. "
+        "Exit status 1: something is left to do.",
+    )
+    parser.add_argument("what", choices=("init", "check"))
+    given = parser.parse_args(words)
+    from jobimpact.cli import store
+
+    return store.run(given.what, given.config)
+
+
 def _demo(words: list[str]) -> int:
     parser = _parser(
         "demo", "Run real jobs on this machine, meter them, and say what they cost. It makes its own configuration."
@@ -226,5 +241,6 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "books": _books,
     "inventory": _inventory,
     "assess": _assess,
+    "store": _store,
     "demo": _demo,
 }

@@ -55,11 +55,11 @@ class InfluxReader:
 
     def __init__(self, server: InfluxStore) -> None:
         self._server = server
-        self._http = Http(server)
+        self.http = Http(server)
 
     def close(self) -> None:
         """Let the connection go."""
-        self._http.close()
+        self.http.close()
 
     def query(self, text: str) -> Iterator[Series]:
         """The series of one InfluxQL statement's answer, as they come.
@@ -68,7 +68,7 @@ class InfluxReader:
             StoreError: it is refused, or its answer is not whole.
         """
         params = {"q": text, "epoch": "ms", "chunked": "true"}
-        yield from answers(self._http.lines("/query", params), self._http.url)
+        yield from answers(self.http.lines("/query", params), self.http.url)
 
     def edges(
         self, of: Measurement, from_ms: int, to_ms: int, where: Mapping[str, str] | None = None
@@ -107,6 +107,18 @@ class InfluxReader:
                 found[key] = row
         yield from found.values()
 
+    def newest(self, of: Measurement, from_ms: int, to_ms: int, by: str) -> dict[str, int]:
+        """By value of a tag: the stamp of the newest point."""
+        name = identifier((of.ints or of.floats)[0])
+        asked = f"SELECT last({name}) {self._from(of, (from_ms, to_ms), None)} GROUP BY {identifier(by)}"
+        found: dict[str, int] = {}
+        for one in self.query(asked):
+            if one.name != of.name:
+                raise StoreError(_other(self.http.url, one))
+            key = plain(one.tags.get(by, ""))
+            found[key] = max([found.get(key, 0), *(int(row[0]) for row in one.values)])
+        return found
+
     def _picked(
         self, pick: str, of: Measurement, when: tuple[int, int], where: Mapping[str, str] | None, *, hours: bool
     ) -> Iterator[Row]:
@@ -128,7 +140,7 @@ class InfluxReader:
 
     def _rows(self, of: Measurement, one: Series, *, stamped: bool = False) -> Iterator[Row]:
         if one.name != of.name or one.columns[:1] != ["time"]:
-            raise StoreError(_other(self._http.url, one))
+            raise StoreError(_other(self.http.url, one))
         tags = {name: plain(value) for name, value in one.tags.items() if value and name in of.tags}
         names = one.columns[1:]
         known = {*of.ints, *of.floats, *of.texts}

@@ -71,11 +71,11 @@ class VictoriaReader:
     """
 
     def __init__(self, server: VictoriaStore) -> None:
-        self._http = Http(server)
+        self.http = Http(server)
 
     def close(self) -> None:
         """Let the connection go."""
-        self._http.close()
+        self.http.close()
 
     def edges(
         self, of: Measurement, from_ms: int, to_ms: int, where: Mapping[str, str] | None = None
@@ -104,6 +104,12 @@ class VictoriaReader:
         """See `SeriesReader`."""
         if from_ms < to_ms:
             yield from self._picked("last", of, (from_ms, to_ms), to_ms - from_ms, where).values()
+
+    def newest(self, of: Measurement, from_ms: int, to_ms: int, by: str) -> dict[str, int]:
+        """By value of a tag: the stamp of the newest point."""
+        over = f"tlast_over_time({_selector(of, None)}[{to_ms - from_ms}ms])"
+        answer = self._asked(f"max({over}) by ({by})", (from_ms, to_ms), to_ms - from_ms)
+        return {plain(one.metric.get(by, "")): max(_ms(row[1]) for row in one.values) for one in answer.data.result}
 
     # -- the first or the last of a window -----------------------------------------------------------------------
 
@@ -144,13 +150,10 @@ class VictoriaReader:
             if again == stamps:
                 return stamps, values
             stamps = again
-        raise StoreError(f"{self._http.url}: {of.name} changes faster than it can be read")
+        raise StoreError(f"{self.http.url}: {of.name} changes faster than it can be read")
 
     def _range(self, of: Measurement, query: str, when: tuple[int, int], window_ms: int) -> _Found:
-        # A window there is without its begin and with its end: ours, a millisecond earlier.
-        asked = {"query": query, "start": _time(when[0] + window_ms - 1), "end": _time(when[1] - 1)}
-        lines = self._http.lines("/api/v1/query_range", asked | {"step": f"{window_ms}ms", "nocache": "1"})
-        answer = self._whole(b"\n".join(lines))
+        answer = self._asked(query, when, window_ms)
         found: _Found = {}
         for one in answer.data.result:
             labels, name = _labels(of, one.metric)
@@ -158,8 +161,13 @@ class VictoriaReader:
                 found.setdefault((labels, _ms(at)), {})[name] = str(text)
         return found
 
+    def _asked(self, query: str, when: tuple[int, int], window_ms: int) -> _Answer:
+        # A window there is without its begin and with its end: ours, a millisecond earlier.
+        asked = {"query": query, "start": _time(when[0] + window_ms - 1), "end": _time(when[1] - 1)}
+        return self._whole(self.http.ask("/api/v1/query_range", asked | {"step": f"{window_ms}ms", "nocache": "1"}))
+
     def _whole(self, body: bytes) -> _Answer:
-        shown = self._http.url
+        shown = self.http.url
         try:
             answer = _DECODE.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -177,7 +185,7 @@ class VictoriaReader:
     def _exported(self, of: Measurement, begin: int, end: int, where: Mapping[str, str] | None) -> Iterator[Row]:
         asked = {"match[]": _selector(of, where), "start": _time(begin), "end": _time(end - 1)}
         found: dict[tuple[_Labels, int], dict[str, float]] = {}
-        for line in self._http.lines("/api/v1/export", asked):
+        for line in self.http.lines("/api/v1/export", asked):
             one = self._line(line)
             labels, name = _labels(of, one.metric)
             for stamp, value in zip(one.timestamps, one.values, strict=True):
@@ -190,9 +198,9 @@ class VictoriaReader:
             one = _DECODE_EXPORTED.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             said = words(line.decode(errors="replace"))
-            raise StoreError(f"{self._http.url}: no export of VictoriaMetrics', or cut short: {said}") from None
+            raise StoreError(f"{self.http.url}: no export of VictoriaMetrics', or cut short: {said}") from None
         if len(one.values) != len(one.timestamps):
-            raise StoreError(f"{self._http.url}: an export whose values and stamps are not of one number")
+            raise StoreError(f"{self.http.url}: an export whose values and stamps are not of one number")
         return one
 
 
