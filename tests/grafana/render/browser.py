@@ -46,12 +46,19 @@ class Browser:
             raise BrowserError(msg)
         theirs_in, self._in = map(_high, os.pipe())
         self._out, theirs_out = map(_high, os.pipe())
-        flags = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe")
+        profile = f"--user-data-dir={folder / 'profile'}"
+        flags = (
+            profile,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--remote-debugging-pipe",
+        )
         self._log = folder / "chromium.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "bash"]
-                + [program, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"],
+                ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "bash", program, *flags, "about:blank"],
                 pass_fds=(theirs_in, theirs_out),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

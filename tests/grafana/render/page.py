@@ -20,6 +20,7 @@ __all__ = ["Drawer", "NotInstalledError", "build"]
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
 BUNDLE = HERE / "build"
+CELL_PX, HEAD_PX = 38, 200
 KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
 FONTS = {
     "inter": MODULES / "inter-ui" / "web",
@@ -78,7 +79,7 @@ class Drawer:
                 self.end_headers()
                 self.wfile.write(found or b"")
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *_: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -106,7 +107,9 @@ class Drawer:
             f'<body><div id="root"></div><script>window.page = {text}</script>'
             '<script src="bundle.js"></script></body></html>'
         ).encode()
-        self._browser.open(f"http://127.0.0.1:{self._server.server_port}/", width, 1200)
+        # The window is as high as the dashboard: what lies outside of it is not painted at all (tables).
+        lowest = max((one["gridPos"]["y"] + one["gridPos"]["h"] for one in answers["layout"]), default=0)
+        self._browser.open(f"http://127.0.0.1:{self._server.server_port}/", width, lowest * CELL_PX + HEAD_PX)
         notes = self._browser.until("window.drawn ?? null")
         return self._browser.picture(), [*notes, *self._browser.said]
 
