@@ -158,6 +158,7 @@ def test_every_holder_pays_its_true_energy(day: Day) -> None:
             allowed_j = true_j * (0.02 if holder in (day.jobs["short"], day.jobs["true"]) else 0.01)
             allowed_j += _edge_j(day, node, holder)
             line = f"{node} {holder:>6} true {true_j:10.3f} J ours {ours_j:10.3f} J {ours_j / true_j - 1:+8.3%}"
+            line += f" allowed {allowed_j:.1f} J"
             report.append(line)
             if abs(ours_j - true_j) > allowed_j:
                 wrong.append(line)
