@@ -121,25 +121,36 @@ class Outage:
 
 
 def outage(
-    server: Server, folder: Path, *, nodes: int, seconds: float, around: float, interval_s: float = 1.0, seed: int = 1
+    server: Server,
+    folder: Path,
+    *,
+    nodes: int,
+    seconds: float,
+    around: float,
+    interval_s: float = 1.0,
+    patient: bool = True,
+    gently: bool = False,
+    seed: int = 1,
 ) -> Outage:
-    """Kill the server for so long under load, and a daemon with -9 inside that.
+    """Take the server away for so long under load, and kill a daemon with -9 inside that.
 
     Args:
-        server: runs; of the endpoint of 2.x what is behind it is killed, so that it answers with errors.
+        server: runs; of the endpoint of 2.x what is behind it goes, so that it answers with errors.
         folder: for the nodes.
         nodes: how many.
         seconds: of the outage.
         around: seconds of load before and after.
         interval_s: between two readings.
+        patient: before and after, wait until the daemons have delivered in their own time.
+        gently: stop the server in place of killing it: VictoriaMetrics has a second or more in memory alone.
         seed: which jobs.
     """
+    behind: Server = getattr(server, "engine", server)
     with playing(folder, server.store(folder), nodes, interval_s) as some:
         load = Load(some, seed, apart_s=2.0, longest_s=min(60.0, 5 + seconds / 4))
-        load.run(DEADLINE_S, lambda: _served(server, some))
+        load.run(DEADLINE_S if patient else 0.0, lambda: _served(server, some))
         load.run(around)
-        behind = getattr(server, "engine", server)
-        behind.kill()
+        behind.stop() if gently else behind.kill()
         load.run(seconds * 0.4)
         some[0].end(signal.SIGKILL)
         load.run(min(10.0, seconds * 0.2))
@@ -148,7 +159,7 @@ def outage(
         most = sum(node.queued() for node in some)
         behind.start()
         back_s = time.monotonic()
-        load.run(DEADLINE_S, lambda: sum(node.queued() for node in some) < most / 20)
+        load.run(DEADLINE_S if patient else 0.0, lambda: sum(node.queued() for node in some) < most / 20)
         caught_up_s = time.monotonic() - back_s
         load.run(around)
         load.finish()
