@@ -65,7 +65,7 @@ class Mirror:
 
         Args:
             from_s: from here at the latest, epoch seconds.
-            to_s: until here; all between is read, so that nothing is missed. Should be now.
+            to_s: until here, and to where the mirror stands, so that nothing between is missed. Should be now.
 
         Returns:
             What was left out, and which node's file cannot be written, a line each.
@@ -79,6 +79,7 @@ class Mirror:
         begin_ms = int(from_s * 1000)
         if stands:
             begin_ms = min(begin_ms, max(stands.values()) - self._look_back_ms)
+            to_ms = max(to_ms, *(at + 1 for at in stands.values()))
             begin_ms = min([begin_ms, *self._late(stands, begin_ms, to_ms)])
         begin_ms = max(begin_ms // HOUR_MS * HOUR_MS, 0)
         for from_ms, until_ms in spans(begin_ms, to_ms, DAY_MS):

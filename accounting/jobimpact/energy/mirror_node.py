@@ -436,11 +436,9 @@ class _Taking:
             standing.add_past(name, uj - (was.uj if was else 0))
 
     def _add_past(self, domain: str, uj: int) -> None:
-        if uj:
-            self._db.execute(
-                f"{_PUT.replace('OR REPLACE ', '')} ON CONFLICT (holder, domain) DO UPDATE SET uj = uj + excluded.uj",
-                (domain, PAST, uj, 0),
-            )
+        put = "INSERT INTO ledger VALUES (?, ?, ?, 0) ON CONFLICT (holder, domain) DO UPDATE SET uj = uj + excluded.uj"
+        self._db.execute(put, (domain, PAST, uj))
+        self._db.execute("DELETE FROM ledger WHERE holder = ? AND domain = ? AND uj = 0", (PAST, domain))
 
     def _out(self, part: Arrived, file: _File, standing: _Standings, at: int) -> dict[str, int]:
         """By domain, what the books of a commit are out by."""
