@@ -15,6 +15,7 @@ from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file, open_for_reading
 from jobimpact.core.records import Absent, Counter, Domain, Failed, Gauge, Reading
 from jobimpact_daemon.check_oar import check_oar
+from jobimpact_daemon.check_server import check_server
 from jobimpact_daemon.check_slurm import Said, check_slurm
 from jobimpact_daemon.jobs.cgroups import layouts
 from jobimpact_daemon.jobs.node import NETWORK, NodeProc, file_system
@@ -61,7 +62,7 @@ def check(config: Config, path: Path) -> list[Said]:
     # What was said of a source just now need not be said of its books.
     told = {_reason(one) for one in said}
     stored = [one for one in stored if not (one.text.startswith("books: ") and _reason(one) in told)]
-    said += [_check_marks(Path(config.node.marks)), *stored, *_check_cgroups(config)]
+    said += [_check_marks(Path(config.node.marks)), *stored, *check_server(config), *_check_cgroups(config)]
     if config.scheduler.slurm is not None:
         said += check_slurm(config.node.name, facts)
     return said + check_oar(config)

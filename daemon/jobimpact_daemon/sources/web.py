@@ -6,9 +6,7 @@ are not trusted: bodies are bounded, and credentials go to no other host than th
 
 from __future__ import annotations
 
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Mapping
 from http.client import HTTPException
@@ -20,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import make_headers
 
+from jobimpact.core.deadline import Deadline
 from jobimpact_daemon.sources.passwords import PasswordError, password
 
 __all__ = ["Answer", "Web", "WebError"]
@@ -215,7 +214,7 @@ class Web:
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection = self._connected(until)
-        with _Deadline(connection, until):
+        with Deadline(connection.sock, until):
             connection.request(method, target, body=body, headers=headers, preload_content=False)
             response = connection.getresponse()
             content = _body(response, url)
@@ -241,36 +240,6 @@ class Web:
         if not connection.is_connected:
             connection.connect()
         return connection
-
-
-class _Deadline:
-    """Ends a connection at a time: a socket's own timeout starts anew with each byte that drips in."""
-
-    def __init__(self, connection: HTTPConnection, until: float) -> None:
-        self._connection = connection
-        self._until = until
-        self._timer: threading.Timer | None = None
-
-    def __enter__(self) -> None:
-        sock = self._connection.sock
-        left_s = self._until - time.monotonic()
-        if left_s <= 0 or sock is None:
-            raise TimeoutError
-        self._timer = threading.Timer(left_s, _shut, [sock])
-        self._timer.daemon = True
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-def _shut(sock: object) -> None:
-    try:
-        # A TLS socket's own method would also take its session away from the thread that is reading from it.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # type: ignore[arg-type]
-    except OSError:
-        return  # it is closed already
 
 
 def _body(response: BaseHTTPResponse, url: str) -> bytes:
