@@ -88,6 +88,14 @@ def free_port() -> int:
     raise ServerError("no free port")
 
 
+def _state(task: Path) -> str:
+    """Of a thread; X: it is gone."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
 class Server(ABC):
     """One server.
 
@@ -192,6 +200,8 @@ class Server(ABC):
         """It holds its connections and says nothing any more."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.pid}/task")
+        until(lambda: all(_state(one) in "TZX" for one in tasks.iterdir()), lambda: "it does not stop")
 
     def thaw(self) -> None:
         """It goes on."""

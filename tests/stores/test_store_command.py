@@ -97,6 +97,16 @@ def test_a_token_that_may_not_is_told_the_commands(empty_v2: InfluxV2, tmp_path:
     assert "influx bucket create --org lab --name jobimpact/ever --retention 0" in told
 
 
+@pytest.mark.parametrize("what", ["init", "check"])
+def test_a_wrong_token_is_said_once(empty_v2: InfluxV2, tmp_path: Path, run: Run, what: str) -> None:
+    secret = tmp_path / "node"
+    secret.write_text("wrong")
+    status, told = run(what, empty_v2.store(tmp_path, token_file=str(secret)))
+    assert (status, told.count("\n")) == (3, 1)
+    assert "HTTP 401" in told
+    assert "store.influxdb.token_file" in told
+
+
 def test_a_user_of_1x_who_may_not_is_told_the_commands(tmp_path: Path, run: Run) -> None:
     need("influxd")
     with Influx(tmp_path / "influx", auth=True) as server:

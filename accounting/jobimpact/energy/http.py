@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError
 
 from jobimpact.core.config import InfluxStore, VictoriaStore
 from jobimpact.core.errors import ConfigError, StoreError
-from jobimpact.core.server import Server, _SettingError
+from jobimpact.core.server import Server, _SettingError, sort
 
 __all__ = ["Http", "RefusedError", "words"]
 
@@ -134,7 +134,7 @@ class Http(Server):
         return connection.getresponse()
 
     def _refusal(self, path: str, answer: BaseHTTPResponse) -> RefusedError:
-        said = words(answer.read(4096).decode(errors="replace"))
+        said = sort(answer.status, answer.headers, answer.read(4096)).said
         advice = {
             401: f": see {self._key}.token_file, or username and password_file",
             403: f": who asks may not: see {self._key}.token_file, or username",
