@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grafana.generate import FOLDER
-from tests.grafana.answers import CHOSEN
-from tests.grafana.asking import Range, interpolate
+from tests.grafana.asking import Asked, Range, interpolate
 from tests.grafana.render.answers import answers
 from tests.grafana.render.browser import Browser, BrowserError
 from tests.grafana.render.page import Drawer, NotInstalledError, build
-from tests.grafana.site import Site
+from tests.grafana.site import CHOSEN, Site
 from tests.stores.servers import Influx, ServerError, missing
 
 if TYPE_CHECKING:
@@ -46,24 +45,28 @@ def _files(which: Sequence[str]) -> list[Path]:
 
 
 def _asked(server: Influx, view: Json, variables: dict[str, str], now_s: int, given: argparse.Namespace) -> Json:
-    looked_at = Range.of(given.since or view["time"]["from"], now_s)
-    asked = type(CHOSEN)(variables)
+    asked = Asked(variables)
+
+    def looked_at(panel: Json) -> Range:
+        own = panel.get("timeFrom")
+        return Range.of(f"now-{own}" if own else given.since or view["time"]["from"], now_s)
 
     def ask(panel: Json, target: Json) -> Json:
         points = panel["gridPos"]["w"] * given.width // 24 - LEGEND_PX
-        every_s = looked_at.interval_s(points, panel.get("interval", ""))
-        query = interpolate(target["query"], asked, looked_at, every_s)
+        when = looked_at(panel)
+        query = interpolate(target["query"], asked, when, when.interval_s(points, panel.get("interval", "")))
         answer: Json = json.loads(server.ask("POST", "/query", {"db": "jobimpact", "epoch": "ms", "q": query})[1])
         return answer
 
-    return answers(view, ask, variables, (looked_at.from_s * 1000, looked_at.to_s * 1000))
+    def between(panel: Json) -> tuple[int, int]:
+        return looked_at(panel).from_s * 1000, looked_at(panel).to_s * 1000
+
+    return answers(view, ask, variables, between)
 
 
 def _fresh(files: Sequence[Path], given: argparse.Namespace) -> None:
     """Fill a real server, and write what it answers."""
-    variables = {name: str(value) for name, value in CHOSEN.values.items()} | dict(
-        one.split("=", 1) for one in given.set
-    )
+    variables = CHOSEN | dict(one.split("=", 1) for one in given.set)
     with tempfile.TemporaryDirectory() as folder, Influx(Path(folder) / "influx") as server:
         server.create()
         site = Site(Path(folder) / "site", server)

@@ -42,7 +42,7 @@ def answers(
     dashboard: Json,
     ask: Callable[[Json, Json], Json],
     variables: Mapping[str, str],
-    between: tuple[int, int],
+    between: Callable[[Json], tuple[int, int]],
 ) -> Json:
     """Run every panel's queries.
 
@@ -50,14 +50,15 @@ def answers(
         dashboard: its JSON.
         ask: of a panel and one of its targets, what the server says, with stamps in ms.
         variables: the value of each.
-        between: the range that is looked at, in ms.
+        between: of a panel, the range that it looks at, in ms; of `{}`, the dashboard's.
 
     Returns:
         What the page draws from.
     """
     found: dict[str, Json] = {}
     for panel in opened(dashboard):
-        said: Json = {"frames": [], "error": None}
+        from_ms, to_ms = between(panel)
+        said: Json = {"frames": [], "error": None, "from": from_ms, "to": to_ms}
         for target in panel.get("targets", ()):
             answer = ask(panel, target)
             problem = answer.get("error") or next((one["error"] for one in answer["results"] if "error" in one), None)
@@ -66,9 +67,10 @@ def answers(
             else:
                 said["error"] = problem
         found[str(panel["id"])] = said
+    from_ms, to_ms = between({})
     return {
-        "from": between[0],
-        "to": between[1],
+        "from": from_ms,
+        "to": to_ms,
         "variables": {name: {"text": value, "value": value} for name, value in variables.items()},
         "layout": laid_out(dashboard),
         "panels": found,

@@ -38,12 +38,8 @@ const GRAPH = {
 // Of each type of panel: the options of fields that hold where its JSON has none.
 const CUSTOM = {
   timeseries: GRAPH,
-  barchart: { lineWidth: 1, fillOpacity: 80, gradientMode: 'none', axisPlacement: 'auto', hideFrom: {} },
-  'state-timeline': { lineWidth: 0, fillOpacity: 70 },
-  'status-history': { lineWidth: 1, fillOpacity: 70 },
   table: { align: 'auto', inspect: false, cellOptions: { type: 'auto' } },
 };
-const BY_SERIES = new Set(['timeseries', 'barchart', 'piechart']);
 
 function option(id, path, isCustom) {
   return {
@@ -73,7 +69,7 @@ function fieldConfigOf(panel) {
   return {
     defaults: {
       ...defaults,
-      color: defaults.color ?? { mode: BY_SERIES.has(panel.type) ? 'palette-classic' : 'thresholds' },
+      color: defaults.color ?? { mode: panel.type === 'timeseries' ? 'palette-classic' : 'thresholds' },
       thresholds: steps(defaults.thresholds) ?? {
         mode: 'absolute',
         steps: [{ value: -Infinity, color: 'green' }, { value: 80, color: 'red' }],

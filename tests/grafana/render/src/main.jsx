@@ -5,14 +5,11 @@ import { createRoot } from 'react-dom/client';
 import { createTheme, dateTime, dateTimeFormat, ThemeContext } from '@grafana/data';
 import { GlobalStyles, PanelChrome, PortalContainer } from '@grafana/ui';
 import { prepared } from './frames.js';
-import { BarChartPanel, GaugePanel, PieChartPanel, StateTimelinePanel } from './nearest.jsx';
 import { BarGaugePanel, StatPanel, TablePanel, TextPanel, TimeSeriesPanel } from './panels.jsx';
 import { replacer } from './variables.js';
 
 const PANELS = {
-  timeseries: TimeSeriesPanel, stat: StatPanel, gauge: GaugePanel, bargauge: BarGaugePanel, table: TablePanel,
-  text: TextPanel, barchart: BarChartPanel, piechart: PieChartPanel, 'state-timeline': StateTimelinePanel,
-  'status-history': StateTimelinePanel,
+  timeseries: TimeSeriesPanel, stat: StatPanel, bargauge: BarGaugePanel, table: TablePanel, text: TextPanel,
 };
 const [COLUMNS, CELL, GAP, MARGIN] = [24, 30, 8, 16];
 
@@ -33,13 +30,19 @@ class Caught extends React.Component {
   }
 }
 
+function between({ from, to }) {
+  const [first, last] = [dateTime(from), dateTime(to)];
+  return { from: first, to: last, raw: { from: first, to: last } };
+}
+
 const Centred = ({ children }) => (
   <div style={{ height: '100%', display: 'flex', alignItems: 'center', justifyContent: 'center' }}>{children}</div>
 );
 
-function Panel({ panel, theme, timeRange, timeZone, width, height }) {
-  const answer = answers.panels[panel.key ?? panel.id];
-  const replace = replacer({ ...answers.variables, ...panel.scoped }, answers, (name) => note(panel, `nobody declares ${name}`));
+function Panel({ panel, theme, timeZone, width, height }) {
+  const answer = answers.panels[panel.id];
+  const timeRange = between(answer);
+  const replace = replacer(answers.variables, answers, (name) => note(panel, `nobody declares ${name}`));
   const Component = PANELS[panel.type];
   const body = (w, h) => {
     if (!Component) {
@@ -66,6 +69,7 @@ function Panel({ panel, theme, timeRange, timeZone, width, height }) {
       padding={panel.type === 'table' ? 'none' : 'md'}
       hoverHeader={!panel.title}
       statusMessage={answer?.error}
+      titleItems={panel.timeFrom && !panel.hideTimeOverride && <small>Last {panel.timeFrom}</small>}
     >
       {(w, h) => <Caught panel={panel}><Body of={() => body(w, h)} /></Caught>}
     </PanelChrome>
@@ -99,8 +103,6 @@ function Header({ theme, timeZone }) {
 
 function Page({ theme }) {
   const timeZone = ['', 'browser', undefined, null].includes(dashboard.timezone) ? 'utc' : dashboard.timezone;
-  const [from, to] = [dateTime(answers.from), dateTime(answers.to)];
-  const timeRange = { from, to, raw: { from, to } };
   const column = (pageWidth - 2 * MARGIN - (COLUMNS - 1) * GAP) / COLUMNS;
   const bottom = Math.max(1, ...answers.layout.map(({ gridPos }) => gridPos.y + gridPos.h));
   return (
@@ -113,14 +115,14 @@ function Page({ theme }) {
           const { x, y, w, h } = panel.gridPos;
           const [wide, high] = [w * (column + GAP) - GAP, h * (CELL + GAP) - GAP];
           return (
-            <div key={panel.key ?? panel.id} style={{ position: 'absolute', left: MARGIN + x * (column + GAP), top: y * (CELL + GAP), width: wide, height: high }}>
+            <div key={panel.id} style={{ position: 'absolute', left: MARGIN + x * (column + GAP), top: y * (CELL + GAP), width: wide, height: high }}>
               {panel.type === 'row' ? (
                 <div style={{ fontSize: 16, fontWeight: 500, padding: '4px 0' }}>
-                  {panel.collapsed ? '▸' : '▾'} {replacer({ ...answers.variables, ...panel.scoped }, answers, () => {})(panel.title)}
+                  {panel.collapsed ? '▸' : '▾'} {replacer(answers.variables, answers, () => {})(panel.title)}
                   {panel.collapsed && <span style={{ opacity: 0.6, fontSize: 12 }}> ({panel.panels.length} panels)</span>}
                 </div>
               ) : (
-                <Panel panel={panel} theme={theme} timeRange={timeRange} timeZone={timeZone} width={wide} height={high} />
+                <Panel panel={panel} theme={theme} timeZone={timeZone} width={wide} height={high} />
               )}
             </div>
           );

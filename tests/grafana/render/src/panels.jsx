@@ -15,7 +15,7 @@ import { TableNG } from '@grafana/ui/unstable';
 
 const REDUCE = { calcs: ['lastNotNull'], values: false, fields: '' };
 
-export function valuesOf({ panel, frames, fieldConfig, theme, timeZone, replace }, sparkline = false) {
+function valuesOf({ panel, frames, fieldConfig, theme, timeZone, replace }, sparkline = false) {
   return getFieldDisplayValues({
     fieldConfig,
     reduceOptions: { ...REDUCE, ...panel.options?.reduceOptions },
@@ -28,7 +28,7 @@ export function valuesOf({ panel, frames, fieldConfig, theme, timeZone, replace 
   });
 }
 
-export function Repeated({ width, height, orientation, values, of, ...rest }) {
+function Repeated({ width, height, orientation, values, of, ...rest }) {
   return (
     <VizRepeater
       getValues={() => values}
