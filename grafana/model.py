@@ -275,7 +275,6 @@ def drop_down(name: str, label: str, about: str, query: str) -> Json:
         "description": about,
         "datasource": DATASOURCE,
         "query": query,
-        "definition": query,
         "refresh": 1,
         "sort": 5,
         "multi": False,

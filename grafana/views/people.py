@@ -137,12 +137,12 @@ def by_day(who: str) -> list[Json]:
 
     def impact(title: str, about: str, unit: str, field: str, factor: str = "") -> Json:
         each = ", ".join(f'sum("{of}_{field}"){factor} AS "{of}"' for of in _PAIR)
-        return bars(title, about, unit, queries((daily(each), "$col")), none=_NONE, calcs=["sum"])
+        return bars(f"{title} by day", about, unit, queries((daily(each), "$col")), none=_NONE, calcs=["sum"])
 
     return row(
         "By day (UTC)",
         bars(
-            "Energy",
+            "Energy by day",
             "Of the jobs that ended on each day; the line is the mean of seven days that had any, one's own trend.",
             "kwatth",
             queries(
@@ -166,9 +166,9 @@ def by_day(who: str) -> list[Json]:
             "adp_kgsbe",
             " * 1000",
         ),
-        impact("PE", "Primary energy.", "joule", "pe_mj", " * 1000000"),
+        impact("PE", "Primary energy of the jobs that ended on each day.", "joule", "pe_mj", " * 1000000"),
         bars(
-            "Jobs",
+            "Jobs by day",
             "Jobs that ended on each day, and those that failed.",
             "none",
             queries(
@@ -185,7 +185,7 @@ def by_day(who: str) -> list[Json]:
             ],
         ),
         bars(
-            "Energy of failed jobs",
+            "Energy of failed jobs by day",
             "The part of each day's energy that failed jobs used.",
             "percentunit",
             queries((daily(FAILED_SHARE), "failed")),

@@ -11,10 +11,8 @@ from pathlib import Path
 
 from grafana.generate import VIEWS
 from tests.grafana.asking import Asked, ask, panels, tell
-from tests.grafana.site import CLUSTER, Site
+from tests.grafana.site import CHOSEN, Site
 from tests.stores.servers import Influx
-
-CHOSEN = Asked({"cluster": CLUSTER, "node": "node02", "job": "102", "user": "bob", "account": "biology"})
 
 
 def main(names: list[str]) -> None:
@@ -29,7 +27,7 @@ def main(names: list[str]) -> None:
             for panel in panels(view):
                 print(f"{panel['title']} [{panel['fieldConfig']['defaults']['unit']}]")
                 for target in panel["targets"]:
-                    print(tell(ask(server, view, panel, target, CHOSEN, site.now_s)))
+                    print(tell(ask(server, view, panel, target, Asked(CHOSEN), site.now_s)))
                 print()
 
 

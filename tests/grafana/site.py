@@ -19,7 +19,7 @@ from tests.bench.store_day import GIB, DayJob, DayNode, Tick, new_books
 from tests.stores.servers import Influx
 
 from jobimpact.core.config import Config, Store, load_config
-from jobimpact.core.line import line, tag_value
+from jobimpact.core.line import line
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.records import Domain, Gauge, SourceHealth
 from jobimpact.core.series import EVER, IMPACT_DAY, Point
@@ -29,11 +29,13 @@ from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.outbox import Outbox
 from jobimpact_daemon.publisher import Publisher
 
-__all__ = ["CLUSTER", "HOSTILE", "Job", "Site"]
+__all__ = ["CHOSEN", "CLUSTER", "DAILY_J", "HOSTILE", "JOBS", "RUNNING", "TOP", "WEEKS_DAYS", "Job", "Site"]
 
 CLUSTER = "lab"
 HOSTILE = 'O\'Brien, "x" /=~ \\ $user ${cluster:raw} .*'
 """A user, lab, partition and name of nobody who means well."""
+CHOSEN = {"cluster": CLUSTER, "node": "node11", "job": "102", "user": "bob", "account": "biology"}
+"""Of each variable a value for which every panel has something to show."""
 DAY_S = 86400
 SILENT_S = 1200
 WEEKS_DAYS = 40
@@ -75,10 +77,11 @@ JOBS = (
     Job("104", (5,), (1,), 0.1, 0.9, user="bob", account="biology", state="TIMEOUT", partition="long"),
     Job("105", (6,), (0,), 0.4, 0.7, user=HOSTILE, account=HOSTILE, partition=HOSTILE, name=HOSTILE),
     Job("106", (7,), (0, 1), 0.2, 0.9, user="carol", account=None),
+    Job("108", (11,), (1,), 0.3, 0.8, user="carol"),
     Job("107", (8, 9), (0,), 0.5, None, user="carol"),
 )
 """The last one still runs."""
-TOP, RUNNING = JOBS[1], JOBS[6]
+TOP, RUNNING = JOBS[1], JOBS[-1]
 
 
 class _Node(DayNode):
@@ -244,8 +247,3 @@ class Site:
         outcome = server.write(EVER, [line(point) for point in points])
         server.close()
         assert outcome.kind == "delivered", outcome
-
-
-def in_store(text: str) -> str:
-    """A tag's value, as a drop-down lists it."""
-    return tag_value(text)
