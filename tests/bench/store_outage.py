@@ -9,6 +9,7 @@ of a megabyte, on a driven clock: what was thinned, and what the totals came to.
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import tempfile
 import time
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.store_nodes import DEADLINE_S, Load, StoreNode, playing, until
-from tests.bench.store_points import Stamped, Stored, stored
+from tests.bench.store_points import Field, Stamped, Stored, stored
 from tests.stores.servers import Influx, InfluxV2, Server, Victoria, missing
 
 __all__ = ["ENGINES", "Outage", "Told", "compare", "engine", "main", "outage"]
@@ -77,10 +78,20 @@ def compare(server: Server, nodes: Sequence[StoreNode]) -> Told:
         at = found.get(one.series, {}).get(one.stamp_ms)
         if at is None:
             told.lost.append(one)
-        elif at != one.fields:
+        elif not _is_same(at, one.fields):
             told.other.append(one)
     told.strange = told.stored - (told.queued - len(told.lost))
     return told
+
+
+def _is_same(one: dict[str, Field], other: dict[str, Field]) -> bool:
+    """Whole numbers and words alike; VictoriaMetrics keeps fifteen digits of what has a fraction."""
+    return one.keys() == other.keys() and all(
+        math.isclose(one[name], value, rel_tol=1e-14)  # type: ignore[arg-type]
+        if isinstance(value, float)
+        else one[name] == value
+        for name, value in other.items()
+    )
 
 
 def _compare_ends(told: Told, node: StoreNode, found: Stored) -> None:
