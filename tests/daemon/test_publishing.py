@@ -1,0 +1,109 @@
+"""`jobimpactd run` and `check` as processes, with a real InfluxDB that is away when they start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.daemon.running import Daemon, until
+from tests.daemon.test_outbox import sent
+from tests.fakes.rig import PowerRig
+from tests.stores.servers import Influx, missing
+
+pytestmark = pytest.mark.usefixtures("compiled")
+
+
+@pytest.fixture
+def influx(tmp_path: Path) -> Iterator[Influx]:
+    """InfluxDB 1.x with its database, stopped."""
+    if reason := missing("influxd"):
+        if os.environ.get("REQUIRE_LABS") == "1":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    server = Influx(tmp_path / "influx")
+    server.start()
+    server.create()
+    server.stop()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, influx: Influx) -> Iterator[Daemon]:
+    """A node with meters, whose store is the server."""
+    daemon = Daemon(tmp_path)
+    config = json.loads(daemon.config.read_text())
+    config["store"] = {"influxdb": {"url": influx.url, "path": str(daemon.store), "timeout_s": 20}}
+    daemon.config.write_text(json.dumps(config))
+    with PowerRig(daemon.folder, daemon.node):
+        yield daemon
+        if daemon.process is not None:
+            daemon.process.kill()
+            daemon.process.communicate()
+
+
+def check(daemon: Daemon) -> str:
+    environment = {**os.environ, **daemon.node.env, "PATH": "/nowhere"}
+    return subprocess.run(daemon.command("check"), env=environment, capture_output=True, text=True).stdout
+
+
+def rows(influx: Influx, name: str, run: str) -> dict[tuple[str, str], list[int]]:
+    """The energies of a run by domain, in order of time."""
+    found: dict[tuple[str, str], list[int]] = {}
+    where = f'"jobimpact"."books"."{name}" WHERE run = \'{run}\''
+    body = json.loads(influx.query(f"SELECT energy_uj FROM {where} GROUP BY domain"))  # noqa: S608 (ours)
+    for one in body["results"][0].get("series", []):
+        found[run, one["tags"]["domain"]] = [value for _, value in one["values"]]
+    return found
+
+
+def waiting(daemon: Daemon) -> int:
+    return int(daemon.ask("SELECT coalesce(sum(n), 0) FROM outbox_size")[0][0])
+
+
+def test_a_kill_in_an_outage_loses_no_point(daemon: Daemon, influx: Influx) -> None:
+    """The server is away at the start; a job begins, the daemon is killed and goes on, the job ends: all arrive."""
+    daemon.start()
+    daemon.mark("start", "7", cpus=16)
+    until(daemon.taken, "for the start mark")
+    daemon.stop(signal.SIGKILL)
+    before = [(one.series, one.stamp_ms) for one in sent(daemon.store / "n1.sqlite")]
+    assert any("run=7" in series for series, _ in before)
+    daemon.start()
+    daemon.mark("end", "7")
+    until(daemon.taken, "for the end mark")
+    said = check(daemon)
+    assert "MEND  server: " in said
+    assert "Connection refused" in said
+    assert " points wait, 0.0 of 64 MB" in said
+    daemon.stop()
+    energies = dict(daemon.ask("SELECT domain, uj FROM ledger WHERE holder = '7'"))
+    queued = sent(daemon.store / "n1.sqlite")
+    assert [(one.series, one.stamp_ms) for one in queued][: len(before)] == before
+    influx.start()
+    daemon.start()
+    until(lambda: waiting(daemon) == 0, "for the outbox to be empty")
+    said = check(daemon)
+    assert said.count("takes points") == 2
+    daemon.stop()
+    found = rows(influx, "job_energy", "7")
+    assert {domain: values[-1] for (_, domain), values in found.items() if values[-1]} == energies
+    for values in found.values():
+        assert values[0] == 0
+        assert values == sorted(values)
+    books: Any = [one for one in queued if one.name in ("job_energy", "job_run", "node_domain")]
+    unique = {(one.series, one.stamp_ms) for one in books}
+    stored = 0
+    for name in ("job_energy", "job_run", "node_domain"):
+        last_ms = max(one.stamp_ms for one in queued)
+        body = json.loads(
+            influx.query(f'SELECT count(stamp_ms) FROM "jobimpact"."books"."{name}" WHERE time <= {last_ms}ms')  # noqa: S608 (ours)
+        )
+        stored += body["results"][0]["series"][0]["values"][0][1]
+    assert stored == len(unique)
