@@ -29,8 +29,7 @@ SELECT i.wall_s, p.measured_uj - i.uj - coalesce(s.uj, 0), i.uj, coalesce(s.uj, 
 FROM job_energy i
 CROSS JOIN node_power p ON p.domain = i.domain AND p.wall_s = i.wall_s
 LEFT JOIN job_energy s ON s.run = :system AND s.domain = i.domain AND s.wall_s = i.wall_s
-WHERE i.run = :idle AND i.domain = :domain AND i.wall_s <= :to
-AND i.wall_s >= coalesce(
+WHERE i.run = :idle AND i.domain = :domain AND i.wall_s >= coalesce(
   (SELECT max(wall_s) FROM job_energy WHERE run = :idle AND domain = :domain AND wall_s <= :from), :from)
 ORDER BY i.wall_s
 """
@@ -93,7 +92,7 @@ def node_hours(node: str, db: sqlite3.Connection, from_s: float, to_s: float) ->
     written: set[int] = set()
     reach_s: float | None = None
     for name, kind, reason in db.execute(_DOMAINS).fetchall():
-        asked = {"idle": IDLE, "system": SYSTEM, "domain": name, "from": begin, "to": to_s}
+        asked = {"idle": IDLE, "system": SYSTEM, "domain": name, "from": begin}
         commits = [
             Commit(at_s, (jobs, idle, system), known)
             for at_s, jobs, idle, system, known in db.execute(_COMMITS, asked)
@@ -106,11 +105,12 @@ def node_hours(node: str, db: sqlite3.Connection, from_s: float, to_s: float) ->
         if first.at_s == first_s and first.known_ns <= YOUNG_NS:
             commits.insert(0, Commit(first_s - first.known_ns / NS, (0, 0, 0), 0))
         hours = spread(commits, begin, end)
-        written |= {floor(one.at_s / HOUR_S) * HOUR_S for one in commits} | set(hours)
+        # A commit is of the hour that it ends.
+        written |= {ceil(one.at_s / HOUR_S) * HOUR_S - HOUR_S for one in commits} | set(hours)
         # One that cannot be read is still there; one that is absent is not.
         gone_s = end if reason is not None and not reason.startswith("absent") else last.at_s
         for hour in range(max(begin, floor(commits[0].at_s / HOUR_S) * HOUR_S), end, HOUR_S):
-            if hour <= gone_s:
+            if hour < gone_s:
                 found.setdefault((kind, hour), []).append(hours.get(hour, _Hour()))
     return NodeHours(
         node,
