@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.curve import NS_PER_MS, Curve, Sensor, reset, stuck
+from tests.fakes.curve import NS_PER_MS, Curve, Sensor, boot_ns, reset, stuck
 from tests.fakes.rig import build
 from tests.fakes.rig_child import ask_child, soon_ns
 from tests.fakes.rig_gpu import (
@@ -51,7 +51,7 @@ def ask(tmp_path: Path, program: str, *gpus: Gpu, **node: Any) -> Any:
 
 def test_pynvml_sees_the_scripted_devices(tmp_path: Path) -> None:
     """Names, minors that are not indices, PCI, limits, memory, power, use and MIG come from the script."""
-    t0 = soon_ns()
+    t0 = boot_ns()
     one = gpu("GPU-a", Curve.flat(t0, 300_000_000), 3, used_bytes=1 << 30, mig=True)
     two = gpu("GPU-b", Curve.flat(t0, 50_000_000), 1, name="Tesla V100", limit_mw=250_000)
     program = """
@@ -134,8 +134,8 @@ out["back"] = code(n.nvmlDeviceGetTotalEnergyConsumption, n.nvmlDeviceGetHandleB
 
 def test_a_delay_hangs_only_its_call(tmp_path: Path) -> None:
     """A hung energy call takes its scripted time; another GPU and other calls answer at once."""
-    t0 = soon_ns()
-    hung = gpu("GPU-a", Curve.flat(t0, 1), 0, trouble=(Delay(400, 0, FOREVER, (ENERGY,)),))
+    t0 = boot_ns()
+    hung = gpu("GPU-a", Curve.flat(t0, 1), 0, trouble=(Delay(3000, 0, FOREVER, (ENERGY,)),))
     program = """
 n.nvmlInit()
 for i in range(2):
@@ -146,8 +146,8 @@ for i in range(2):
         out[f"{i} {call.__name__}"] = (now() - start) / 1e9
 """
     out = ask(tmp_path, program, hung, gpu("GPU-b", Curve.flat(t0, 1), 1))
-    assert out.pop(f"0 {ENERGY}") >= 0.4
-    assert max(out.values()) < 0.35
+    assert out.pop(f"0 {ENERGY}") >= 3
+    assert max(out.values()) < 2.5
 
 
 def test_a_driver_reload_needs_a_new_session(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ out["late"] = code(n.nvmlDeviceGetTotalEnergyConsumption, h)
 
 def test_power_is_told_by_scope_and_window(tmp_path: Path) -> None:
     """Instants follow the curve, averages its last second, a module adds its own; what is lacking is not supported."""
-    t0 = soon_ns()
+    t0 = boot_ns()
     curve = Curve(t0 - 10 * S, [(S // 10, 400_000_000), (S // 10, 200_000_000)])
     every = Meter.INSTANT | Meter.AVERAGE | Meter.MODULE_INSTANT | Meter.USAGE
     one = gpu("GPU-a", curve, 0, meters=every, arch=HOPPER, module_mw=50_000, average_ms=1000)
@@ -261,7 +261,7 @@ out["not one"] = code(n.nvmlDeviceGetGpuInstanceId, h)
 
 def test_utilisation_is_told_since_a_time_in_microseconds(tmp_path: Path) -> None:
     """One line for each process that was busy since; nothing new is NOT_FOUND; a time in seconds gets all of it."""
-    t0 = soon_ns()
+    t0 = boot_ns()
     ended = Process(12, 80, t0 - 5 * S, t0 - 2 * S)
     one = gpu("GPU-a", Curve.flat(0, 0), processes=(Process(11, 40), ended))
     program = """
@@ -275,7 +275,7 @@ out["new"] = code(n.nvmlDeviceGetProcessUtilization, h, wall + 10**6)
 """
     out = ask(tmp_path, program, one)
     assert [row[:2] for row in out["recent"]] == [[11, 40]]
-    assert 0 <= out["recent"][0][2] < 150_000
+    assert out["recent"][0][2] < 150_000  # or later than `wall`, where the machine paused
     assert [row[0] for row in out["all"]] == [row[0] for row in out["seconds"]] == [11, 12]
     assert out["all"][1][2] > 1_850_000
     assert out["new"] == Code.NOT_FOUND

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.curve import NS_PER_MS, NS_PER_S, Curve
+from tests.fakes.curve import NS_PER_MS, NS_PER_S, Curve, boot_ns
 from tests.fakes.rig_child import ask_child, soon_ns
 from tests.fakes.rig_gpu import (
     AMPERE,
@@ -254,7 +254,7 @@ def test_each_gpu_is_read_by_the_best_that_it_has(
     tmp_path: Path, gpu_fields: dict[str, Any], name: str, method: str, latency_s: float | None, reading: object
 ) -> None:
     """Counters before power, instants before averages; a module's power is never called a GPU's."""
-    t0 = soon_ns()
+    t0 = boot_ns()
     watts = 0 if isinstance(reading, int) else 300_000_000
     program = """
 source = nvml.Nvml(5)
