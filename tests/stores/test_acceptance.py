@@ -159,6 +159,16 @@ def test_hostile_words_come_back_as_they_were_and_hurt_nobody(store: Store) -> N
         same(store.reader.edges(JOB_IMPACT, HOUR, HOUR + DAY, {"run": text}), [others[number]])
 
 
+def test_any_words_come_back_as_they_were(store: Store) -> None:
+    chance = random.Random(7)
+    alphabet = "ab \\,=\"'%\n\t\x00\x7f\u2028é漢🔥#/~{}[]()|^$*.?\udcff"
+    texts = {"".join(chance.choices(alphabet, k=chance.randrange(1, 12))) for _ in range(500)}
+    tags = [{"cluster": "c", "user": text, "account": text} for text in texts]
+    written = [point(IMPACT_DAY, HOUR, one, jobs=number) for number, one in enumerate(tags)]
+    store.write(written)
+    same(store.reader.rows(IMPACT_DAY, HOUR, HOUR + 1), written)
+
+
 def test_long_words_that_differ_at_their_end_stay_two(store: Store) -> None:
     long = ["x" * 10_000 + end for end in "ab"]
     tags = [{"cluster": "c", "user": one} for one in long]

@@ -13,11 +13,12 @@ from urllib.parse import unquote
 
 from jobimpact.core.series import Point, Value
 
-__all__ = ["LONGEST", "line", "plain", "tag_value"]
+__all__ = ["LONGEST", "LONGEST_WORDS", "line", "plain", "tag_value"]
 
 LONGEST = 500
-"""Characters of a tag's value: servers cut longer ones without a word, and two users would be one."""
-_KEPT = LONGEST - 20
+"""Bytes of a tag's value: servers cut longer ones without a word, and two users would be one."""
+LONGEST_WORDS = 1000
+"""Bytes of words that are tags: a list of a node's GPUs must be whole. Some servers drop points with longer ones."""
 # A backslash before what must be escaped would escape the escape; blanks at an edge are taken for separators.
 _AWKWARD = re.compile(r"[%\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SEPARATOR = re.compile(r"([,= ])")
@@ -35,30 +36,46 @@ def line(point: Point, *, words_as_tags: bool = False) -> str:
         The line; empty where the point has no field.
     """
     tags = dict(zip(point.of.tags, point.tags, strict=True))
+    words: dict[str, str | None] = {}
     fields = dict(point.fields)
     if words_as_tags:
-        tags |= {name: _text(fields.pop(name, None)) for name in point.of.texts}
+        words = {name: _text(fields.pop(name, None)) for name in point.of.texts}
     said = ",".join(f"{name}={_field(point, name, value)}" for name, value in fields.items() if _is_known(value))
     if not said:
         return ""
-    where = "".join(f",{name}={_SEPARATOR.sub(_ESCAPED, tag_value(value))}" for name, value in tags.items() if value)
+    where = _tags(tags, LONGEST) + _tags(words, LONGEST_WORDS)
     return f"{point.of.name}{where} {said} {point.stamp_ms}"
+
+
+def _tags(tags: dict[str, str | None], longest: int) -> str:
+    known = {name: tag_value(value, longest) for name, value in tags.items() if value}
+    return "".join(f",{name}={_SEPARATOR.sub(_ESCAPED, value)}" for name, value in known.items())
 
 
 _ESCAPED = r"\\\1"
 
 
-def tag_value(text: str) -> str:
-    """A tag's value as it stands in the server."""
+def tag_value(text: str, longest: int = LONGEST) -> str:
+    """A tag's value as it stands in the server.
+
+    Args:
+        text: any.
+        longest: bytes of the value, not of the text.
+    """
     found = _AWKWARD.sub(_percent, text)
-    if len(found) <= LONGEST:
+    # Most are short: what is of no more characters than a quarter needs no counting.
+    if 4 * len(found) <= longest or len(encoded := found.encode()) <= longest:
         return found
-    return f"{found[:_KEPT]}~{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
+    kept = encoded[: longest - 20].decode(errors="ignore")
+    return f"{kept}~{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
 
 
 def plain(value: str) -> str:
-    """The text that was made a tag's value."""
-    return unquote(value, errors="surrogatepass")
+    """The text that was made a tag's value; of one that was cut, and of others' values, what can be read."""
+    try:
+        return unquote(value, errors="surrogatepass")
+    except UnicodeDecodeError:
+        return unquote(value, errors="replace")
 
 
 def _percent(found: re.Match[str]) -> str:
