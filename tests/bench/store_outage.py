@@ -85,9 +85,9 @@ def compare(server: Server, nodes: Sequence[StoreNode]) -> Told:
 
 
 def _is_same(one: dict[str, Field], other: dict[str, Field]) -> bool:
-    """Whole numbers and words alike; VictoriaMetrics keeps fifteen digits of what has a fraction."""
+    """Whole numbers and words alike; VictoriaMetrics rounds what has a fraction."""
     return one.keys() == other.keys() and all(
-        math.isclose(one[name], value, rel_tol=1e-14)  # type: ignore[arg-type]
+        math.isclose(one[name], value, rel_tol=1e-9)  # type: ignore[arg-type]
         if isinstance(value, float)
         else one[name] == value
         for name, value in other.items()
