@@ -79,7 +79,6 @@ def _fresh(files: Sequence[Path], given: argparse.Namespace) -> None:
 
 def _drawn(files: Sequence[Path], given: argparse.Namespace) -> Iterator[str]:
     """Write the pictures; what is to be said of them."""
-    build()
     modes = ("dark", "light") if given.theme == "both" else (given.theme,)
     with tempfile.TemporaryDirectory() as folder, Browser(Path(folder)) as browser, Drawer(browser) as drawer:
         for file in files:
@@ -97,6 +96,7 @@ def main(words: Sequence[str]) -> int:
     files = _files(given.which)
     given.out.mkdir(parents=True, exist_ok=True)
     try:
+        build()
         if why := "" if given.again else missing("influxd"):
             raise ServerError(why)
         if not given.again:
