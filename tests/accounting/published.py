@@ -44,9 +44,13 @@ class Site(World):
         server: it runs.
         database: its name there; with VictoriaMetrics, the cluster's.
         config: of the rest.
+        more: of the store's settings.
     """
 
-    def __init__(self, folder: Path, server: Server, database: str = "jobimpact", config: str = CONFIG) -> None:
+    def __init__(
+        self, folder: Path, server: Server, database: str = "jobimpact", config: str = CONFIG, **more: str
+    ) -> None:
+        self.more = more
         self.server = server
         self.database = database
         self.victoria = isinstance(server, Victoria)
@@ -63,7 +67,7 @@ class Site(World):
             store = self.server.store(Path("nodes")).influxdb
             assert store is not None
             more |= {"org": str(store.org), "token_file": str(store.token_file)}
-        return json.dumps({kind: {"url": self.server.url, "path": "nodes", "timeout_s": 30} | more})
+        return json.dumps({kind: {"url": self.server.url, "path": "nodes", "timeout_s": 30} | more | self.more})
 
     def points(self, measurement: str) -> list[Stored]:
         """All of a measurement, tags as they were, the stamp of VictoriaMetrics without a publication's number."""

@@ -171,8 +171,7 @@ def test_late_hours_are_rewritten_and_old_ones_stay(influx: Influx, tmp_path: Pa
         commit(node, at, at)
     account(site.config, BEGIN + 93_600.0)
     points = site.points("node_hour")
-    assert len(points) == 26
-    assert [one.fields["known_part"] for one in points[:25]] == [1.0] * 25
+    assert [one.fields["known_part"] for one in points] == [1.0] * 25
     assert sum(one.fields["measured_j"] for one in points) == pytest.approx(900_000.0)
     recompute(site.config, BEGIN + 93_600.0, BEGIN, BEGIN + 90_000)
     assert site.points("node_hour") == points
