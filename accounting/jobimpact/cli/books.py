@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jobimpact.core.config import config_path, load_config
-from jobimpact.core.errors import ConfigError
+from jobimpact.core.config import Config, config_path, each_cluster, load_config
+from jobimpact.core.errors import ConfigError, StoreError
 from jobimpact.energy.books import NodeSpan
 from jobimpact.energy.local import DomainBooks, LocalEnergy, MeterBooks
+from jobimpact.energy.mirror import books_folder, refresh, stands
 from jobimpact.impact.months import edges_of
 from jobimpact.report.books import Chain, SpanBooks, chain_of
 from jobimpact.report.books_json import span_json
@@ -50,11 +52,12 @@ def run(config: str | None, nodes: Sequence[str] | None = None, *, as_json: bool
         ConfigError, StoreError: nothing can be read.
     """
     site = load_config(config_path(config))
-    with LocalEnergy(site.store.folder) as energy:
+    left_out = _refreshed(site)
+    with LocalEnergy(books_folder(site.store)) as energy:
         _check_nodes(energy, nodes)
         books, unread = energy.books(nodes)
         meters, unread_too = energy.meters(nodes)
-    unread = list(dict.fromkeys([*unread, *unread_too]))
+    unread = list(dict.fromkeys([*left_out, *unread, *unread_too]))
     balanced = not any(one.difference_uj for one in books) and not any(map(_is_out, meters))
     text = _document(books, meters, unread) if as_json else _text(books, meters, balanced=balanced)
     return _said(text, unread, balanced=balanced)
@@ -80,11 +83,36 @@ def run_span(
     """
     name, from_s, to_s = _time(day, month)
     site = load_config(config_path(config))
-    with LocalEnergy(site.store.folder) as energy:
+    left_out = _refreshed(site, from_s)
+    with LocalEnergy(books_folder(site.store)) as energy:
         _check_nodes(energy, nodes)
         spans, unread = energy.span(from_s, to_s, nodes)
+    unread = list(dict.fromkeys([*left_out, *unread]))
     found = SpanBooks(name, from_s, to_s, tuple(spans), _chains(spans, site.results), tuple(unread))
     return _said(span_json(found) if as_json else span_text(found), unread, balanced=found.balanced)
+
+
+def _refreshed(site: Config, from_s: float | None = None) -> list[str]:
+    """Where a server is the store: take in what it has.
+
+    Returns:
+        What was left out; where it cannot be asked, why, and until when all is known.
+
+    Raises:
+        ConfigError, StoreError: it cannot be asked, and nothing was ever mirrored.
+    """
+    now_s = time.time()
+    found: list[str] = []
+    for one in each_cluster(site) if site.store.server else []:
+        try:
+            found += refresh(one, now_s - DAY_S if from_s is None else min(from_s, now_s), now_s)
+        except (ConfigError, StoreError) as error:
+            there = stands(books_folder(site.store), one.cluster)
+            if not there:
+                raise
+            until = f"{datetime.fromtimestamp(max(there.values()) // 1000, UTC):%Y-%m-%d %H:%M:%S}"
+            found.append(f"{error}: {one.cluster} is known until {until} UTC")
+    return found
 
 
 def _said(text: str, unread: Sequence[str], *, balanced: bool) -> int:

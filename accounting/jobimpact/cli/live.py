@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import pwd
+import tempfile
+import time
+from pathlib import Path
 
 from jobimpact.core.config import Config, each_cluster
+from jobimpact.core.errors import ConfigError, StoreError
 from jobimpact.core.records import JobEnergy, JobRecord, RunEnergy
 from jobimpact.core.units import NS
 from jobimpact.nightly.accounts import Accounts
@@ -33,7 +37,7 @@ def live_results(
 
     Raises:
         ConfigError: the inventory is wrong.
-        StoreError: the nodes' files cannot be read.
+        StoreError: the nodes' files, or the server that is the store, cannot be read.
     """
     several = each_cluster(site)
     asked = [one for one in several if len(several) == 1 or cluster in (None, one.cluster)]
@@ -42,9 +46,10 @@ def live_results(
 
 def _of_cluster(raw_id: str, site: Config, after_s: float | None) -> list[JobResult]:
     """Of one cluster: another one's job of the same id is another job."""
-    accounts = Accounts(site)
-    with accounts.energy as energy:
-        runs, unread = energy.runs_of(raw_id)
+    with tempfile.TemporaryDirectory(prefix="jobimpact-") as folder:
+        accounts = Accounts(site, folder=_copied(raw_id, site, Path(folder)) if site.store.server else None)
+        with accounts.energy as energy:
+            runs, unread = energy.runs_of(raw_id)
     runs = [run for run in runs if after_s is None or run.start_s > after_s]
     found = []
     for _, same in itertools.groupby(sorted(runs, key=lambda run: run.restart), key=lambda run: run.restart):
@@ -52,6 +57,22 @@ def _of_cluster(raw_id: str, site: Config, after_s: float | None) -> list[JobRes
         record = _record(site.cluster, raw_id, incarnation, unread)
         found.append(accounts.result_of(record, JobEnergy(incarnation, {})))
     return found
+
+
+def _copied(raw_id: str, site: Config, folder: Path) -> Path:
+    """What the server has of the job: who asks may not write to the mirror, and the last night was long ago."""
+    from jobimpact.energy.mirror import copy_job
+    from jobimpact.energy.series import reader_of
+
+    try:
+        reader = reader_of(site.store)
+    except ConfigError as error:
+        raise StoreError(f"what is not accounted yet stands in a server that you may not read: {error}") from None
+    try:
+        copy_job(reader, folder, site, raw_id, time.time())
+    finally:
+        reader.close()
+    return folder
 
 
 def _record(cluster: str, raw_id: str, runs: tuple[RunEnergy, ...], unread: list[str]) -> JobRecord:

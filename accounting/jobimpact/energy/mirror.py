@@ -15,11 +15,11 @@ from jobimpact.core.config import Config, Store
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
-from jobimpact.energy.mirror_node import MARGIN_MS, NodeMirror, write_job
+from jobimpact.energy.mirror_node import MARGIN_MS, NodeMirror, last_of, write_job
 from jobimpact.energy.mirror_rows import Arrivals, Arrived
-from jobimpact.energy.series import HOUR_MS, Row, SeriesReader, spans
+from jobimpact.energy.series import HOUR_MS, Row, SeriesReader, reader_of, spans
 
-__all__ = ["LIVE_DAYS", "Mirror", "copy_job", "mirror_folder"]
+__all__ = ["LIVE_DAYS", "Mirror", "books_folder", "copy_job", "refresh", "stands"]
 
 DAY_MS = 24 * HOUR_MS
 LIVE_DAYS = 31
@@ -27,9 +27,44 @@ LIVE_DAYS = 31
 MOST_RESTARTS = 1000
 
 
-def mirror_folder(store: Store) -> Path:
-    """Where the mirror lies."""
-    return store.folder / "mirror"
+def books_folder(store: Store) -> Path:
+    """Where accounting reads: the nodes' own files, or where a server is the store, their mirror."""
+    return store.folder / "mirror" if store.server else store.folder
+
+
+def refresh(config: Config, from_s: float, now_s: float) -> list[str]:
+    """Take in what the server has, where one is the store: see `Mirror.refresh`.
+
+    Raises:
+        ConfigError: its secrets cannot be read.
+        StoreError: it cannot be read, or the mirror cannot be written.
+    """
+    if config.store.server is None:
+        return []
+    reader = reader_of(config.store)
+    try:
+        with Mirror(reader, books_folder(config.store), config.cluster, config.nightly.look_back_days) as mirror:
+            return mirror.refresh(from_s, now_s)
+    finally:
+        reader.close()
+
+
+def stands(folder: Path, cluster: str | None = None) -> dict[str, int]:
+    """By node that is mirrored, the commit at which it stands, in ms; of one cluster, or of all.
+
+    Raises:
+        StoreError: the folder cannot be read.
+    """
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".sqlite") if folder.exists() else []
+    except OSError as error:
+        raise StoreError(f"{folder}: {error.strerror}") from error
+    found = {}
+    for path in paths:
+        last_ms = last_of(path, cluster)
+        if last_ms is not None:
+            found[path.stem] = last_ms
+    return found
 
 
 class Mirror:
@@ -75,12 +110,13 @@ class Mirror:
         """
         self._problems = {}
         to_ms = int(to_s * 1000)
-        stands = self._stands()
+        self._make_folder()
+        there = stands(self._folder, self._cluster)
         begin_ms = int(from_s * 1000)
-        if stands:
-            begin_ms = min(begin_ms, max(stands.values()) - self._look_back_ms)
-            to_ms = max(to_ms, *(at + 1 for at in stands.values()))
-            begin_ms = min([begin_ms, *self._late(stands, begin_ms, to_ms)])
+        if there:
+            begin_ms = min(begin_ms, max(there.values()) - self._look_back_ms)
+            to_ms = max(to_ms, max(there.values()) + 1)
+            begin_ms = min([begin_ms, *self._late(there, begin_ms, to_ms)])
         begin_ms = max(begin_ms // HOUR_MS * HOUR_MS, 0)
         for from_ms, until_ms in spans(begin_ms, to_ms, DAY_MS):
             self._take(from_ms, until_ms)
@@ -89,23 +125,15 @@ class Mirror:
                 one.prune(to_ms)
         return list(self._problems)
 
-    def _stands(self) -> dict[str, int]:
-        """By node, the commit at which it stands."""
-        found = {}
+    def _make_folder(self) -> None:
         try:
-            names = sorted(path.stem for path in self._folder.glob("*.sqlite"))
+            self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{self._folder}: {error.strerror}") from error
-        for node in names:
-            one = self._open(node)
-            last_ms = one.last_ms if one else None
-            if last_ms is not None:
-                found[node] = last_ms
-        return found
 
-    def _late(self, stands: dict[str, int], begin_ms: int, to_ms: int) -> Iterable[int]:
+    def _late(self, there: dict[str, int], begin_ms: int, to_ms: int) -> Iterable[int]:
         """Where nodes stand that were silent for longer than all is read again, and have said something since."""
-        behind = {node: at for node, at in stands.items() if at < begin_ms}
+        behind = {node: at for node, at in there.items() if at < begin_ms}
         if not behind:
             return []
         arrivals = Arrivals(self._cluster)

@@ -19,14 +19,14 @@ import msgspec
 from msgspec import Struct, field
 
 from jobimpact.core.errors import StoreError
-from jobimpact.core.nodefile import open_for_writing
+from jobimpact.core.nodefile import open_for_reading, open_for_writing
 from jobimpact.core.records import IDLE, SYSTEM
 from jobimpact.core.units import NS
 from jobimpact.energy.books import PAST
 from jobimpact.energy.mirror_rows import AHEAD, Arrived, BooksRow, DomainRow, RunRow
 from jobimpact.energy.series import HOUR_MS
 
-__all__ = ["MARGIN_MS", "NodeMirror", "write_job"]
+__all__ = ["MARGIN_MS", "NodeMirror", "last_of", "write_job"]
 
 DAY_MS = 24 * HOUR_MS
 MARGIN_MS = 300_000
@@ -181,12 +181,6 @@ class NodeMirror:
         """Close the file."""
         self._db.close()
 
-    @property
-    def last_ms(self) -> int | None:
-        """The commit that it stands at; None: it has none."""
-        with self._errors():
-            return self._load().last_ms
-
     def take(self, arrived: Arrived, from_ms: int, to_ms: int, *, everything: bool) -> bool:
         """Take in what came of a time, in one transaction.
 
@@ -278,6 +272,23 @@ class NodeMirror:
             yield
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise StoreError(f"{self._path}: {error}") from error
+
+
+def last_of(path: Path, cluster: str | None) -> int | None:
+    """The commit at which a mirrored node stands; None: another cluster's, or no mirror that can be read."""
+    try:
+        db = open_for_reading(path)
+    except StoreError:
+        return None
+    try:
+        meta = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('cluster', 'mirror')"))
+        if "mirror" not in meta or cluster not in (None, meta.get("cluster")):
+            return None
+        return msgspec.json.decode(meta["mirror"], type=_Memory).last_ms
+    except (sqlite3.Error, msgspec.MsgspecError):
+        return None  # told when something of it comes
+    finally:
+        db.close()
 
 
 class _Taking:

@@ -11,6 +11,7 @@ import msgspec
 from jobimpact.core.config import Config
 from jobimpact.core.records import JobEnergy, JobRecord, Stay
 from jobimpact.energy.local import LocalEnergy
+from jobimpact.energy.mirror import books_folder, refresh
 from jobimpact.energy.summary import EnergySummary, summarise
 from jobimpact.grid.grid import Grid
 from jobimpact.impact.assess import Assessor, Held
@@ -30,17 +31,25 @@ class Accounts:
         config: the site's.
         keys: the idle keys; None: jobs that are not over, whose idle share comes with accounting.
         clock: the time, epoch seconds, for the grid's source; None: annual means, whatever the provider.
+        folder: of the nodes' files; None: as the configuration says.
 
     Raises:
         ConfigError: the inventory or the factors are wrong, or the zone is not in the factors.
     """
 
-    def __init__(self, config: Config, keys: Keys | None = None, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        keys: Keys | None = None,
+        clock: Callable[[], float] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._config = config
         whole = load_inventory(Path(config.inventory))
         one_of_several = config.scheduler.slurm is not None and config.cluster in config.scheduler.slurm.clusters
         self.inventory = whole.of_cluster(config.cluster) if one_of_several and whole.types else whole
         self.factors = load_factors(None if config.factors is None else Path(config.factors))
-        self.energy = LocalEnergy(config.store.folder, config.cluster if one_of_several else None)
+        self.energy = LocalEnergy(folder or books_folder(config.store), config.cluster if one_of_several else None)
         self.grid = None if clock is None else Grid(config.grid, clock, _generation(self.factors))
         market = config.grid.market
         self.assessor = Assessor(
@@ -62,6 +71,21 @@ class Accounts:
         self.energy.close()
         if self.grid is not None:
             self.grid.close()
+
+    def refresh(self, from_s: float, now_s: float) -> list[str]:
+        """Where a server is the store: take in what it has, before any energy is asked for.
+
+        Args:
+            from_s: of a time that will be asked for, its begin; look-back is added.
+            now_s: the time.
+
+        Returns:
+            What was left out.
+
+        Raises:
+            StoreError: it cannot be read: nothing must be written that builds on its not being there.
+        """
+        return refresh(self._config, from_s, now_s)
 
     def result_of(self, record: JobRecord, energy: JobEnergy) -> JobResult:
         """One incarnation of a job, from energies that were read already, as if it had been alone on its nodes."""

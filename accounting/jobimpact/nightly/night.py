@@ -158,6 +158,7 @@ class _Night:
             to_s: its end, inclusive.
             by_itself: nobody asked for this window: the next night goes on from there.
         """
+        self._problems += self._accounts.refresh(from_s - DAY_S, self._now_s)
         self._accounts.energy.nodes()  # a store that is not there is an error, not a night without a measurement
         self._tell_of_change()
         self._open_again()
