@@ -27,7 +27,7 @@ from tests.fakes.rig import PowerRig, RigNode
 from jobimpact.core.config import Store
 from jobimpact.core.nodefile import node_file, open_for_reading, open_for_writing
 
-__all__ = ["DEADLINE_S", "Load", "StoreNode", "playing", "until"]
+__all__ = ["DEADLINE_S", "Load", "NodeFile", "StoreNode", "playing", "until"]
 
 DEADLINE_S = 120.0
 DAEMON = "from jobimpact_daemon.cli import main; raise SystemExit(main())"
@@ -55,7 +55,63 @@ def until(holds: Callable[[], object], what: Callable[[], str] | str, deadline_s
         time.sleep(0.05)
 
 
-class StoreNode:
+class NodeFile:
+    """A node's file, with its witness.
+
+    Args:
+        path: where; made if it is not there.
+        name: the node's.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.file, self.name = path, name
+        self._awaited: int | None = None
+        db = open_for_writing(path)
+        db.executescript(WITNESS)
+        db.close()
+
+    def ask(self, question: str, *values: object) -> list[tuple[Any, ...]]:
+        """The node's file."""
+        db = open_for_reading(self.file)
+        try:
+            return db.execute(question, values).fetchall()
+        finally:
+            db.close()
+
+    def queued(self) -> int:
+        """Points that are not delivered yet."""
+        return int(self.ask("SELECT coalesce(sum(n), 0) FROM outbox")[0][0])
+
+    def delivered(self) -> bool:
+        """Whether all that is in the outbox now is gone from it; asked again and again."""
+        last = self.ask("SELECT max(id) FROM outbox WHERE id <= coalesce(?, id)", self._awaited)[0][0]
+        self._awaited = self._awaited or last
+        if last is None:
+            self._awaited = None
+        return last is None
+
+    def witnessed(self) -> Iterator[Stamped]:
+        """Every point that was ever put into the outbox."""
+        yield from self._points("witness")
+
+    def waiting(self) -> Iterator[Stamped]:
+        """Every point that waits."""
+        yield from self._points("outbox")
+
+    def _points(self, table: str) -> Iterator[Stamped]:
+        for (body,) in self.ask(f"SELECT lines FROM {table} ORDER BY id"):  # noqa: S608 (our own words)
+            for line in zlib.decompress(body).decode().split("\n"):
+                yield parse(line)
+
+    def left_in_order(self) -> bool:
+        """Whether rows left the outbox in the order in which they came, for each database."""
+        found: dict[str, list[int]] = {}
+        for number, kept in self.ask("SELECT id, kept FROM gone ORDER BY seq"):
+            found.setdefault(kept, []).append(number)
+        return all(numbers == sorted(numbers) for numbers in found.values())
+
+
+class StoreNode(NodeFile):
     """One node and its daemon.
 
     Args:
@@ -66,7 +122,8 @@ class StoreNode:
     """
 
     def __init__(self, folder: Path, name: str, store: Store, interval_s: float = 1.0) -> None:
-        self.name, self.folder = name, folder
+        super().__init__(node_file(folder / "store", name), name)
+        self.folder = folder
         now = boot_ns()
         power = Curve(now, watts((0.3, 200), (0.2, 80)))
         self.rig = RigNode(
@@ -74,16 +131,11 @@ class StoreNode:
         )
         self.marks = folder / "marks"
         self.marks.mkdir(mode=0o700)
-        self.file = node_file(folder / "store", name)
         self.config = folder / "jobimpact.yaml"
         self.config.write_text(json.dumps(self._settings(store, interval_s)), encoding="utf-8")
         self.log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._marks = 0
-        self._awaited: int | None = None
-        db = open_for_writing(self.file)
-        db.executescript(WITNESS)
-        db.close()
 
     def _settings(self, store: Store, interval_s: float) -> dict[str, Any]:
         server = "influxdb" if store.influxdb else "victoriametrics"
@@ -146,39 +198,6 @@ class StoreNode:
     def taken(self) -> bool:
         """Whether every mark is in the books on disk."""
         return not any(file.is_file() for file in self.marks.iterdir())
-
-    def ask(self, question: str, *values: object) -> list[tuple[Any, ...]]:
-        """The node's file."""
-        db = open_for_reading(self.file)
-        try:
-            return db.execute(question, values).fetchall()
-        finally:
-            db.close()
-
-    def queued(self) -> int:
-        """Points that are not delivered yet."""
-        return int(self.ask("SELECT coalesce(sum(n), 0) FROM outbox")[0][0])
-
-    def delivered(self) -> bool:
-        """Whether all that is in the outbox now is gone from it; asked again and again."""
-        last = self.ask("SELECT max(id) FROM outbox WHERE id <= coalesce(?, id)", self._awaited)[0][0]
-        self._awaited = self._awaited or last
-        if last is None:
-            self._awaited = None
-        return last is None
-
-    def witnessed(self) -> Iterator[Stamped]:
-        """Every point that was ever put into the outbox."""
-        for (body,) in self.ask("SELECT lines FROM witness ORDER BY id"):
-            for line in zlib.decompress(body).decode().splitlines():
-                yield parse(line)
-
-    def left_in_order(self) -> bool:
-        """Whether rows left the outbox in the order in which they came, for each database."""
-        found: dict[str, list[int]] = {}
-        for number, kept in self.ask("SELECT id, kept FROM gone ORDER BY seq"):
-            found.setdefault(kept, []).append(number)
-        return all(numbers == sorted(numbers) for numbers in found.values())
 
 
 @contextlib.contextmanager

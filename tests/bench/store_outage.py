@@ -19,11 +19,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.store_nodes import DEADLINE_S, Load, StoreNode, playing, until
+from tests.bench.store_day import DAY_S, DayNode, jobs_of
+from tests.bench.store_keep import keep_books, publish
+from tests.bench.store_nodes import DEADLINE_S, Load, NodeFile, StoreNode, playing, until
 from tests.bench.store_points import Field, Stamped, Stored, stored
 from tests.stores.servers import Influx, InfluxV2, Server, Victoria, missing
 
-__all__ = ["ENGINES", "Outage", "Told", "compare", "engine", "main", "outage"]
+from jobimpact.core.nodefile import node_file
+
+__all__ = ["ENGINES", "Full", "Outage", "Told", "compare", "engine", "full", "main", "outage"]
 
 ENGINES = {"influx": "influxd", "v2": "influxd", "victoria": "victoria-metrics"}
 """And the program that each needs."""
@@ -64,7 +68,7 @@ class Told:
     """By how many microjoules these are out, together."""
 
 
-def compare(server: Server, nodes: Sequence[StoreNode]) -> Told:
+def compare(server: Server, nodes: Sequence[NodeFile]) -> Told:
     """Every point that was queued, and every run's energy."""
     found, twice = stored(server)
     told = Told(twice=twice, stored=sum(map(len, found.values())))
@@ -94,7 +98,7 @@ def _is_same(one: dict[str, Field], other: dict[str, Field]) -> bool:
     )
 
 
-def _compare_ends(told: Told, node: StoreNode, found: Stored) -> None:
+def _compare_ends(told: Told, node: NodeFile, found: Stored) -> None:
     """The last energy that is stored of each holder, against the node's own books."""
     last: dict[tuple[str, str], int] = {}
     for (name, tags), points in found.items():
@@ -197,6 +201,105 @@ def _deliver_rest(nodes: Sequence[StoreNode]) -> None:
             node.end()
 
 
+@dataclass
+class Full:
+    """A day of points that nobody took, in a small outbox."""
+
+    jobs: int
+    put: dict[str, int]
+    """Points by class: `profile`, `minute`, `edge`."""
+    left: dict[str, int]
+    """Those that were there in the end, by the class that they came with."""
+    packed: tuple[int, int]
+    """Bytes of all, and of what was left."""
+    told: Told
+    out_uj: int
+    """By how much the server's points alone do not balance: what each domain measured against all its holders."""
+    without_end: int
+    """Runs that are over in the node's file, and not in the server."""
+
+
+def full(server: Server, folder: Path, *, seconds: int = DAY_S, jobs: int = 34, cap_bytes: int = 1 << 20) -> Full:
+    """Fill an outbox for a day of a node on a driven clock, then deliver what is left.
+
+    Args:
+        server: runs.
+        folder: for the node.
+        seconds: of the day.
+        jobs: on the node.
+        cap_bytes: of the outbox.
+    """
+    store = server.store(folder)
+    begins_s = float(int(time.time()) // 3600 * 3600 - seconds)
+    day = DayNode("lab-n01", jobs_of(1, jobs, seconds, mean_s=0.08 * seconds), begins_s, 10.0)
+    file = NodeFile(node_file(folder, day.name), day.name)
+    keep_books(folder, day, store, seconds, cap_bytes=cap_bytes)
+    put, left = (_by_class(file, only) for only in ("", "WHERE w.id IN (SELECT id FROM outbox)"))
+    queued = {(one.series, one.stamp_ms) for one in file.waiting()}
+    publish(folder, day.name, store)
+    found, _ = stored(server)
+    one = compare(server, [file])
+    one.lost = [point for point in one.lost if (point.series, point.stamp_ms) in queued]
+    over = {run for (run,) in file.ask("SELECT run FROM run WHERE state != 'open'")}
+    return Full(
+        len(over),
+        {name: points for name, (points, _) in put.items()},
+        {name: points for name, (points, _) in left.items()},
+        (sum(size for _, size in put.values()), sum(size for _, size in left.values())),
+        one,
+        _balance(found),
+        len(over - _ended(found)),
+    )
+
+
+def _by_class(file: NodeFile, only: str) -> dict[str, tuple[int, int]]:
+    rows = file.ask(f"SELECT class, sum(n), sum(length(lines)) FROM witness w {only} GROUP BY class")  # noqa: S608
+    return {name: (points, size) for name, points, size in rows}
+
+
+def _ended(found: Stored) -> set[str]:
+    """Runs whose end the server has."""
+    last: dict[str, tuple[int, object]] = {}
+    for (name, tags), points in found.items():
+        words = dict(tags)
+        if name == "job_run":
+            stamp_ms = max(points)
+            state = points[stamp_ms].get("state", words.get("state"))
+            last[words["run"]] = max(last.get(words["run"], (0, "")), (stamp_ms, state))
+    return {run for run, (_, state) in last.items() if state != "open"}
+
+
+def _balance(found: Stored) -> int:
+    """By how many microjoules the books are out that the server alone tells, in all domains together."""
+    at: dict[str, tuple[int, int]] = {}
+    for (name, tags), points in found.items():
+        words = dict(tags)
+        if name == "node_domain" and words["kind"] != "node":
+            stamp_ms = max(points)
+            at[words["domain"]] = max(at.get(words["domain"], (0, 0)), (stamp_ms, int(points[stamp_ms]["energy_uj"])))
+    sums = dict.fromkeys(at, 0)
+    for (name, tags), points in found.items():
+        domain = dict(tags).get("domain", "")
+        if name == "job_energy" and domain in at:
+            until_ms = max((stamp_ms for stamp_ms in points if stamp_ms <= at[domain][0]), default=None)
+            sums[domain] += 0 if until_ms is None else int(points[until_ms]["energy_uj"])
+    return sum(abs(at[domain][1] - sums[domain]) for domain in at)
+
+
+def told_full(found: Full, cap_bytes: int, seconds: int) -> Iterator[str]:
+    """The same in words."""
+    size, left = found.packed
+    yield f"an outbox of {cap_bytes / 2**20:g} MiB for {seconds / 3600:g} h of a node, where {found.jobs} jobs ended:"
+    yield f"{size / 1e6:.2f} MB were put, {left / 1e6:.2f} MB were left"
+    for name, points in found.put.items():
+        kept = found.left.get(name, 0)
+        yield f"  {name:8}{points:8,} points, {points - kept:8,} thinned"
+    one = found.told
+    yield f"delivered {one.stored:,}: lost {len(one.lost)}, other values {len(one.other)}; last energies of {one.ends}"
+    yield f"holders and domains {one.out_uj} uJ off the node's file, runs without their end {found.without_end},"
+    yield f"books of the server's points alone {found.out_uj} uJ out"
+
+
 def told(found: Outage) -> Iterator[str]:
     """One run, in words."""
     one = found.told
@@ -218,13 +321,19 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--around", type=float, default=20, help="seconds of load before and after (20)")
     parser.add_argument("--nodes", type=int, default=3, help="how many daemons (3)")
     parser.add_argument("--engine", choices=[*ENGINES], default="influx")
+    parser.add_argument("--hours", type=float, default=24, help="for which the outbox is full (24)")
+    parser.add_argument("--cap-mb", type=float, default=1, help="of the outbox, MiB (1)")
     asked = parser.parse_args(words)
     if reason := missing(ENGINES[asked.engine]):
         print(f"not measured: {reason}")
         return
     with tempfile.TemporaryDirectory() as name, engine(asked.engine, Path(name)) as server:
         found = outage(server, Path(name) / "nodes", nodes=asked.nodes, seconds=asked.seconds, around=asked.around)
-        print("\n".join(told(found)))
+        print("\n".join(told(found)), flush=True)
+    with tempfile.TemporaryDirectory() as name, engine(asked.engine, Path(name)) as server:
+        seconds, cap_bytes = round(asked.hours * 3600), round(asked.cap_mb * 2**20)
+        whole = full(server, Path(name) / "nodes", seconds=seconds, cap_bytes=cap_bytes)
+        print("\n".join(told_full(whole, cap_bytes, seconds)))
 
 
 if __name__ == "__main__":
