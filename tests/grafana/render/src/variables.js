@@ -1,6 +1,6 @@
 // What Grafana puts in place of $name, ${name:format} and [[name]] in titles, texts and links.
 
-import { formattedValueToString, getFieldDisplayName } from '@grafana/data';
+import { FieldType, formattedValueToString, getFieldDisplayName } from '@grafana/data';
 
 const PATTERN = /\$(\w+)|\[\[(\w+?)(?::(\w+))?\]\]|\$\{([^}:]+)(?::([^}]+))?\}/g;
 
@@ -33,6 +33,19 @@ function ofField(path, context) {
   return label ? field.labels?.[label[1] ?? label[2]] : undefined;
 }
 
+// Of the cell, or the reduced value, that a link stands on.
+function ofValue(path, { field, frame, rowIndex, calculatedValue } = {}) {
+  const raw = calculatedValue ? calculatedValue.numeric : field?.values[rowIndex];
+  switch (path) {
+    case 'time':
+      return frame?.fields.find((one) => one.type === FieldType.time)?.values[rowIndex];
+    case 'text':
+      return calculatedValue ? calculatedValue.text : field?.display && formattedValueToString(field.display(raw));
+    default:
+      return raw;
+  }
+}
+
 // {name: {text, value}} and the range in ms -> what applies them; unknown() hears of names that nobody declares.
 export function replacer(variables, range, unknown) {
   return (text, scoped, format) =>
@@ -48,6 +61,9 @@ export function replacer(variables, range, unknown) {
       }
       if (name.startsWith('__field.')) {
         return ofField(name.slice(8), context) ?? match;
+      }
+      if (name.startsWith('__value.') && context) {
+        return formatted(ofValue(name.slice(8), context) ?? match, how);
       }
       const cell = name.match(/^__data\.fields(?:\.(\w+)|\["(.+)"\]|\[(\d+)\])(\.\w+)?$/);
       if (cell && context?.frame) {
