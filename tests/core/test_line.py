@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import string
 
@@ -133,6 +134,9 @@ def points(draw: st.DrawFn) -> Point:
     fields: dict[str, Value | None] = {name: draw(st.none() | NUMBERS["ints"]) for name in of.ints}
     fields |= {name: draw(st.none() | NUMBERS["floats"]) for name in of.floats}
     fields |= {name: draw(st.none() | HOSTILE) for name in of.texts}
+    for name, keys in of.maps:
+        known = draw(st.dictionaries(st.sampled_from(keys), NUMBERS["ints"]))
+        fields[name] = draw(st.sampled_from([fields[name], json.dumps(known)]))
     return Point(of, tags, draw(st.integers(0, 2**42)), fields)
 
 
@@ -160,13 +164,20 @@ def test_words_are_tags_where_a_server_keeps_numbers_alone(point: Point) -> None
     text = line(point, words_as_tags=True)
     numbers = {name for name, value in point.fields.items() if value is not None and name not in point.of.texts}
     if not numbers:
-        assert text == ""
+        assert text == "" or any(f"{name}_" in text for name, _ in point.of.maps)
         return
     assert len(text.splitlines()) == 1
     found = parse(text)
+    maps: dict[str, dict[str, Value]] = {}
+    for name, keys in point.of.maps:
+        maps[name] = {key: found.fields.pop(f"{name}_{key}") for key in keys if f"{name}_{key}" in found.fields}
     assert found.fields.keys() == numbers
     for name in point.of.texts:
         value = point.fields[name]
+        if maps.get(name):
+            assert name not in found.tags
+            assert maps[name] == json.loads(str(value))
+            continue
         assert found.tags.get(name) == (tag_value(str(value), LONGEST_WORDS) if value else None)
 
 
@@ -185,6 +196,25 @@ def test_a_field_that_a_measurement_has_not_is_a_mistake() -> None:
 def test_tags_and_values_of_another_number_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="zip"):
         line(Point(IMPACT_DAY, ("c",), 1, {"jobs": 1}))
+
+
+def test_what_changes_at_each_point_is_no_tag() -> None:
+    """Else a run would be a series more each minute, where words are tags."""
+    lines = [
+        line(
+            Point(JOB_RUN, ("c", "n", "1"), at, {"cpus": 1, "state": "open", "held": f'{{"cpu": {at}}}'}),
+            words_as_tags=True,
+        )
+        for at in (1, 2)
+    ]
+    assert len({one.split(" ")[0] for one in lines}) == 1
+    assert [parse(one).fields["held_cpu"] for one in lines] == [1, 2]
+
+
+@pytest.mark.parametrize("held", ["{}", "no JSON", '{"cpu": 1, "disk": 2}', '{"cpu": 1.5}'])
+def test_a_map_of_another_kind_stays_words(held: str) -> None:
+    text = line(Point(JOB_RUN, ("c", "n", "1"), 1, {"cpus": 1, "held": held}), words_as_tags=True)
+    assert plain(parse(text).tags["held"]) == held
 
 
 def test_the_gpus_of_a_large_node_are_whole_where_words_are_tags() -> None:

@@ -11,6 +11,8 @@ import math
 import re
 from urllib.parse import unquote
 
+import msgspec
+
 from jobimpact.core.series import Point, Value
 
 __all__ = ["LONGEST", "LONGEST_WORDS", "line", "plain", "tag_value"]
@@ -38,13 +40,28 @@ def line(point: Point, *, words_as_tags: bool = False) -> str:
     tags = dict(zip(point.of.tags, point.tags, strict=True))
     words: dict[str, str | None] = {}
     fields = dict(point.fields)
+    numbers: list[str] = []
     if words_as_tags:
         words = {name: _text(fields.pop(name, None)) for name in point.of.texts}
-    said = ",".join(f"{name}={_field(point, name, value)}" for name, value in fields.items() if _is_known(value))
+        for name, keys in point.of.maps:
+            if found := _integers(words[name], keys):
+                del words[name]
+                numbers += [f"{name}_{key}={value}i" for key, value in found.items()]
+    numbers += [f"{name}={_field(point, name, value)}" for name, value in fields.items() if _is_known(value)]
+    said = ",".join(numbers)
     if not said:
         return ""
     where = _tags(tags, LONGEST) + _tags(words, LONGEST_WORDS)
     return f"{point.of.name}{where} {said} {point.stamp_ms}"
+
+
+def _integers(text: str | None, keys: tuple[str, ...]) -> dict[str, int]:
+    """Those of a JSON object of integers with these names alone; else none: it stays the words that it is."""
+    try:
+        found = msgspec.json.decode(text or "{}", type=dict[str, int])
+    except msgspec.DecodeError:
+        return {}
+    return {key: found[key] for key in keys if key in found} if set(found) <= set(keys) else {}
 
 
 def _tags(tags: dict[str, str | None], longest: int) -> str:

@@ -54,6 +54,8 @@ class Measurement(msgspec.Struct, frozen=True):
     floats: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     """Words. A server that keeps numbers alone (VictoriaMetrics) has them as tags."""
+    maps: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Of these, JSON objects of integers, and their names: as a tag, each change would make another series."""
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -100,6 +102,7 @@ JOB_RUN = Measurement(
     ("cluster", "node", "run"),
     ("stamp_ms", "restart", "uid", "cpus", "mem_bytes", "start_ms", "end_ms", "elapsed_ns"),
     texts=("job", "state", "gpus", "flags", "held"),
+    maps=(("held", ("cpu", "dram", "gpu", "node")),),
 )
 """What the node's books say of a run, beside its `job_energy`: the latest holds."""
 

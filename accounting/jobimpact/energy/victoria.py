@@ -95,7 +95,7 @@ class VictoriaReader:
     def rows(self, of: Measurement, from_ms: int, to_ms: int, where: Mapping[str, str] | None = None) -> Iterator[Row]:
         """See `SeriesReader`."""
         few = of.kept == EVER or "node" not in of.tags or where
-        for begin, end in spans(from_ms, to_ms, _LONG_MS if few else _HOURS * HOUR_MS):
+        for begin, end in spans(from_ms, to_ms, _LONG_MS if few else HOUR_MS):
             yield from self._exported(of, begin, end, where)
 
     def latest(
@@ -215,7 +215,7 @@ def _windows(from_ms: int, to_ms: int) -> Iterator[tuple[int, int]]:
 
 
 def _selector(of: Measurement, where: Mapping[str, str] | None) -> str:
-    fields = "|".join(re.escape(name) for name in (*of.ints, *of.floats))
+    fields = "|".join(re.escape(name) for name in _numbers(of))
     parts = [f'__name__=~"{of.name}_(?:{fields})"']
     for name, value in (where or {}).items():
         if name not in of.tags:
@@ -231,7 +231,7 @@ def _escaped(text: str) -> str:
 def _labels(of: Measurement, metric: Mapping[str, str]) -> tuple[_Labels, str]:
     """What tells a point's series, and the field."""
     name = metric.get("__name__", "").removeprefix(f"{of.name}_")
-    if name not in of.ints and name not in of.floats:
+    if name not in _numbers(of):
         raise StoreError(f"an answer about {metric.get('__name__', 'nothing')!r:.80}, which nobody asked for")
     return tuple((one, metric[one]) for one in (*of.tags, *of.texts) if metric.get(one)), name
 
@@ -242,9 +242,20 @@ def _own(of: Measurement, labels: _Labels) -> _Labels:
 
 def _row(of: Measurement, labels: _Labels, stamp: int, numbers: Mapping[str, str | float]) -> Row:
     tags = {name: plain(value) for name, value in labels if name in of.tags}
-    fields = {name: number(of, name, _number(value)) for name, value in numbers.items()}
+    read = {name: _number(value) for name, value in numbers.items()}
+    fields = {name: number(of, name, value) for name, value in read.items() if name in of.ints or name in of.floats}
     fields.update({name: plain(value) for name, value in labels if name in of.texts})
+    for name, keys in of.maps:
+        # What `line` made of it.
+        found = {key: int(read[f"{name}_{key}"]) for key in keys if f"{name}_{key}" in read}
+        if found:
+            fields[name] = msgspec.json.encode(found).decode()
     return Row(tags, stamp, fields)
+
+
+def _numbers(of: Measurement) -> tuple[str, ...]:
+    """The fields that are there."""
+    return (*of.ints, *of.floats, *(f"{name}_{key}" for name, keys in of.maps for key in keys))
 
 
 def _once(of: Measurement, found: Mapping[tuple[_Labels, int], Mapping[str, float]]) -> Iterator[Row]:
