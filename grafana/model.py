@@ -11,7 +11,8 @@ from typing import Any
 
 __all__ = [
     "DATASOURCE",
-    "JOB_LINKS",
+    "JOBS",
+    "RUN",
     "Json",
     "bars",
     "column",
@@ -24,6 +25,7 @@ __all__ = [
     "named",
     "queries",
     "row",
+    "stamp",
     "stat",
     "steps",
     "table",
@@ -63,6 +65,11 @@ def column(name: str, unit: str = "", **properties: Any) -> Json:
     return named(name, **({"unit": unit} if unit else {}), noValue="-", **properties)
 
 
+def stamp(label: str, unit: str, **properties: Any) -> Json:
+    """The column of the rows' stamps, whatever Grafana's release calls it."""
+    return _override("byType", "time", {"displayName": label, "unit": unit, **properties})
+
+
 def _override(matcher: str, options: str, properties: Mapping[str, Any]) -> Json:
     said = [{"id": key.replace("__", "."), "value": value} for key, value in properties.items()]
     return {"matcher": {"id": matcher, "options": options}, "properties": said}
@@ -81,22 +88,15 @@ def link(title: str, view: str, times: str = "", **values: str) -> Json:
 
 _OF_RUN = {"type": "regex", "options": {"pattern": "^([^@#]+)[@#][0-9]+$", "result": {"text": "$1", "index": 0}}}
 """A run is `123`, `123#1` in the nodes' books and `123@1795190300` in the results: people know it as `123`."""
-JOB_LINKS = (
-    column("run", mappings=[_OF_RUN], links=[link("This job", "job", job="__value.text")], custom__width=130),
-    column(
-        "ended",
-        "dateTimeAsIso",
-        links=[
-            link(
-                "This job, in its own time",
-                "job",
-                times="&from=${__value.time}&to=${__value.raw}",
-                job="__data.fields.run",
-            )
-        ],
-    ),
+RUN = column("run", mappings=[_OF_RUN], links=[link("This job", "job", job="__value.text")], custom__width=130)
+_IN_ITS_TIME = link(
+    "This job, in its own time",
+    "job",
+    times="&from=${__value.time}&to=${__value.raw}",
+    job="__data.fields.run",
 )
-"""Columns of a table of jobs: its `Time` is the job's start."""
+JOBS = (RUN, column("ended", "dateTimeAsIso", links=[_IN_ITS_TIME]), stamp("started", "dateTimeAsIso"))
+"""Columns of a table of jobs whose rows are stamped with their starts."""
 
 
 def stat(
@@ -196,7 +196,8 @@ def table(
     columns: Sequence[Json],
     *,
     none: str,
-    without: Sequence[str] = ("Time",),
+    stamped: bool = False,
+    first: Sequence[str] = (),
     sort: str = "",
     ascending: bool = False,
     **more: Any,
@@ -209,12 +210,17 @@ def table(
         asked: targets of the shape `table`.
         columns: overrides by column.
         none: what is said where there is no row.
-        without: columns that are not shown.
+        stamped: the rows' stamps are shown.
+        first: the first columns, where there are several tags: Grafana has them in no order.
         sort: the column to sort by.
         ascending: the smallest first.
         more: of the panel.
     """
-    hidden = [{"id": "organize", "options": {"excludeByName": dict.fromkeys(without, True)}}]
+    order = ("Time", *first)
+    shown = {
+        "excludeByName": {} if stamped else {"Time": True, "time": True},
+        "indexByName": {name: number for number, name in enumerate(order)},
+    }
     found = _panel(
         "table",
         (title, about, "none", asked),
@@ -231,7 +237,7 @@ def table(
         overrides=list(columns),
         **more,
     )
-    return found | ({"transformations": hidden} if without else {})
+    return found | {"transformations": [{"id": "organize", "options": shown}]}
 
 
 def _panel(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.influxql import LIVE, PARTS, TIME, inner, select, source, whole
 from grafana.model import (
-    JOB_LINKS,
+    JOBS,
     Json,
     bars,
     column,
@@ -15,6 +15,7 @@ from grafana.model import (
     named,
     queries,
     row,
+    stamp,
     stat,
     steps,
     table,
@@ -318,9 +319,9 @@ def _waste() -> list[Json]:
                 ),
                 shape="table",
             ),
-            [column("energy", "kwatth"), column("gpus", "none"), column("Time", "dateTimeAsIso"), *JOB_LINKS],
+            [column("energy", "kwatth"), column("gpus", "none"), *JOBS],
             none="No job failed in this range",
-            without=(),
+            stamped=True,
             sort="energy",
         ),
         table(
@@ -441,13 +442,14 @@ def _quality() -> list[Json]:
                 whole('last("problem") AS "problem"', SOURCE_HEALTH, IN_CLUSTER, by=("node", "source")), shape="table"
             ),
             [
-                column("Time", "dateTimeFromNow", custom__width=140),
+                stamp("last told", "dateTimeFromNow", custom__width=140),
                 column("node", links=[link("This node", "node", node="__data.fields.node")], custom__width=140),
                 column("source", custom__width=120),
             ],
             none="No source complains",
-            without=(),
-            sort="Time",
+            first=("node", "source"),
+            stamped=True,
+            sort="last told",
         ),
     )
 

@@ -15,6 +15,7 @@ from grafana.model import (
     link,
     queries,
     row,
+    stamp,
     stat,
     steps,
     table,
@@ -98,7 +99,7 @@ def _sums() -> list[Json]:
             _first('last("state") AS "state"'),
             none=_NOT_YET,
             size=(4, 4),
-            fields="/.*/",
+            fields="/^state$/",
         ),
         stat(
             "State on its nodes",
@@ -107,10 +108,10 @@ def _sums() -> list[Json]:
             queries(select('last("state") AS "state"', source(JOB_RUN), *_RUN), shape="table"),
             none=_NO_BOOKS,
             size=(4, 4),
-            fields="/.*/",
+            fields="/^state$/",
         ),
         stat(
-            "Time",
+            "Run time",
             "For how long it ran.",
             "s",
             _first('last("elapsed_s") AS "time"'),
@@ -210,6 +211,7 @@ def _facts() -> list[Json]:
                 column("memory", "bytes"),
             ],
             none=_NO_BOOKS,
+            first=("node", "run"),
             size=(24, 7),
         ),
         table(
@@ -225,7 +227,7 @@ def _facts() -> list[Json]:
                 shape="table",
             ),
             [
-                column("Time", "dateTimeAsIso"),
+                stamp("started", "dateTimeAsIso"),
                 column("ended", "dateTimeAsIso"),
                 column("energy", "kwatth"),
                 column(
@@ -240,7 +242,7 @@ def _facts() -> list[Json]:
                 column("account", links=[link("This lab", "lab", account="__data.fields.account")]),
             ],
             none=_NOT_YET,
-            without=(),
+            stamped=True,
             size=(24, 7),
         ),
     )

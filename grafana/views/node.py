@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.influxql import LIVE, PARTS, TIME, equals, inner, power, select, source, tag_values, whole
 from grafana.model import (
-    JOB_LINKS,
+    RUN,
     Json,
     bars,
     column,
@@ -15,6 +15,7 @@ from grafana.model import (
     named,
     queries,
     row,
+    stamp,
     stat,
     steps,
     table,
@@ -135,7 +136,7 @@ def _powers() -> list[Json]:
                 ),
                 shape="table",
             ),
-            [column("started", "dateTimeAsIso"), column("cpus", "none"), column("state"), *JOB_LINKS],
+            [column("started", "dateTimeAsIso"), column("cpus", "none"), column("ended", "dateTimeAsIso"), RUN],
             none="No job has run here in this range",
             sort="started",
         ),
@@ -253,14 +254,15 @@ def _quality() -> list[Json]:
                 column("source"),
             ],
             none=_SILENT,
+            first=("domain", "kind"),
         ),
         table(
             "What sources complain of",
             "The last problem of each source in this range, and when it was last told.",
             queries(whole('last("problem") AS "problem"', SOURCE_HEALTH, *_HERE, by=("source",)), shape="table"),
-            [column("Time", "dateTimeFromNow", custom__width=140), column("source", custom__width=120)],
+            [stamp("last told", "dateTimeFromNow", custom__width=140), column("source", custom__width=120)],
             none="No source complains",
-            without=(),
+            stamped=True,
         ),
     )
 

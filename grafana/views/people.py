@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.influxql import TIME, inner, select, source, whole
-from grafana.model import JOB_LINKS, Json, bars, column, named, queries, row, stat, steps, table
+from grafana.model import JOBS, Json, bars, column, named, queries, row, stat, steps, table
 from grafana.views.shared import (
     COVERAGE,
     COVERED,
@@ -232,15 +232,14 @@ def top_jobs(who: str, also: tuple[str, ...]) -> list[Json]:
                 shape="table",
             ),
             [
-                *JOB_LINKS,
-                column("Time", "dateTimeAsIso"),
+                *JOBS,
                 column("energy", "kwatth"),
                 column("coverage", "percentunit"),
                 column("time", "s"),
                 *(column(f"{of} GWP", "si:gCO2e") for of in _PAIR),
             ],
             none="No job that started in this range is accounted yet",
-            without=(),
+            stamped=True,
             sort="energy",
             size=(24, 12),
         ),

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from grafana.generate import VIEWS
+from grafana.generate import FOLDER, VIEWS
 from tests.grafana.asking import Asked, AskError, Frame, ask, interpolate, panels, targets
 from tests.grafana.asking import Range as LookedAt
 from tests.grafana.site import CHOSEN, CLUSTER, DAILY_J, HOSTILE, JOBS, RUNNING, TOP, WEEKS_DAYS, Site
 from tests.stores.servers import Influx, missing
 
-from jobimpact.core.line import tag_value
+from jobimpact.core.config import Retention
+from jobimpact.core.line import line, tag_value
+from jobimpact.core.series import BOOKS, EVER, JOB_ENERGY, PROFILE, Point
 
 KWH = 3.6e6
 
@@ -287,3 +289,42 @@ def test_now_is_understood_by_the_server(site: Site) -> None:
     assert len(live) >= 8
     for query in live:
         site.server.query(interpolate(query, Asked(CHOSEN), LookedAt(site.begins_s, site.now_s), 60), "jobimpact")
+
+
+def test_what_compose_makes_is_what_is_written_to(site: Site) -> None:
+    """Its InfluxDB begins with these statements: a database with the policies, kept for as long as by default."""
+    statements = (FOLDER.parent / "influxdb.iql").read_text(encoding="utf-8")
+    site.server.query(statements.replace('"jobimpact"', '"composed"'))
+    (result,) = json.loads(site.server.query('SHOW RETENTION POLICIES ON "composed"'))["results"]
+    kept = {name: lasts for name, lasts, *_ in result["series"][0]["values"]}
+    days = Retention()
+    expected = {BOOKS: f"{24 * days.books_days}h0m0s", PROFILE: f"{24 * days.profile_days}h0m0s", EVER: "0s"}
+    assert kept == {"autogen": "0s", **expected}
+
+
+def test_a_requeue_and_a_gap_cost_no_energy(site: Site) -> None:
+    """A job's incarnations are added; where minutes are missing, the counter tells; what is not known is no bar."""
+    begin_ms = (site.now_s - 3600) * 1000
+
+    def point(run: str, kind: str, minute: int, kwh: float, known_s: int) -> Point:
+        fields: dict[str, int | float | str | None] = {
+            "stamp_ms": begin_ms + minute * 60_000,
+            "energy_uj": round(kwh * 3.6e12),
+            "known_ns": known_s * 10**9,
+        }
+        return Point(JOB_ENERGY, (CLUSTER, "node01", run, f"{kind}-0", kind), begin_ms + minute * 60_000, fields)
+
+    first = [point("900", "cpu", minute, minute / 20, 60 * minute) for minute in (0, 1, 2, 15, 20)]
+    second = [point("900#1", "cpu", minute, (minute - 30) / 20, 60 * (minute - 30)) for minute in (30, 31, 40)]
+    unknown = [point("900", "dram", minute, 0.0, 0) for minute in (0, 1, 20)]
+    lines = "\n".join(map(line, [*first, *second, *unknown]))
+    status, said = site.server.ask(
+        "POST", "/write", {"db": "jobimpact", "rp": BOOKS, "precision": "ms"}, lines.encode()
+    )
+    assert status == 204, said
+    assert row(site, "job", "Energy in the books", job="900")["energy"] == pytest.approx(1.5)
+    assert row(site, "job", "Energy in the books", job="900#1")["energy"] == pytest.approx(0.5)
+    assert sums(shown(site, "job", "Energy by kind of domain", job="900")) == {"cpu": pytest.approx(1.5)}
+    (power,) = shown(site, "job", "Power by kind of domain", job="900")
+    # 1 kWh in 20 minutes, whether or not minutes are missing.
+    assert power.column("Value") == [pytest.approx(3000)] * len(power.rows)

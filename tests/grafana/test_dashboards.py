@@ -197,6 +197,18 @@ def test_queries_name_tags_and_fields_that_are_there(name: str) -> None:
         assert named <= {*of.tags, *of.ints, *of.floats, *of.texts} | given, query
 
 
+@each_view
+def test_tables_with_several_tags_have_an_order(name: str) -> None:
+    """Grafana makes columns of tags in no order."""
+    tables = [(panel, target) for panel, target in targets(loaded(name)) if panel["type"] == "table"]
+    assert tables
+    for panel, target in tables:
+        grouped = re.search(r"GROUP BY ([^()]*)$", target["query"])
+        tags = re.findall(r'"(\w+)"', grouped[1]) if grouped else []
+        (order,) = [one["options"]["indexByName"] for one in panel["transformations"]]
+        assert len(tags) < 2 or list(order) == ["Time", *tags], panel["title"]
+
+
 def test_data_source_is_the_one_that_is_provisioned() -> None:
     """One fixed uid, in every panel, target and variable, and in both variants of the provisioning."""
     for file in ("datasources/jobimpact.yaml", "datasources/jobimpact-token.yaml.sample"):
