@@ -11,6 +11,8 @@ import msgspec
 from tests.bench.store_day import DAY_S
 from tests.stores.servers import Influx, Server, Victoria
 
+from jobimpact.core.series import MEASUREMENTS
+
 __all__ = ["Field", "Stamped", "Stored", "parse", "stored"]
 
 Field = int | float | str
@@ -118,10 +120,8 @@ def _victoria(server: Victoria) -> tuple[Stored, int]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    from jobimpact.core.series import MEASUREMENTS
-
+    """Measurement and field: no measurement's name is the beginning of another's."""
     for one in MEASUREMENTS:
-        field = name.removeprefix(f"{one.name}_")
-        if field in (*one.ints, *one.floats):
-            return one.name, field
+        if name.startswith(f"{one.name}_"):
+            return one.name, name.removeprefix(f"{one.name}_")
     raise ValueError(f"{name} is none of ours")
