@@ -61,8 +61,8 @@ def named(name: str, **properties: Any) -> Json:
 
 
 def column(name: str, unit: str = "", **properties: Any) -> Json:
-    """A column of a table: its unit, and what stands in a cell without a value."""
-    return named(name, **({"unit": unit} if unit else {}), noValue="-", **properties)
+    """A column of a table, with its unit."""
+    return named(name, **({"unit": unit} if unit else {}), **properties)
 
 
 def stamp(label: str, unit: str, **properties: Any) -> Json:
@@ -234,7 +234,8 @@ def table(
             "cellHeight": "sm",
             "sortBy": [{"displayName": sort, "desc": not ascending}] if sort else [],
         },
-        overrides=list(columns),
+        # A cell without a value must not say what is said of a table without rows.
+        overrides=[_override("byRegexp", "/.*/", {"noValue": "-"}), *columns],
         **more,
     )
     return found | {"transformations": [{"id": "organize", "options": shown}]}

@@ -230,7 +230,7 @@ def _days() -> list[Json]:
             "GWP: use and embodied",
             "Greenhouse gases of the jobs that ended on each day: of their electricity (use), and their share of "
             "making the hardware (embodied).",
-            "suffix: kgCO2e",
+            "suffix:kgCO2e",
             queries(
                 (_by(IMPACT_DAY, 'sum("use_gwp_kgco2e") AS "use", sum("embodied_gwp_kgco2e") AS "embodied"'), "$col")
             ),
@@ -249,7 +249,7 @@ def _days() -> list[Json]:
             for tag, label in (("account", "lab"), ("partition", "partition"))
             for what, about, unit, sums in (
                 ("Energy", "Energy of jobs", "kwatth", kwh),
-                ("GWP", "Use and embodied GWP of jobs", "suffix: kgCO2e", gwp),
+                ("GWP", "Use and embodied GWP of jobs", "suffix:kgCO2e", gwp),
             )
         ),
         *(

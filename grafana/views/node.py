@@ -250,8 +250,6 @@ def _quality() -> list[Json]:
             [
                 column("last word", "dateTimeFromNow"),
                 column("since the beginning", "joule"),
-                column("reason"),
-                column("source"),
             ],
             none=_SILENT,
             first=("domain", "kind"),

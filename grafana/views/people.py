@@ -101,13 +101,11 @@ def sums(who: str) -> list[Json]:
             none="No job has ended in the last 56 days",
             size=(4, 4),
         ),
-        stat(
-            "GWP", f"Global warming potential: {both}", "suffix: kgCO2e", pair("gwp_kgco2e"), none=_NONE, size=(6, 4)
-        ),
+        stat("GWP", f"Global warming potential: {both}", "suffix:kgCO2e", pair("gwp_kgco2e"), none=_NONE, size=(6, 4)),
         stat(
             "GWP, range",
             "The low and high ends of both together: how sure the factors and the hardware's figures are.",
-            "suffix: kgCO2e",
+            "suffix:kgCO2e",
             asked(
                 ", ".join(
                     f'sum("use_gwp_kgco2e_{end}") + sum("embodied_gwp_kgco2e_{end}") AS "{end}"'
@@ -156,7 +154,7 @@ def by_day(who: str) -> list[Json]:
         impact(
             "GWP",
             "Greenhouse gases of the jobs that ended on each day: of their electricity, and of making the hardware.",
-            "suffix: kgCO2e",
+            "suffix:kgCO2e",
             "gwp_kgco2e",
         ),
         impact(

@@ -53,7 +53,7 @@ IMPACTS = f'{_USED}, {_GWP}, {_ADP}, {_PE}, sum("jobs") AS "jobs", sum("failed_j
 """Sums of `impact_day`, with the names and units of IMPACT_COLUMNS."""
 IMPACT_COLUMNS = (
     column("energy", "kwatth"),
-    *(column(f"{of} GWP", "suffix: kgCO2e") for of in ("use", "embodied")),
+    *(column(f"{of} GWP", "suffix:kgCO2e") for of in ("use", "embodied")),
     *(column(f"{of} ADP", "si:gSbe") for of in ("use", "embodied")),
     *(column(f"{of} PE", "joule") for of in ("use", "embodied")),
     column("jobs", "none"),

@@ -25,7 +25,7 @@ BUILT_IN = {"timeFilter", "__interval", "__interval_ms", "__to", "__from"}
 LINKS_OWN = {"__value", "__data"}
 UNITS = {
     *("watt", "kwatth", "joule", "percentunit", "s", "none", "bytes", "dateTimeAsIso", "dateTimeFromNow"),
-    *("suffix: kgCO2e", "si:gCO2e", "si:gSbe"),
+    *("suffix:kgCO2e", "si:gCO2e", "si:gSbe"),
 }
 """Those of Grafana that stand for what the queries give."""
 each_view = pytest.mark.parametrize("name", VIEWS)
@@ -126,7 +126,10 @@ def test_panels_explain_themselves(name: str) -> None:
             field["unit"],
             *values([one["properties"] for one in panel["fieldConfig"]["overrides"]], "unit"),
         } <= UNITS
+        if panel["type"] == "table":
+            assert panel["fieldConfig"]["overrides"][0]["properties"] == [{"id": "noValue", "value": "-"}]
         for override in panel["fieldConfig"]["overrides"]:
+            assert override["properties"], panel["title"]
             assert all(one["value"] in UNITS for one in override["properties"] if one["id"] == "unit"), panel["title"]
     assert not re.search(r'"#[0-9a-fA-F]{3,8}"|rgba?\(', json.dumps(view))
 
