@@ -46,6 +46,8 @@ REQUESTS = 1000
 REFUSED_KEPT = 1000
 LINE_IN_LOG = 200
 TELL_AGAIN_S = 3600.0
+TELL_ASIDE_S = 600.0
+"""What is set aside is told in one line in this time: a field of the wrong type comes again with each commit."""
 
 Row = tuple[int, int, bytes]
 """Of the outbox: id, how many lines, packed."""
@@ -81,6 +83,9 @@ class Publisher:
         """How often in a row."""
         self._most = BATCH_LINES
         self._told: tuple[str, float] | None = None
+        self._aside = 0
+        """Lines that were set aside and not told of."""
+        self._aside_told_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     @property
@@ -266,7 +271,13 @@ class Publisher:
             raise
         if aside:
             self._now = msgspec.structs.replace(self._now, failures=self._now.failures + 1)
-            text, said = aside[0]
+            self._tell_aside(*aside[0], len(aside))
+
+    def _tell_aside(self, text: str, said: str, count: int) -> None:
+        self._aside += count
+        now_s = time.monotonic()
+        if self._aside_told_s is None or now_s - self._aside_told_s >= TELL_ASIDE_S:
             shown = text[:LINE_IN_LOG].encode("ascii", "backslashreplace").decode()
-            more = f" and {len(aside) - 1} more" if len(aside) > 1 else ""
+            more = f" and {self._aside - 1} more" if self._aside > 1 else ""
             log.warning("%s: set aside: %s%s", said, shown, more)
+            self._aside, self._aside_told_s = 0, now_s

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -356,7 +358,7 @@ def test_what_is_set_aside_is_bounded_and_told(path: Path, caplog: pytest.LogCap
     assert len(kept) == REFUSED_KEPT
     assert kept[-1][0].endswith(f"{REFUSED_KEPT // 100 + 1:03}99")
     told = [one.getMessage() for one in caplog.records if "set aside" in one.getMessage()]
-    assert told
+    assert len(told) == 1
     assert all(one.isprintable() and len(one) < 500 for one in told)
 
 
@@ -417,6 +419,37 @@ def test_the_file_may_be_locked_or_gone(path: Path) -> None:
             until(lambda: waiting(path) == 0, "for the outbox to be empty")
             until(lambda: publisher.delivery.problem is None, "for the good word")
     assert set(taker.taken) == {point(1)}
+
+
+FULL = """
+import resource, sqlite3, sys
+from pathlib import Path
+from tests.daemon.test_publisher import Taker, point, publishing, put, until
+from tests.fakes.write_server import WriteServer
+from jobimpact.core.config import InfluxStore
+path, taker = Path(sys.argv[1]), Taker()
+ledger = sqlite3.connect(path)
+left = lambda: ledger.execute("SELECT sum(n) FROM outbox_size").fetchone()[0]
+left()
+for number in range(300):
+    put(path, point(number), "m text=" + '"' + "x" * 500 + '" ' + str(number))
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+with WriteServer(taker) as web, publishing(path, InfluxStore(web.url)) as publisher:
+    until(lambda: publisher.delivery.failures >= 2, "for failures")
+    assert "n1.sqlite" in publisher.delivery.problem, publisher.delivery.problem
+    assert left() == 600
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    until(lambda: left() == 0, "for the outbox to be empty")
+assert {one for one in taker.taken if "value" in one} == {point(number) for number in range(300)}
+"""
+
+
+def test_a_full_disk_is_waited_for(path: Path) -> None:
+    """What was delivered and cannot be deleted is sent again, in ever longer turns, and deleted when there is room."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_damaged_row_does_not_stand_before_the_others(path: Path) -> None:
