@@ -95,7 +95,7 @@ def _refused(db: sqlite3.Connection) -> list[Said]:
         return []
     [count] = db.execute("SELECT count(*) FROM refused").fetchone()
     wall_s, line, said = row
-    shown = str(line)[:100].encode("ascii", "backslashreplace").decode()
+    shown = ascii(str(line)[:100])[1:-1]
     text = f"refused: {count} points were set aside (table `refused`), last {_stamp(wall_s)}: {shown}: {said}"
     return [Said("MEND" if time() - wall_s < RECENT_S else "note", text)]
 

@@ -277,7 +277,7 @@ class Publisher:
         self._aside += count
         now_s = time.monotonic()
         if self._aside_told_s is None or now_s - self._aside_told_s >= TELL_ASIDE_S:
-            shown = text[:LINE_IN_LOG].encode("ascii", "backslashreplace").decode()
+            shown = ascii(text[:LINE_IN_LOG])[1:-1]
             more = f" and {self._aside - 1} more" if self._aside > 1 else ""
             log.warning("%s: set aside: %s%s", said, shown, more)
             self._aside, self._aside_told_s = 0, now_s

@@ -34,13 +34,17 @@ def influx(tmp_path: Path) -> Iterator[Influx]:
     server.kill()
 
 
-@pytest.fixture
-def daemon(tmp_path: Path, influx: Influx) -> Iterator[Daemon]:
-    """A node with meters, whose store is the server."""
-    daemon = Daemon(tmp_path)
+def send_to(daemon: Daemon, url: str, **more: str) -> None:
+    """From now on its store is a server."""
     config = json.loads(daemon.config.read_text())
-    config["store"] = {"influxdb": {"url": influx.url, "path": str(daemon.store), "timeout_s": 20}}
+    config["store"] = {"influxdb": {"url": url, "path": str(daemon.store), "timeout_s": 20, **more}}
     daemon.config.write_text(json.dumps(config))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A node with meters."""
+    daemon = Daemon(tmp_path)
     with PowerRig(daemon.folder, daemon.node):
         yield daemon
         if daemon.process is not None:
@@ -69,6 +73,7 @@ def waiting(daemon: Daemon) -> int:
 
 def test_a_kill_in_an_outage_loses_no_point(daemon: Daemon, influx: Influx) -> None:
     """The server is away at the start; a job begins, the daemon is killed and goes on, the job ends: all arrive."""
+    send_to(daemon, influx.url)
     daemon.start()
     daemon.mark("start", "7", cpus=16)
     until(daemon.taken, "for the start mark")
@@ -107,3 +112,37 @@ def test_a_kill_in_an_outage_loses_no_point(daemon: Daemon, influx: Influx) -> N
         )
         stored += body["results"][0]["series"][0]["values"][0][1]
     assert stored == len(unique)
+
+
+AWAY = {
+    "nobody listens": ("http://127.0.0.1:1", {}),
+    "no such name": ("http://name.invalid:8086", {}),
+    "no TLS": ("https://127.0.0.1:1", {"ca_file": "/nowhere"}),
+    "no token": ("http://127.0.0.1:1", {"token_file": "/nowhere"}),
+}
+
+
+@pytest.mark.parametrize("case", AWAY)
+def test_a_server_that_cannot_be_does_not_keep_the_daemon(daemon: Daemon, case: str) -> None:
+    """It starts, books, and ends cleanly; what it has to tell waits, and `check` says what is to be mended."""
+    url, more = AWAY[case]
+    send_to(daemon, url, **more)
+    daemon.start()
+    daemon.mark("start", "7", cpus=16)
+    until(daemon.taken, "for the start mark")
+    assert "ended cleanly" in daemon.stop()
+    daemon.check_exact("package-0", "dram-0")
+    assert any(one.tags["run"] == "7" for one in sent(daemon.store / "n1.sqlite", "job_run"))
+    (told,) = [one for one in check(daemon).splitlines() if one.startswith("MEND  server: ") and "/books" in one]
+    assert not more or f"store.influxdb.{next(iter(more))}: /nowhere: No such file or directory" in told
+
+
+def test_a_local_store_imports_no_http(daemon: Daemon) -> None:
+    """What a node does not need costs it nothing: neither the modules nor a row."""
+    daemon.start()
+    assert daemon.process is not None
+    mapped = Path(f"/proc/{daemon.process.pid}/maps").read_text()
+    daemon.stop()
+    assert "_ssl" not in mapped
+    assert waiting(daemon) == 0
+    assert "server" not in check(daemon)
