@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.bench.store_day import DayJob, DayNode, new_books
 
-from jobimpact.core.config import InfluxStore
+from jobimpact.core.config import InfluxStore, VictoriaStore
 from jobimpact.core.line import plain
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.series import Measurement
@@ -43,10 +43,9 @@ class Day(DayNode):
 class Keeper:
     """One node's real ledger with its outbox."""
 
-    def __init__(self, folder: Path, node: str) -> None:
-        self.node = node
+    def __init__(self, folder: Path, node: str, server: InfluxStore | VictoriaStore = SERVER) -> None:
         self.path = node_file(folder, node)
-        self.ledger = Ledger(self.path, node, CLUSTER, keep=True, outbox=Outbox(SERVER, CLUSTER, node))
+        self.ledger = Ledger(self.path, node, CLUSTER, keep=True, outbox=Outbox(server, CLUSTER, node))
 
     def commit(self, books: Bookkeeper) -> None:
         assert self.ledger.commit(books), self.ledger.trouble
@@ -65,9 +64,9 @@ def _lines(path: Path) -> list[str]:
     return [one for (row,) in packed for one in unpack(row).decode().split("\n")]
 
 
-def keep_day(folder: Path, day: DayNode, seconds: int) -> list[str]:
+def keep_day(folder: Path, day: DayNode, seconds: int, server: InfluxStore | VictoriaStore = SERVER) -> list[str]:
     """A node's day, into its own file, until a commit of all holders; gives the lines of its books."""
-    keeper = Keeper(folder, day.name)
+    keeper = Keeper(folder, day.name, server)
     books = new_books(day)
     for tick in day.ticks(seconds):
         books.observe(tick.seen, tick.marks)

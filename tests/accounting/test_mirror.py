@@ -82,6 +82,7 @@ QUESTIONS: dict[str, Callable[[LocalEnergy, Site], Any]] = {
     "meters": lambda energy, _: energy.meters(),
     "ended": lambda energy, _: energy.ended(WALL, NOW),
     "idle_hours": lambda energy, _: energy.idle_hours(WALL, NOW),
+    "node_hours": lambda energy, _: energy.node_hours(lambda _: WALL, NOW),
     "the day before": lambda energy, _: energy.span(MIDNIGHT - 86400, MIDNIGHT),
     "the day after": lambda energy, _: energy.span(MIDNIGHT, MIDNIGHT + 86400),
     "the month": lambda energy, _: energy.span(1793491200, 1796083200),

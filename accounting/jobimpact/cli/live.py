@@ -66,12 +66,13 @@ def _copied(raw_id: str, site: Config, folder: Path) -> Path:
 
     try:
         reader = reader_of(site.store)
+        try:
+            copy_job(reader, folder, site, raw_id, time.time())
+        finally:
+            reader.close()
     except ConfigError as error:
-        raise StoreError(f"what is not accounted yet stands in a server that you may not read: {error}") from None
-    try:
-        copy_job(reader, folder, site, raw_id, time.time())
-    finally:
-        reader.close()
+        why = "what is not accounted yet is in the server, which you cannot ask: it will be answered after the night"
+        raise StoreError(f"{why} ({error})") from None
     return folder
 
 

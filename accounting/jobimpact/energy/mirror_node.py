@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from math import ulp
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ MARGIN_MS = 300_000
 """So far from a midnight every point is kept: there the books of a day are cut."""
 RECENT_MS = 600_000
 """So far before the last commit another one is taken, where the last has not come whole."""
+EXACT = 1 << 53
 SLACK_NS = 120 * NS
 SERIES_DAYS, RUN_DAYS = 90, 400
 """As the daemon keeps them."""
@@ -453,13 +455,16 @@ class _Taking:
 
     def _out(self, part: Arrived, file: _File, standing: _Standings, at: int) -> dict[str, int]:
         """By domain, what the books of a commit are out by."""
-        found = {}
+        found: dict[str, int] = {}
         for name, one in part.domains[at].items():
             if one.kind != "node":
                 measured_uj = one.energy_uj + file.domains.get(name, (0, 0, 0))[0]
                 free_uj = sum(standing.at(holder, name, at) for holder in (IDLE, SYSTEM))
-                found[name] = measured_uj - free_uj - standing.jobs(name, at)
-        return {name: uj for name, uj in found.items() if uj}
+                out_uj = measured_uj - free_uj - standing.jobs(name, at)
+                # A server that keeps floats rounds what is beyond 2^53: that is no energy that did not arrive.
+                if abs(out_uj) > (0 if measured_uj < EXACT else 4 * ulp(measured_uj)):
+                    found[name] = out_uj
+        return found
 
     def _stand(self, part: Arrived, file: _File, standing: _Standings, at: int) -> None:
         """Domains, what nobody had of them, and the meter of the whole, as of one commit."""

@@ -1,0 +1,171 @@
+"""A site twice: its nights read the nodes' own files, and a mirror that came through a real server."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.accounting.mirror_world import CLUSTER, Day, keep_day
+from tests.accounting.world import World
+from tests.bench.store_day import DayJob, jobs_of
+from tests.stores.servers import Server
+
+from jobimpact.cli.main import main
+from jobimpact.core.server import Server as Way
+from jobimpact.nightly.night import account
+
+WALL = 1795219200.0 - 2400
+"""2026-11-20, 23:20 UTC."""
+LASTS = 6000
+NOW = WALL + LASTS + 100
+INVENTORY = """
+version: "2026-11"
+pue: 1.2
+types:
+  gpu:
+    nodes: n[1-2]
+    cpu: {model: AMD EPYC 7763 64-Core Processor, count: 2, cores: 64}
+    ram_gb: 1024
+    ram_modules: 16
+    gpus: [{model: NVIDIA A100-SXM4-80GB, count: 2}]
+"""
+CONFIG = """
+cluster: lab
+store: STORE
+results: sqlite:///results.db
+scheduler: {local: {path: jobs.jsonl}}
+inventory: nodes.yaml
+grid: {zone: FRA}
+"""
+
+
+class Site:
+    """One folder, two configurations; the nodes' books are of the real ledger, and their lines in the server."""
+
+    def __init__(self, folder: Path, server: Server) -> None:
+        self.server = server
+        found = server.store(folder / "far" / "books").server
+        assert found is not None
+        self.settings = found
+        kind = "influxdb" if hasattr(found, "database") else "victoriametrics"
+        said = {name: one for name, one in msgspec.to_builtins(found).items() if one is not None} | {"path": "books"}
+        for name in ("near", "far"):
+            (folder / name).mkdir(exist_ok=True)
+        self.near = World(folder / "near", CONFIG.replace("STORE", "{local: {path: nodes}}"), INVENTORY)
+        self.far = World(folder / "far", CONFIG.replace("STORE", json.dumps({kind: said})), INVENTORY)
+        self.lines: list[str] = []
+        self.jobs: dict[str, list[DayJob]] = {}
+        for number in (1, 2):
+            # Times that a float has exactly: a server keeps milliseconds.
+            some = [
+                DayJob(job.id, round(job.start_s), round(job.end_s), job.gpus)
+                for job in jobs_of(number, 8, LASTS, gpus=2, mean_s=1500.0)
+            ]
+            self.jobs[f"n{number}"] = some
+            self.lines += keep_day(folder / "near" / "nodes", Day(f"n{number}", some, WALL), LASTS, found)
+            for job in some:
+                self._say(f"n{number}", job)
+
+    def _say(self, node: str, job: DayJob) -> None:
+        start, end = int(WALL + job.start_s), int(WALL + job.end_s)
+        for world in (self.near, self.far):
+            if end < NOW:
+                world.say(job.id, submit=start, start=start, end=end, nodes=[node], cpus=job.cpus, gpus=len(job.gpus))
+
+    def publish(self) -> None:
+        way = Way(self.settings)
+        for at in range(0, len(self.lines), 2000):
+            outcome = way.write("books", self.lines[at : at + 2000])
+            assert outcome.kind == "delivered", outcome
+        way.close()
+        assert self.server.settle()
+
+
+@pytest.fixture
+def site(server: Server, tmp_path: Path) -> Site:
+    found = Site(tmp_path, server)
+    found.publish()
+    return found
+
+
+def rows(world: World) -> list[Any]:
+    with closing(sqlite3.connect(world.results)) as db:
+        db.row_factory = sqlite3.Row
+        found = [dict(row) for row in db.execute("SELECT * FROM job_result ORDER BY key")]
+    return [{name: value for name, value in row.items() if name not in ("computed_s", "computed_at")} for row in found]
+
+
+def test_a_night_through_a_server_is_the_same_night(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows, digests, books of all time and of days; and a second night changes nothing."""
+    reports = [account(world.config, NOW) for world in (site.near, site.far)]
+    assert reports[0].new > 5
+    assert [one for one in reports[1].problems if "publish" not in one] == list(reports[0].problems)
+    assert rows(site.far) == rows(site.near)
+    again = account(site.far.config, NOW + 60)
+    assert (again.new, again.changed, again.unchanged) == (0, 0, reports[0].new)
+    capsys.readouterr()
+    for words in (["--day", "2026-11-20"], ["--day", "2026-11-21"], ["--month", "2026-11"], [], ["--json"]):
+        said = []
+        for world in (site.near, site.far):
+            assert main(["books", *words, "--config", str(world.config_file)]) == 0
+            said.append(capsys.readouterr())
+        assert said[0] == said[1]
+        assert "n2" in said[0].out
+
+
+def test_a_job_that_is_not_accounted_for_is_asked_of_the_server(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By somebody who may not write where the mirror is. A server that is away is told, with status 3."""
+    monkeypatch.setattr("time.time", lambda: NOW)
+    job = site.jobs["n1"][-1].id
+    said = []
+    for world in (site.near, site.far):
+        assert main([job, "--json", "--config", str(world.config_file)]) == 0
+        said.append(json.loads(capsys.readouterr().out)["jobs"])
+    assert said[0][0]["energy"]["total_j"] > 0
+    assert said[0] == said[1]
+    assert not (site.far.folder / "books" / "mirror").exists()
+    assert main(["999", "--config", str(site.far.config_file)]) == 1
+    capsys.readouterr()
+    site.server.stop()
+    assert main([job, "--config", str(site.far.config_file)]) == 3
+    assert site.server.url in capsys.readouterr().err
+
+
+def test_a_server_that_is_away_stops_the_night_and_books_say_until_when_they_know(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    window = ["--from", str(int(WALL) - 60), "--config", str(site.far.config_file)]
+    site.server.stop()
+    assert main(["account", *window]) == 3
+    assert main(["books", "--config", str(site.far.config_file)]) == 3
+    assert site.server.url in capsys.readouterr().err
+    assert not rows_are_there(site.far)
+    site.server.start()
+    assert main(["account", *window]) == 0
+    capsys.readouterr()
+    site.server.stop()
+    assert main(["books", "--config", str(site.far.config_file)]) == 1
+    said = capsys.readouterr()
+    assert "measured = jobs + idle + system" in said.out
+    assert f"{CLUSTER} is known until 2026-11-21 01:0" in said.err
+
+
+def rows_are_there(world: World) -> bool:
+    return world.results.exists() and bool(world.rows())
+
+
+def test_a_secret_that_is_not_for_everybody_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who may not read the token has an answer in words."""
+    more = json.dumps({"influxdb": {"url": "http://127.0.0.1:9", "token_file": "no-such-token", "path": "books"}})
+    world = World(tmp_path, CONFIG.replace("STORE", more), INVENTORY)
+    assert main(["1", "--config", str(world.config_file)]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("jobimpact: what is not accounted yet is in the server, which you cannot ask")
+    assert "no-such-token" in said
