@@ -58,7 +58,7 @@ def policies(server: Influx) -> dict[str, tuple[str, str]]:
     return {name: (kept, shard) for name, kept, shard in re.findall(r'\["(\w+)","(\w+)","(\w+)",1', body)}
 
 
-WANTED = {"books": ("168h0m0s", "24h0m0s"), "profile": ("2160h0m0s", "168h0m0s"), "ever": ("0s", "4368h0m0s")}
+WANTED = {"books": ("168h0m0s", "24h0m0s"), "profile": ("2160h0m0s", "168h0m0s"), "ever": ("0s", "8736h0m0s")}
 
 
 def test_it_makes_database_and_policies_and_twice_changes_nothing(empty: Influx, tmp_path: Path, run: Run) -> None:

@@ -18,7 +18,7 @@ from jobimpact.energy.store_report import DAY_S, Report, is_victoria, newest, re
 __all__ = ["Influx"]
 
 _KEPT: tuple[Retained, ...] = (BOOKS, PROFILE, EVER)
-_SHARDS = {BOOKS: "1d", PROFILE: "7d", EVER: "26w"}
+_SHARDS = {BOOKS: "1d", PROFILE: "7d", EVER: "52w"}
 """What is dropped, and compacted, as one: the more points, the shorter."""
 
 
