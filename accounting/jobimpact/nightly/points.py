@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from math import fsum
 
 from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
@@ -162,6 +163,7 @@ def _over(zeros: dict[str, Value | None], known: dict[str, Value | None]) -> dic
     return zeros | {name: value for name, value in known.items() if value is not None}
 
 
+@lru_cache(maxsize=4096)
 def _folded(nodes: tuple[str, ...]) -> str:
     """`node[01-04]`."""
     return str(NodeSet.fromlist(list(nodes), resolver=RESOLVER_NOGROUP)) if nodes else ""

@@ -8,7 +8,8 @@ goes wrong here touches the accounting: it is told, and done by the next one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from math import floor
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +22,7 @@ from jobimpact.core.series import EVER, PROFILE, Point, Retained
 from jobimpact.core.server import Outcome, Server
 from jobimpact.energy.local import LocalEnergy
 from jobimpact.nightly.points import day_points, hour_point, job_point, replaced_point
-from jobimpact.results.published import DAY_S
+from jobimpact.results.published import DAY_S, Place
 
 if TYPE_CHECKING:
     from jobimpact.results.published import Published
@@ -112,12 +113,25 @@ class _Publishing:
         emptied = (replaced_point(self._cluster, job, words_as_tags=self._server.words_as_tags) for job in left)
         self._send(PROFILE, self._recent(emptied), first=True)
         self._published.points_are_done(left)
-        for day_s in self._published.days():
-            jobs = self._published.jobs(day_s)
-            self._send(EVER, day_points(self._cluster, day_s, jobs, places.get(day_s, set())))
-            self._send(PROFILE, self._recent(job_point(self._cluster, job) for job in jobs))
-            self._published.day_is_done(day_s)
+        self._days(places)
         self._hours(energy, from_s, again)
+
+    def _days(self, left: Mapping[int, AbstractSet[Place]]) -> None:
+        """As many days at a time as make a batch: a day that was delivered in part is published again."""
+        points: list[Point] = []
+        jobs: list[Point] = []
+        done: list[int] = []
+        days = self._published.days()
+        for day_s in days:
+            ended = self._published.jobs(day_s)
+            points += day_points(self._cluster, day_s, ended, left.get(day_s, frozenset()))
+            jobs += self._recent(job_point(self._cluster, job) for job in ended)
+            done.append(day_s)
+            if len(points) + len(jobs) >= BATCH_LINES or day_s == days[-1]:
+                self._send(EVER, points)
+                self._send(PROFILE, jobs)
+                self._published.days_are_done(done)
+                points, jobs, done = [], [], []
 
     def _hours(self, energy: LocalEnergy, from_s: float, again: tuple[float, float] | None) -> None:
         known_to_s = self._published.hours_to()

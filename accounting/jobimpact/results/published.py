@@ -205,12 +205,13 @@ class Published:
         with self._transaction() as db:
             return list(_told(db, (c.cluster == self._cluster) & (c.end_s >= day_s) & (c.end_s < day_s + DAY_S)))
 
-    def day_is_done(self, day_s: int) -> None:
-        """A day was delivered."""
+    def days_are_done(self, days: Iterable[int]) -> None:
+        """Days were delivered, by their midnights."""
         c = meta.c
         with self._transaction() as db:
-            db.execute(meta.delete().where(c.key == _day(self._cluster, day_s)))
-            db.execute(meta.delete().where(_begins(f"left_day {self._cluster} [{day_s},")))
+            for day_s in days:
+                db.execute(meta.delete().where(c.key == _day(self._cluster, day_s)))
+                db.execute(meta.delete().where(_begins(f"left_day {self._cluster} [{day_s},")))
 
     def points_are_done(self, left: Iterable[Told]) -> None:
         """Points of before were overwritten."""
