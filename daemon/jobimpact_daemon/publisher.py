@@ -34,6 +34,8 @@ KEPT = (BOOKS, PROFILE)
 PERIOD_S = 10.0
 """A request costs the server more than the lines in it: so seldom, and all nodes at other times."""
 BATCH_LINES = 5000
+PACE_S = 0.5
+"""After an outage there are many batches, of many nodes: between two it waits for up to this long."""
 BACKOFF_S = 2.0
 BACKOFF_MAX_S = 60.0
 LAST_S = 2.0
@@ -176,6 +178,8 @@ class Publisher:
             bad = self._send(db, kept, rows, None)
             if bad is not None or self._stopping.is_set():
                 return bad
+            if sum(row[1] for row in rows) > self._most // 2:
+                self._stopping.wait(random.uniform(0, PACE_S))  # noqa: S311
         return None
 
     def _oldest(self, db: sqlite3.Connection, kept: Retained) -> list[Row]:
