@@ -172,7 +172,7 @@ def _power() -> list[Json]:
             queries((summed(PARTS, by=("kind",)), "$tag_kind"), (summed("\"kind\" = 'node'", by=()), "meter")),
             none="No power in this range",
             stacked=True,
-            interval="1m",
+            interval="5m",
             within="6h",
             overrides=[
                 *KINDS,
