@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from jobimpact.cli.main import main
 from jobimpact.core.config import InfluxStore
 from jobimpact.core.errors import ConfigError, StoreError
 from jobimpact.core.series import JOB_ENERGY, NODE_POWER
-from jobimpact.energy.influx import InfluxReader, identifier, literal
+from jobimpact.energy.influx import InfluxReader, answers, identifier, literal
 from jobimpact.energy.series import Row
 
 
@@ -205,3 +206,58 @@ def test_3x_is_told_its_commands(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert f"influxdb3 create database --host {server.url} --retention-period 7d jobimpact/books" in told
         assert f"influxdb3 create database --host {server.url} jobimpact/ever" in told
         assert all(params["q"].count(";") == 0 for path, params in server.asked if path == "/query")
+
+
+WORDS = [
+    "results",
+    "series",
+    "name",
+    "node_power",
+    "tags",
+    "node",
+    "columns",
+    "time",
+    "energy_uj",
+    "values",
+    "partial",
+    "error",
+    "statement_id",
+    "watts",
+]
+PARTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from(WORDS),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.sampled_from(WORDS), part, max_size=3),
+    max_leaves=8,
+)
+WHOLE = {
+    "results": [
+        {
+            "series": [
+                {"name": "node_power", "columns": ["time", "energy_uj"], "tags": {"node": "n"}, "values": [[1, 2]]}
+            ]
+        }
+    ]
+}
+
+
+def changed(part: object, place: list[int], by: object) -> object:
+    """The same with one of its parts replaced."""
+    if not place or not isinstance(part, (dict, list)) or not part:
+        return by
+    at = list(part)[place[0] % len(part)] if isinstance(part, dict) else place[0] % len(part)
+    copy: Any = dict(part) if isinstance(part, dict) else list(part)
+    copy[at] = changed(copy[at], place[1:], by)
+    return copy
+
+
+@given(st.lists(st.integers(0, 5), max_size=8), PARTS, st.integers(0, 200))
+def test_no_answer_is_more_than_rows_or_an_error(place: list[int], by: object, cut: int) -> None:
+    body = json.dumps(changed(WHOLE, place, by)).encode()
+    reader = InfluxReader(InfluxStore(url="http://127.0.0.1:1"))
+    for text in (body, body[:cut]):
+        try:
+            for one in answers([text], reader.http.url):
+                for row in reader.read(NODE_POWER, one):
+                    assert isinstance(row, Row)
+        except StoreError:
+            pass

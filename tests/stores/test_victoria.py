@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.stores.answers import Answer, Answers
 from tests.stores.conftest import need
 from tests.stores.servers import Influx, Victoria
@@ -13,7 +16,7 @@ from tests.stores.servers import Influx, Victoria
 from jobimpact.core.config import VictoriaStore
 from jobimpact.core.errors import StoreError
 from jobimpact.core.series import JOB_ENERGY, NODE_POWER, Measurement
-from jobimpact.energy.series import HOUR_MS
+from jobimpact.energy.series import HOUR_MS, Row
 from jobimpact.energy.victoria import VictoriaReader
 
 HOUR = 1795190400000
@@ -139,3 +142,59 @@ def values(reader: VictoriaReader, way: str, of: Measurement, begin: int, end: i
     found = list(getattr(reader, way)(of, begin, end))
     assert all(one.fields == {"energy_uj": one.stamp_ms - HOUR} for one in found)
     return sorted(one.stamp_ms for one in found)
+
+
+WORDS = [
+    "status",
+    "success",
+    "data",
+    "resultType",
+    "matrix",
+    "result",
+    "metric",
+    "__name__",
+    "node_power_energy_uj",
+    "values",
+    "timestamps",
+    "isPartial",
+    "node",
+]
+PARTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from(WORDS),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.sampled_from(WORDS), part, max_size=3),
+    max_leaves=8,
+)
+WHOLE = {
+    "status": "success",
+    "data": {
+        "resultType": "matrix",
+        "result": [{"metric": {"__name__": "node_power_energy_uj"}, "values": [[1, "2"]]}],
+    },
+}
+
+EXPORTED = {"metric": {"__name__": "node_power_energy_uj"}, "values": [1], "timestamps": [HOUR]}
+
+
+def changed(part: object, place: list[int], by: object) -> object:
+    """The same with one of its parts replaced."""
+    if not place or not isinstance(part, (dict, list)) or not part:
+        return by
+    at = list(part)[place[0] % len(part)] if isinstance(part, dict) else place[0] % len(part)
+    copy: Any = dict(part) if isinstance(part, dict) else list(part)
+    copy[at] = changed(copy[at], place[1:], by)
+    return copy
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.lists(st.integers(0, 5), max_size=8), by=PARTS, export=st.booleans())
+def test_no_answer_is_more_than_rows_or_an_error(place: list[int], by: object, *, export: bool) -> None:
+    body = json.dumps(changed(EXPORTED if export else WHOLE, place, by)).encode() + b"\n"
+    with Answers(lambda *_: Answer(body)) as server:
+        reader = VictoriaReader(VictoriaStore(url=server.url))
+        try:
+            for row in (reader.rows if export else reader.latest)(NODE_POWER, HOUR, HOUR + HOUR_MS):
+                assert isinstance(row, Row)
+        except StoreError:
+            pass
+        finally:
+            reader.close()

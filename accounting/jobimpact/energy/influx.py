@@ -30,6 +30,10 @@ class Series(Struct, frozen=True):
     values: list[list[Any]] = field(default_factory=list)
     partial: bool = False
 
+    def __post_init__(self) -> None:
+        if any(len(one) != len(self.columns) for one in self.values):
+            raise ValueError("a row of another length than its columns")
+
 
 class _Result(Struct, frozen=True):
     statement_id: int = 0
@@ -91,7 +95,7 @@ class InfluxReader:
         fields = ", ".join(map(identifier, (*of.ints, *of.floats, *of.texts)))
         # Fields that no point has would be an answer without its time.
         for one in self.query(f"SELECT {fields} {self._from(of, (from_ms, to_ms), where)} GROUP BY {_tags(of)}"):
-            yield from self._rows(of, one)
+            yield from self.read(of, one)
 
     def latest(
         self, of: Measurement, from_ms: int, to_ms: int, where: Mapping[str, str] | None = None
@@ -116,7 +120,7 @@ class InfluxReader:
             if one.name != of.name:
                 raise StoreError(_other(self.http.url, one))
             key = plain(one.tags.get(by, ""))
-            found[key] = max([found.get(key, 0), *(int(row[0]) for row in one.values)])
+            found[key] = max([found.get(key, 0), *(row[0] for row in one.values if isinstance(row[0], int))])
         return found
 
     def _picked(
@@ -127,7 +131,7 @@ class InfluxReader:
         columns = ", ".join((f'{pick}("stamp_ms") AS "stamp_ms"', *others))
         by = f"GROUP BY {'time(1h), ' if hours else ''}{_tags(of)}{' fill(none)' if hours else ''}"
         for one in self.query(f"SELECT {columns} {self._from(of, when, where)} {by}"):
-            yield from self._rows(of, one, stamped=True)
+            yield from self.read(of, one, stamped=True)
 
     def _from(self, of: Measurement, when: tuple[int, int], where: Mapping[str, str] | None) -> str:
         place = ".".join(map(identifier, (self._server.database, of.kept, of.name)))
@@ -138,17 +142,29 @@ class InfluxReader:
             conditions.append(f"{identifier(name)} = {literal(tag_value(value))}")
         return f"FROM {place} WHERE {' AND '.join(conditions)}"
 
-    def _rows(self, of: Measurement, one: Series, *, stamped: bool = False) -> Iterator[Row]:
+    def read(self, of: Measurement, one: Series, *, stamped: bool = False) -> Iterator[Row]:
+        """The points of a part of an answer.
+
+        Args:
+            of: what was asked for.
+            one: the part.
+            stamped: the points' own stamps stand in a field: their times are those of hours.
+
+        Raises:
+            StoreError: it is about something else, or what stands there was not written by us.
+        """
         if one.name != of.name or one.columns[:1] != ["time"]:
             raise StoreError(_other(self.http.url, one))
         tags = {name: plain(value) for name, value in one.tags.items() if value and name in of.tags}
         names = one.columns[1:]
         known = {*of.ints, *of.floats, *of.texts}
         for stamp, *values in one.values:
+            if not isinstance(stamp, int):
+                raise StoreError(f"{self.http.url}: {stamp!r:.60} is no time in milliseconds")
             given = zip(names, values, strict=True)
             fields = {name: number(of, name, value) for name, value in given if value is not None and name in known}
-            if fields:
-                yield Row(dict(tags), int(fields["stamp_ms"] if stamped else stamp), fields)
+            if fields and (not stamped or "stamp_ms" in fields):
+                yield Row(dict(tags), int(fields["stamp_ms"]) if stamped else stamp, fields)
 
 
 def answers(lines: Iterable[bytes], shown: str) -> Iterator[Series]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -93,7 +94,7 @@ def number(of: Measurement, name: str, value: object) -> Value:
     if name in of.texts:
         if isinstance(value, str):
             return value
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         if name in of.floats:
             return float(value)
         if value == int(value):

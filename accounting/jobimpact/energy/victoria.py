@@ -7,6 +7,7 @@ value is asked for with the stamp that it has.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -272,7 +273,17 @@ def _number(value: str | float) -> float:
     """An integer is read as one: a float would round it."""
     if not isinstance(value, str):
         return value
-    return int(value) if re.fullmatch(r"-?\d+", value) else float(value)
+    return int(value) if re.fullmatch(r"-?[0-9]{1,30}", value) else _float(value)
+
+
+def _float(value: str | float) -> float:
+    try:
+        found = float(value)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise StoreError(f"{value!r:.60} is no number of ours")
+    return found
 
 
 def _time(stamp_ms: int) -> str:
@@ -281,4 +292,4 @@ def _time(stamp_ms: int) -> str:
 
 
 def _ms(seconds: str | float) -> int:
-    return round(float(seconds) * 1000)
+    return round(_float(seconds) * 1000)
