@@ -119,7 +119,7 @@ class DayNode:
         cpus = [Domain(f"package-{number}", "cpu", "rapl", idle_w=60.0) for number in range(2)]
         drams = [Domain(f"dram-{number}", "dram", "rapl", idle_w=12.0) for number in range(2 if self.drams else 0)]
         gpus = [Domain(f"gpu:{one}", "gpu", "nvml", idle_w=50.0) for one in self.gpus]
-        meter = Domain("node:redfish", "node", "redfish", "gauge", latency_s=1.0, period_s=METER_S)
+        meter = Domain("node:redfish", "node", "redfish", "gauge", latency_s=1.0, period_s=max(METER_S, self.every_s))
         return [*cpus, *drams, *gpus, meter]
 
     def health(self, t_ns: int) -> list[SourceHealth]:
@@ -151,7 +151,7 @@ class DayNode:
             at_s, step = next_s, step + 1
             due = at_s - committed_s >= COMMIT_S
             committed_s = at_s if due else committed_s
-            yield Tick(self._seen(at_s, running, meter=step % METER_S == 1), [], commits=due)
+            yield Tick(self._seen(at_s, running, meter=at_s % max(METER_S, self.every_s) == 0), [], commits=due)
 
     def _draw(self, lasts_s: float, running: Mapping[str, DayJob], chance: random.Random) -> None:
         """Let time go by: what is held draws more, and never the same twice."""
@@ -198,7 +198,8 @@ class DayNode:
 
 def new_books(node: DayNode) -> Bookkeeper:
     """Its books before the day, with its domains declared."""
-    books = Bookkeeper(State(Holdings(node.facts()), boot="b1"), {})
+    max_gap_ns = round(max(30, 3 * node.every_s) * NS)
+    books = Bookkeeper(State(Holdings(node.facts()), boot="b1"), {}, max_gap_ns=max_gap_ns)
     for domain in node.domains():
         books.declare(domain)
     return books
