@@ -31,6 +31,7 @@ from grafana.views.shared import (
     IMPACTS,
     IN_CLUSTER,
     KINDS,
+    PAIR,
     SHARE,
 )
 from jobimpact.core.series import (
@@ -235,6 +236,7 @@ def _days() -> list[Json]:
                 (_by(IMPACT_DAY, 'sum("use_gwp_kgco2e") AS "use", sum("embodied_gwp_kgco2e") AS "embodied"'), "$col")
             ),
             none=_NO_NIGHT,
+            overrides=PAIR,
             calcs=["sum"],
         ),
         *(
@@ -314,7 +316,7 @@ def _waste() -> list[Json]:
             "to its view.",
             queries(
                 select(
-                    '"run", "user", "account", "state", "gpus", "energy_j" / 3600000 AS "energy", "end_ms" AS "ended"',
+                    '"run", "energy_j" / 3600000 AS "energy", "state", "user", "account", "gpus", "end_ms" AS "ended"',
                     top,
                 ),
                 shape="table",

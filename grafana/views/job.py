@@ -196,7 +196,7 @@ def _facts() -> list[Json]:
             queries(
                 select(
                     'last("start_ms") AS "started", "end_ms" AS "ended", "state", "cpus", "mem_bytes" AS "memory", '
-                    '"gpus", "held", "flags"',
+                    '"flags", "gpus"',
                     source(JOB_RUN),
                     *_RUN,
                     by=("node", "run"),
@@ -219,8 +219,8 @@ def _facts() -> list[Json]:
             "Each job that has had this number, or each of its incarnations.",
             queries(
                 select(
-                    '"job", "name", "state", "energy_j" / 3600000 AS "energy", "coverage", "elapsed_s" AS "time", '
-                    '"cpus", "gpus", "nodes", "end_ms" AS "ended", "user", "account", "partition"',
+                    '"job", "state", "energy_j" / 3600000 AS "energy", "coverage", "elapsed_s" AS "time", "cpus", '
+                    '"gpus", "nodes", "end_ms" AS "ended", "user", "account", "partition", "name"',
                     source(JOB_IMPACT),
                     *_DONE,
                 ),

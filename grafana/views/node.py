@@ -122,11 +122,11 @@ def _powers() -> list[Json]:
             none="No job has run here in this range",
             stacked=True,
             interval="2m",
+            size=(24, 8),
         ),
         table(
             "Jobs on this node",
-            "What the node's books last said of each job in this range. Its number leads to its view; `held` is "
-            "which part of the node it had, on average.",
+            "What the node's books last said of each job in this range. Its number leads to its view.",
             queries(
                 whole(
                     'last("start_ms") AS "started", "end_ms" AS "ended", "state", "cpus", "gpus", "flags"',
@@ -139,6 +139,7 @@ def _powers() -> list[Json]:
             [column("started", "dateTimeAsIso"), column("cpus", "none"), column("ended", "dateTimeAsIso"), RUN],
             none="No job has run here in this range",
             sort="started",
+            size=(24, 7),
         ),
     )
 
@@ -253,6 +254,7 @@ def _quality() -> list[Json]:
             ],
             none=_SILENT,
             first=("domain", "kind"),
+            size=(24, 9),
         ),
         table(
             "What sources complain of",
@@ -261,6 +263,7 @@ def _quality() -> list[Json]:
             [stamp("last told", "dateTimeFromNow", custom__width=140), column("source", custom__width=120)],
             none="No source complains",
             stamped=True,
+            size=(24, 5),
         ),
     )
 

@@ -11,6 +11,7 @@ from grafana.views.shared import (
     IMPACT_COLUMNS,
     IMPACTS,
     IN_CLUSTER,
+    PAIR,
     RECORDED,
 )
 from jobimpact.core.series import IMPACT_DAY, JOB_IMPACT
@@ -135,7 +136,8 @@ def by_day(who: str) -> list[Json]:
 
     def impact(title: str, about: str, unit: str, field: str, factor: str = "") -> Json:
         each = ", ".join(f'sum("{of}_{field}"){factor} AS "{of}"' for of in _PAIR)
-        return bars(f"{title} by day", about, unit, queries((daily(each), "$col")), none=_NONE, calcs=["sum"])
+        asked = queries((daily(each), "$col"))
+        return bars(f"{title} by day", about, unit, asked, none=_NONE, overrides=PAIR, calcs=["sum"])
 
     return row(
         "By day (UTC)",
@@ -214,7 +216,7 @@ def top_jobs(who: str, also: tuple[str, ...]) -> list[Json]:
         RECORDED,
         TIME,
     )
-    shown = ", ".join(f'"{one}"' for one in ("run", "job", "name", *also, "partition", "state", "gpus", "coverage"))
+    whose = ", ".join(f'"{one}"' for one in (*also, "partition", "job", "name"))
     return row(
         "Jobs",
         table(
@@ -223,8 +225,9 @@ def top_jobs(who: str, also: tuple[str, ...]) -> list[Json]:
             "the same at its own time. Names are the users' own.",
             queries(
                 select(
-                    f'{shown}, "elapsed_s" AS "time", "end_ms" AS "ended", "energy_j" / 3600000 AS "energy", '
-                    '"use_gwp_kgco2e" * 1000 AS "use GWP", "embodied_gwp_kgco2e" * 1000 AS "embodied GWP"',
+                    '"run", "energy_j" / 3600000 AS "energy", "use_gwp_kgco2e" * 1000 AS "use GWP", '
+                    '"embodied_gwp_kgco2e" * 1000 AS "embodied GWP", "state", "gpus", "elapsed_s" AS "time", '
+                    f'"end_ms" AS "ended", "coverage", {whose}',
                     top,
                 ),
                 shape="table",
@@ -239,7 +242,7 @@ def top_jobs(who: str, also: tuple[str, ...]) -> list[Json]:
             none="No job that started in this range is accounted yet",
             stamped=True,
             sort="energy",
-            size=(24, 12),
+            size=(24, 10),
         ),
     )
 

@@ -19,6 +19,7 @@ __all__ = [
     "IN_CLUSTER",
     "JOBS_ONLY",
     "KINDS",
+    "PAIR",
     "RECORDED",
     "SHARE",
     "day_variable",
@@ -40,6 +41,7 @@ HOLDERS = tuple(
     named(holder, color=cover(color))
     for holder, color in (("jobs", "green"), ("idle", "orange"), ("system", "purple"))
 )
+PAIR = (named("use", color=cover("blue")), named("embodied", color=cover("purple")))
 COVERAGE = steps((None, "red"), (0.9, "yellow"), (0.99, "green"))
 """A part of what should be known."""
 SHARE = steps((None, "green"), (0.2, "yellow"), (0.4, "red"))
