@@ -106,7 +106,7 @@ def _powers() -> list[Json]:
         lines(
             "Power by holder",
             "Whose the power is: jobs, `idle` (parts that no job holds), `system` (used outside every job). From the "
-            "books, once a minute, so it is a minute behind.",
+            "books, once a minute, so it is a minute behind, and where a job begins or ends its bucket has a little of both.",
             "watt",
             queries(*held),
             none=_SILENT,
@@ -233,6 +233,7 @@ def _quality() -> list[Json]:
             none=_SILENT,
             interval="2m",
             limits=steps((None, "green"), (0.01, "yellow"), (0.05, "red")),
+            size=(24, 6),
         ),
         table(
             "Domains",
