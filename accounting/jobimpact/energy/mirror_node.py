@@ -403,6 +403,9 @@ class _Taking:
         """The commit at which domains and holders are said to stand, and what they are then; None: there is none."""
         memory = self._memory
         commits = sorted(part.domains.keys() & part.books.keys(), reverse=True)
+        if part.books and not self._everything and not (commits and _is_whole(part, commits[0])):
+            raise _NotWholeError  # of the newest only a part is here: an earlier one will do
+        commits = [at for at in commits if _is_whole(part, at)]
         if not commits:
             return memory.last_ms
         self._begin_domains(part, file, standing, commits[-1])
@@ -581,6 +584,12 @@ def write_job(path: Path, node: str, cluster: str, arrived: Arrived) -> None:
         raise StoreError(f"{path}: {error}") from error
     finally:
         db.close()
+
+
+def _is_whole(part: Arrived, at: int) -> bool:
+    """A commit has all domains that were there before it."""
+    before = {name for stamp, cut in part.domains.items() if stamp <= at for name in cut}
+    return before == part.domains[at].keys()
 
 
 def _falls(cuts: list[tuple[int, Raw]]) -> Iterator[int]:
