@@ -6,7 +6,18 @@ import argparse
 import os
 
 from tests.accounting import bench_answer
-from tests.bench import crowd, daemon_cost, memory, oar_history, slurm_history, source_cost, year
+from tests.bench import (
+    crowd,
+    daemon_cost,
+    memory,
+    oar_history,
+    slurm_history,
+    source_cost,
+    store_fill,
+    store_night,
+    store_outage,
+    year,
+)
 from tests.hooks import bench_hooks
 
 parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure, on this machine.")
@@ -28,6 +39,12 @@ if os.geteuid() == 0:
     slurm_history.main()
 else:
     print("not measured: needs root, for the lab")
+print("\nA day of twelve nodes into InfluxDB and VictoriaMetrics")
+store_fill.main([])
+print("\nThe server killed under load, a daemon inside that, and an outbox that is full for a day")
+store_outage.main([])
+print("\nA night's reading from the server, beside the nodes' own files")
+store_night.main([])
 print("\nSources: one reading")
 source_cost.main()
 print("\nMemory and imports, by sources")
