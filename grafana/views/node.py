@@ -106,8 +106,8 @@ def _powers() -> list[Json]:
         lines(
             "Power by holder",
             "Whose the power is: jobs, `idle` (parts that no job holds), `system` (used outside every job). From the "
-            "books, once a minute, so it is a minute behind, and where a job begins or ends its bucket has a little of "
-            "both.",
+            "books, once a minute, so it is a minute behind, and where a job begins or ends its bucket has a little "
+            "of both.",
             "watt",
             queries(*held),
             none=_SILENT,
