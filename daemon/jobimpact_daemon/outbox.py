@@ -37,6 +37,8 @@ PACKED = 1
 """zlib's level: lines of a commit are alike, and more work saves little."""
 PARTS = 8
 """A full outbox is made smaller by one part of this, so that it is seldom looked through."""
+AT_ONCE = 4 << 20
+"""Bytes of which one commit frees no more: the sampler waits for it."""
 LOOK_BACK = 20
 """Rows in which the last points of a class are looked for at a start."""
 FREE = (IDLE, SYSTEM)
@@ -113,7 +115,11 @@ class Outbox:
         for class_ in ("profile", "minute"):
             asked = "SELECT id, lines FROM outbox WHERE class = ? ORDER BY id DESC LIMIT ?"
             for id_, packed in db.execute(asked, (class_, LOOK_BACK)):
-                for name, found in _series_in(unpack(packed).decode()).items():
+                try:
+                    text = unpack(packed).decode()
+                except (zlib.error, UnicodeDecodeError):
+                    continue  # the publisher tells of it, and leaves it out
+                for name, found in _series_in(text).items():
                     last.setdefault((class_, name), (id_, found))
         self._now.last = last
 
@@ -322,7 +328,9 @@ class Outbox:
             if total <= self._cap:
                 after.try_above = self._cap
             return
-        excess, gone = total - self._cap + self._cap // PARTS, dict[Class, int]()
+        room = min(self._cap // PARTS, AT_ONCE)
+        goal = excess = min(total - self._cap + room, AT_ONCE)
+        gone: dict[Class, int] = {}
         for class_ in ("profile", "minute"):
             newest = [id_ for (of, _), (id_, _) in after.last.items() if of == class_]
             while excess > 0:
@@ -331,9 +339,9 @@ class Outbox:
                     break
                 gone[class_] = gone.get(class_, 0) + n
                 excess -= size
-        left = excess + self._cap - self._cap // PARTS
-        # Nothing more to be found: it is not looked through again at each commit.
-        after.try_above = self._cap if left <= self._cap else left + self._cap // PARTS
+        left = total - goal + excess
+        # Where nothing more is to be found, it is not looked through again at each commit.
+        after.try_above = left + room if excess > 0 and left > self._cap else self._cap
         if gone:
             after.thinned = {of: after.thinned.get(of, 0) + gone.get(of, 0) for of in {**after.thinned, **gone}}
             text = f"{_told(gone)} were thinned to make room: the server has been away for too long for outbox_mb"

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import tempfile
 import unicodedata
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from jobimpact.core.nodefile import SCHEMA, open_for_writing
 from jobimpact.core.records import Mark, NodeFacts, SourceHealth
 from jobimpact_daemon.bookkeeper import Bookkeeper, Observation
 from jobimpact_daemon.ledger import Ledger
-from jobimpact_daemon.outbox import Delivery, Outbox, unpack
+from jobimpact_daemon.outbox import AT_ONCE, Delivery, Outbox, unpack
 from jobimpact_daemon.recording import read_recording
 from jobimpact_daemon.replay import _Player
 
@@ -289,6 +290,42 @@ def test_edges_that_alone_are_too_many_stay(path: Path) -> None:
     assert outbox is not None
     assert ledger.commit(books)
     assert "alone are more than outbox_mb" in str(outbox.health(ledger._db, 0.0)[-1])
+    ledger.close()
+
+
+def test_a_smaller_outbox_is_made_in_many_commits(path: Path) -> None:
+    """`outbox_mb` was set lower: the sampler does not wait for all of it to be thinned at once."""
+    ledger, books = opened(path)
+    stuff = (1, "profile", "profile", 1, bytes(1 << 16))
+    put = "INSERT INTO outbox (stamp_ms, class, kept, n, lines) VALUES (?, ?, ?, ?, ?)"
+    ledger._db.executemany(put, [stuff] * 200)
+    ledger.close()
+    ledger, books = opened(path, 1 << 20)
+    found = sizes(path)
+    while found[-1] > 1 << 20:
+        books.state.wall_s += 1
+        assert ledger.commit(books)
+        found += sizes(path)
+        assert 0 < found[-2] - found[-1] <= AT_ONCE + (1 << 16)
+    assert len(found) > 3
+    ledger.close()
+
+
+@pytest.mark.parametrize("damage", [b"no zlib", zlib.compress(b"\xff")])
+def test_a_damaged_row_does_not_keep_the_daemon_from_starting(path: Path, damage: bytes) -> None:
+    """It is left out; what is whole is still known."""
+    play(path, hour(3))
+    with closing(sqlite3.connect(path)) as db:
+        for class_ in ("profile", "minute"):
+            db.execute(
+                "UPDATE outbox SET lines = ? WHERE id = (SELECT max(id) FROM outbox WHERE class = ?)", (damage, class_)
+            )
+        db.commit()
+    ledger, books = opened(path)
+    assert ledger._outbox is not None
+    assert {name for _, name in ledger._outbox._now.last} >= {"node_power", "node_domain", "node_books"}
+    books.state.wall_s += 61
+    assert ledger.commit(books)
     ledger.close()
 
 
