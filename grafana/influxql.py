@@ -8,7 +8,20 @@ from __future__ import annotations
 
 from jobimpact.core.series import JOB_ENERGY, Measurement
 
-__all__ = ["KNOWN", "LIVE", "PARTS", "TIME", "equals", "inner", "power", "select", "source", "tag_values", "whole"]
+__all__ = [
+    "KNOWN",
+    "LIVE",
+    "PARTS",
+    "TIME",
+    "equals",
+    "inner",
+    "power",
+    "select",
+    "source",
+    "spread",
+    "tag_values",
+    "whole",
+]
 
 TIME = "$timeFilter"
 LIVE = "time > now() - 5m"
@@ -54,8 +67,24 @@ def whole(what: str, of: Measurement, *where: str, by: tuple[str, ...] = (), eve
     return select(what, source(of), *where, TIME, by=by, every=every)
 
 
+def spread(*where: str, by: tuple[str, ...] = ()) -> str:
+    """Watts of many holders: what came in each bucket, over the whole of it, so that short jobs add up to the node's.
+
+    Buckets must be some minutes long: points come once a minute, and what came in a gap stands in the bucket after it.
+
+    Args:
+        where: conditions.
+        by: the tags to keep.
+    """
+    grown = 'non_negative_difference("energy_uj") AS "e", non_negative_difference("known_ns") AS "known"'
+    each = inner(grown, source(JOB_ENERGY), *where, TIME, by=JOB_ENERGY.tags)
+    return select('sum("e") / ($__interval_ms * 1000)', each, KNOWN, TIME, by=by, every="$__interval")
+
+
 def power(*where: str, by: tuple[str, ...] = ()) -> str:
-    """Watts of holders out of their cumulative energies, from point to point, so that neither rhythm nor gap matters.
+    """Watts of one job out of its cumulative energies, from point to point, so that neither rhythm nor gap matters.
+
+    Of jobs that follow each other both would have the whole of a bucket: `spread` is for those.
 
     Args:
         where: conditions.

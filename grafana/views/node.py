@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.influxql import LIVE, PARTS, TIME, equals, inner, power, select, source, tag_values, whole
+from grafana.influxql import LIVE, PARTS, TIME, equals, inner, select, source, spread, tag_values, whole
 from grafana.model import (
     RUN,
     Json,
@@ -79,7 +79,7 @@ def _now() -> list[Json]:
 
 def _powers() -> list[Json]:
     held = tuple(
-        (power(*_HERE, PARTS, which), label)
+        (spread(*_HERE, PARTS, which), label)
         for which, label in ((JOBS_ONLY, "jobs"), ("\"run\" = 'idle'", "idle"), ("\"run\" = 'system'", "system"))
     )
     return row(
@@ -106,23 +106,22 @@ def _powers() -> list[Json]:
         lines(
             "Power by holder",
             "Whose the power is: jobs, `idle` (parts that no job holds), `system` (used outside every job). From the "
-            "books, once a minute, so it is a minute behind, and where a job begins or ends its bucket has a little "
-            "of both.",
+            "books, once a minute, as means over five minutes and more.",
             "watt",
             queries(*held),
             none=_SILENT,
             stacked=True,
-            interval="2m",
+            interval="5m",
             overrides=HOLDERS,
         ),
         lines(
             "Power by job",
             "The jobs on this node, each by its number (and `#1` after a requeue).",
             "watt",
-            queries((power(*_HERE, PARTS, JOBS_ONLY, by=("run",)), "$tag_run")),
+            queries((spread(*_HERE, PARTS, JOBS_ONLY, by=("run",)), "$tag_run")),
             none="No job has run here in this range",
             stacked=True,
-            interval="2m",
+            interval="5m",
             size=(24, 8),
         ),
         table(
@@ -232,7 +231,7 @@ def _quality() -> list[Json]:
                 (select('mean("b") / 1000000000', busy, TIME, by=("source",), every="$__interval"), "$tag_source")
             ),
             none=_SILENT,
-            interval="2m",
+            interval="5m",
             limits=steps((None, "green"), (0.01, "yellow"), (0.05, "red")),
             size=(24, 6),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -51,6 +51,13 @@ def shown(site: Site, view: str, title: str, **chosen: str) -> list[Frame]:
         for target in panel["targets"]
         for frame in ask(site.server, VIEWS[view], panel, target, asked, site.now_s)
     ]
+
+
+def put(site: Site, points: Iterable[Point]) -> None:
+    """More points of books."""
+    lines = "\n".join(map(line, points)).encode()
+    status, said = site.server.ask("POST", "/write", {"db": "jobimpact", "rp": BOOKS, "precision": "ms"}, lines)
+    assert status == 204, said
 
 
 def row(site: Site, view: str, title: str, **chosen: str) -> dict[str, Any]:
@@ -162,11 +169,30 @@ def test_holders_of_a_node_add_up_to_what_it_drew(site: Site) -> None:
     """Jobs, idle and system are all there is."""
     held = sums(shown(site, "node", "Power by holder"))
     drawn = sums([one for one in shown(site, "node", "Power by domain") if one.name != "meter"])
-    # Other buckets: means of both, over the same time.
-    points = max(len(one.rows) for one in shown(site, "node", "Power by holder"))
+    # The holders' buckets are of five minutes, and spread over the whole of them.
     whole = max(len(one.rows) for one in shown(site, "node", "Power by domain"))
     assert set(held) == {"jobs", "idle", "system"}
-    assert sum(held.values()) / points == pytest.approx(sum(drawn.values()) / whole, rel=0.03)
+    assert sum(held.values()) * 300 == pytest.approx(sum(drawn.values()) / whole * site.seconds, rel=0.03)
+
+
+def test_jobs_that_follow_each_other_add_up_to_the_nodes_power(site: Site) -> None:
+    """A job that covers part of a bucket does not count for the whole of it."""
+    begin_ms = (site.now_s // 300 * 300 - 7200) * 1000
+    points = [
+        Point(
+            JOB_ENERGY,
+            (CLUSTER, "short", str(90_000 + number), "gpu:a", "gpu"),
+            begin_ms + (number * 120 + after_s) * 1000,
+            {"energy_uj": 300 * after_s * 1_000_000, "known_ns": after_s * 10**9},
+        )
+        for number in range(60)
+        for after_s in (0, 60, 120)
+    ]
+    put(site, points)
+    (jobs,) = [one for one in shown(site, "node", "Power by holder", node="short") if one.rows]
+    watts = jobs.column("Value")
+    assert max(watts) == pytest.approx(300)
+    assert sum(watts) / (7200 / 300) == pytest.approx(300, rel=0.03)
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.id)
@@ -317,11 +343,7 @@ def test_a_requeue_and_a_gap_cost_no_energy(site: Site) -> None:
     first = [point("900", "cpu", minute, minute / 20, 60 * minute) for minute in (0, 1, 2, 15, 20)]
     second = [point("900#1", "cpu", minute, (minute - 30) / 20, 60 * (minute - 30)) for minute in (30, 31, 40)]
     unknown = [point("900", "dram", minute, 0.0, 0) for minute in (0, 1, 20)]
-    lines = "\n".join(map(line, [*first, *second, *unknown]))
-    status, said = site.server.ask(
-        "POST", "/write", {"db": "jobimpact", "rp": BOOKS, "precision": "ms"}, lines.encode()
-    )
-    assert status == 204, said
+    put(site, [*first, *second, *unknown])
     assert row(site, "job", "Energy in the books", job="900")["energy"] == pytest.approx(1.5)
     assert row(site, "job", "Energy in the books", job="900#1")["energy"] == pytest.approx(0.5)
     assert sums(shown(site, "job", "Energy by kind of domain", job="900")) == {"cpu": pytest.approx(1.5)}
