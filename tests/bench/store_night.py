@@ -1,7 +1,8 @@
 """A night's reading from a server, beside the same night by the nodes' own files: `python -m tests.bench.store_night`.
 
 Twelve nodes with four GPUs keep their books on a driven clock: the real bookkeeper, ledger, outbox and publisher, with
-readings (and so points) once in 10 s for the day of 400 jobs, and once a minute for the 30 days of 20,000. Then
+readings (and so points) once in 10 s for the day of 400 jobs, and once in five minutes for the 30 days of 20,000 (`--every 60`: as
+the daemon). Then
 `jobimpact account` is typed, once with the nodes' files as the store and once with the server, and the two databases
 of results are compared row by row.
 """
@@ -299,7 +300,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--days", type=int, default=30, help="of the long one (30); 0: the day alone")
     parser.add_argument("--jobs", type=int, default=20_000, help="of the long one (20000)")
     parser.add_argument("--long-alone", action="store_true", help="without the day")
-    parser.add_argument("--every", type=float, default=60.0, help="seconds between readings of the long one (60)")
+    parser.add_argument("--every", type=float, default=300.0, help="seconds between readings of the long one (300)")
     parser.add_argument("--folder", type=Path, help="keep what is made here, or take what was made here before")
     asked = parser.parse_args(words)
     for name in asked.engine or ["influx", "victoria"]:
