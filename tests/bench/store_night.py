@@ -1,10 +1,9 @@
 """A night's reading from a server, beside the same night by the nodes' own files: `python -m tests.bench.store_night`.
 
 Twelve nodes with four GPUs keep their books on a driven clock: the real bookkeeper, ledger, outbox and publisher, with
-readings (and so points) once in 10 s for the day of 400 jobs, and once in five minutes for the 30 days of 20,000 (`--every 60`: as
-the daemon). Then
-`jobimpact account` is typed, once with the nodes' files as the store and once with the server, and the two databases
-of results are compared row by row.
+readings (and so points) once in 10 s for the day of 400 jobs, and once in five minutes for the 30 days of 20,000; with
+`--every 60` these have a point a minute, as a daemon's have. Then `jobimpact account` is typed, once with the nodes'
+files as the store and once with the server, and the two databases of results are compared row by row.
 """
 
 from __future__ import annotations
