@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import ssl
@@ -18,6 +19,7 @@ from tests.fakes.write_server import Answer, Request, WriteServer
 
 from jobimpact.core.config import InfluxStore, VictoriaStore
 from jobimpact.core.server import Server, sort
+from jobimpact.energy.http import Http, RefusedError
 
 LINE = "node_power,cluster=c watts=1.0 1795190300000"
 
@@ -165,6 +167,37 @@ def test_hostile_words_and_secrets_do_not_come_through(web: WriteServer, tmp_pat
     assert len(found.said) < 600
     assert "s3cret" not in found.said
     assert "***" in found.said
+
+
+@pytest.mark.parametrize("echo", ["parse {sent}", "parse {pad}{secret}", "parse {secret}"])
+def test_an_answer_that_repeats_what_it_was_sent_tells_no_secret(web: WriteServer, tmp_path: Path, echo: str) -> None:
+    """As it is, as it went, and where the answer's words are cut in the middle of it."""
+    found = "s3cret  of nodes"
+
+    def answer(request: Request) -> Answer:
+        return Answer(400, echo.format(sent=request.headers["Authorization"], pad="x" * 285, secret=found).encode())
+
+    web.answer = answer
+    store = InfluxStore(web.url, username="node", password_file=secret(tmp_path, f"{found}\n"))
+    with pytest.raises(RefusedError) as error:
+        Http(store).ask("/query", {})
+    for said in (Server(store).write("books", LINE).said, str(error.value)):
+        assert "HTTP 400: parse" in said
+        assert "s3cret" not in said
+        assert base64.b64encode(f"node:{found}".encode()).decode() not in said
+
+
+SECRET_URLS = ("u:s3cret@h", "u:pa/s3cret@h:1", "u:s3cret?x@h", "u:s3cret#x@h", "h:1/?u=node&p=s3cret", "h:1/#s3cret")
+
+
+@pytest.mark.parametrize("place", SECRET_URLS)
+def test_a_secret_in_the_url_is_not_told(place: str) -> None:
+    """Neither used nor shown, wherever it stands."""
+    server = Server(InfluxStore(f"http://{place}"))
+    found = server.write("books", LINE)
+    assert (found.kind, found.status) == ("closed", None)
+    assert found.said.startswith("store.influxdb.url: ")
+    assert "s3cret" not in found.said + server.url
 
 
 def test_a_redirect_is_not_followed(web: WriteServer, tmp_path: Path) -> None:

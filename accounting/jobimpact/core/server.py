@@ -26,6 +26,7 @@ from urllib3.util import make_headers
 
 from jobimpact.core.config import InfluxStore, VictoriaStore
 from jobimpact.core.deadline import Deadline
+from jobimpact.core.errors import ConfigError
 from jobimpact.core.series import BOOKS, Retained
 
 __all__ = ["Kind", "Outcome", "Server", "sort"]
@@ -68,10 +69,6 @@ class Outcome(msgspec.Struct, frozen=True):
     """For how long the server asks to be left alone, bounded."""
 
 
-class _SettingError(Exception):
-    """A setting of the store is of no use; the text names its key."""
-
-
 class Server:
     """A store's server, used by one thread at a time.
 
@@ -80,8 +77,8 @@ class Server:
     """
 
     def __init__(self, store: InfluxStore | VictoriaStore) -> None:
-        self._store = store
-        self._key = f"store.{'influxdb' if isinstance(store, InfluxStore) else 'victoriametrics'}"
+        self.store = store
+        self.key = f"store.{'influxdb' if isinstance(store, InfluxStore) else 'victoriametrics'}"
         self._secret: str | None = None
         self._tls: ssl.SSLContext | None = None
         self._connection: HTTPConnection | None = None
@@ -89,12 +86,12 @@ class Server:
     @property
     def url(self) -> str:
         """Where it is, for messages."""
-        return _clean(re.sub(r"//[^/]*@", "//***@", self._store.url))
+        return _clean(re.sub(r"//.*@", "//***@", self.store.url).partition("?")[0].partition("#")[0])
 
     @property
     def words_as_tags(self) -> bool:
         """It keeps numbers alone: see `jobimpact.core.line.line`."""
-        return isinstance(self._store, VictoriaStore)
+        return isinstance(self.store, VictoriaStore)
 
     def write(self, kept: Retained, lines: bytes | str | Iterable[str], timeout_s: float | None = None) -> Outcome:
         """Send points.
@@ -109,19 +106,19 @@ class Server:
         """
         text = lines if isinstance(lines, (bytes, str)) else "\n".join(lines)
         body = text.encode() if isinstance(text, str) else text
-        until = time.monotonic() + (self._store.timeout_s if timeout_s is None else timeout_s)
+        until = time.monotonic() + (self.store.timeout_s if timeout_s is None else timeout_s)
         try:
-            secret = self._read_secret()
+            secret = self.read_secret()
             outcome = self._once(kept, body, secret, until)
             if outcome.status == 401:
                 # It may have been renewed since it was read.
                 self._secret = None
-                renewed = self._read_secret()
+                renewed = self.read_secret()
                 if renewed != secret:
                     outcome = self._once(kept, body, renewed, until)
                 if outcome.status == 401:
                     self._secret = None
-        except _SettingError as error:
+        except ConfigError as error:
             return Outcome("closed", str(error))
         return outcome
 
@@ -143,7 +140,7 @@ class Server:
     # -- the request ---------------------------------------------------------------------------------------------
 
     def _target(self, kept: Retained) -> str:
-        store = self._store
+        store = self.store
         query: dict[str, str] = {}
         way = "/write"
         if isinstance(store, InfluxStore) and store.token_file is not None:
@@ -153,16 +150,22 @@ class Server:
             query = {"db": store.database, "rp": kept}
         return f"{self._place()[3]}{way}?{urlencode(query | {'precision': 'ms'})}"
 
-    def _read_secret(self) -> str | None:
+    def read_secret(self) -> str | None:
+        """The token or password; None: there is none.
+
+        Raises:
+            ConfigError: its file is of no use.
+        """
         if self._secret is None:
             for name in ("token_file", "password_file"):
-                path = getattr(self._store, name)
+                path = getattr(self.store, name)
                 if path is not None:
-                    self._secret = _secret(f"{self._key}.{name}", path)
+                    self._secret = _secret(f"{self.key}.{name}", path)
         return self._secret
 
-    def _credentials(self, secret: str | None) -> dict[str, str]:
-        store = self._store
+    def credentials(self, secret: str | None) -> dict[str, str]:
+        """Headers by which a request is let in."""
+        store = self.store
         if secret is None:
             return {}
         if store.token_file is not None:
@@ -172,9 +175,16 @@ class Server:
         known = make_headers(basic_auth=f"{store.username}:{secret}".encode().decode("latin-1"))
         return {"Authorization": known["authorization"]}
 
+    def hidden(self, content: bytes, secret: str | None) -> bytes:
+        """An answer without what it repeats of the secret, as it is and as it was sent."""
+        sent = [one.partition(" ")[2] for one in self.credentials(secret).values()]
+        for one in [secret, *sent] if secret else []:
+            content = content.replace(one.encode(), b"***")
+        return content
+
     def _once(self, kept: Retained, body: bytes, secret: str | None, until: float) -> Outcome:
         headers = {"Content-Type": "text/plain; charset=utf-8", "Accept-Encoding": "identity"}
-        headers |= {"User-Agent": "jobimpact", **self._credentials(secret)}
+        headers |= {"User-Agent": "jobimpact", **self.credentials(secret)}
         if body:
             body, headers["Content-Encoding"] = gzip.compress(body, GZIP_LEVEL, mtime=0), "gzip"
         target, again = self._target(kept), self._connection is not None
@@ -189,12 +199,12 @@ class Server:
                 found = self._exchange(target, body, headers, until)
         except (OSError, HTTPError, HTTPException, ValueError) as error:
             self.close()
-            return self._failed(error, late=time.monotonic() >= until)
+            return self.failure(error, late=time.monotonic() >= until)
         status, answered, content = found
         outcome = sort(status, answered, content)
         if outcome.kind == "delivered":
             return outcome
-        said = outcome.said if secret is None else outcome.said.replace(secret, "***")
+        said = sort(status, answered, self.hidden(content, secret)).said
         advice = self._advice(outcome, answered)
         whole = f"{self.url}: HTTP {status}{f': {said}' if said else ''}{f': {advice}' if advice else ''}"
         return msgspec.structs.replace(outcome, said=whole)
@@ -221,7 +231,7 @@ class Server:
         if self._connection is not None and not self._connection.is_connected:
             self.close()
         if self._connection is None:
-            self._connection = self._new_connection()
+            self._connection = self.new_connection()
         connection = self._connection
         connection.timeout = left_s
         if connection.is_connected:
@@ -231,7 +241,12 @@ class Server:
             connection.connect()
         return connection
 
-    def _new_connection(self) -> HTTPConnection:
+    def new_connection(self) -> HTTPConnection:
+        """One that is not open yet.
+
+        Raises:
+            ConfigError: the url or the file of certificates is of no use.
+        """
         scheme, host, port, _ = self._place()
         if scheme == "http":
             return HTTPConnection(host, port)
@@ -243,43 +258,47 @@ class Server:
         """Scheme, host, port and path of the url.
 
         Raises:
-            _SettingError: it is of no use.
+            ConfigError: it is of no use.
         """
+        # Whatever stands in it is not shown: it may be a password.
+        if "@" in self.store.url:
+            raise ConfigError(f"{self.key}.url: set username and password_file instead of writing them into the url")
+        if "?" in self.store.url or "#" in self.store.url:
+            raise ConfigError(
+                f"{self.key}.url: ends before its question: what can be asked for has settings of its own"
+            )
         try:
-            parts = urlsplit(self._store.url)
+            parts = urlsplit(self.store.url)
             found = parts.scheme, parts.hostname, parts.port, parts.path.rstrip("/")
         except ValueError as error:
-            raise _SettingError(f"{self._key}.url: {error}") from None
+            raise ConfigError(f"{self.key}.url: {error}") from None
         scheme, host, port, path = found
         if not host:
-            raise _SettingError(f"{self._key}.url: {self.url} names no host")
-        if parts.username is not None or parts.password is not None:
-            raise _SettingError(
-                f"{self._key}.url: set username and password_file instead of writing them into the url"
-            )
+            raise ConfigError(f"{self.key}.url: {self.url} names no host")
         return scheme, host, port, path
 
     def _make_tls(self) -> ssl.SSLContext:
-        path = self._store.ca_file
+        path = self.store.ca_file
         try:
             return ssl.create_default_context(cafile=path)
         except ssl.SSLError:
-            raise _SettingError(f"{self._key}.ca_file: {path}: not a file of certificates in PEM") from None
+            raise ConfigError(f"{self.key}.ca_file: {path}: not a file of certificates in PEM") from None
         except OSError as error:
-            raise _SettingError(f"{self._key}.ca_file: {path}: {error.strerror}") from None
+            raise ConfigError(f"{self.key}.ca_file: {path}: {error.strerror}") from None
 
     # -- words ---------------------------------------------------------------------------------------------------
 
-    def _failed(self, error: Exception, *, late: bool) -> Outcome:
+    def failure(self, error: Exception, *, late: bool) -> Outcome:
+        """What it means that there was no answer; `late`: the time for it is over."""
         causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
             causes.append(cause)
         for one in causes:
             if isinstance(one, ssl.SSLCertVerificationError):
-                why = f"its certificate is not trusted ({_clean(one.verify_message)}): see {self._key}.ca_file"
+                why = f"its certificate is not trusted ({_clean(one.verify_message)}): see {self.key}.ca_file"
                 return Outcome("closed", f"{self.url}: {why}")
             if isinstance(one, ssl.SSLError) and one.reason == "WRONG_VERSION_NUMBER":
-                return Outcome("closed", f"{self.url}: does not speak TLS: is it http:// in {self._key}.url?")
+                return Outcome("closed", f"{self.url}: does not speak TLS: is it http:// in {self.key}.url?")
         if late or any(isinstance(one, TimeoutError) for one in causes):
             return Outcome("later", f"{self.url}: no answer in time")
         for one in causes:
@@ -293,12 +312,12 @@ class Server:
         if outcome.kind != "closed" or outcome.status is None:
             return ""
         if 300 <= outcome.status < 400:
-            return f"it points to {_clean(headers.get('Location', ''), 100)}: if that is it, set {self._key}.url to it"
+            return f"it points to {_clean(headers.get('Location', ''), 100)}: if that is it, set {self.key}.url to it"
         if outcome.status in {401, 403}:
-            return f"see {self._key}.token_file, or username and password_file"
+            return f"see {self.key}.token_file, or username and password_file"
         if outcome.status == 404 or _CLOSED.search(outcome.said):
-            return f"see {self._key}.url; `jobimpact store init` on the accounting host makes what is missing there"
-        return f"see {self._key}.url: no answer of the server that is meant"
+            return f"see {self.key}.url; `jobimpact store init` on the accounting host makes what is missing there"
+        return f"see {self.key}.url: no answer of the server that is meant"
 
 
 def sort(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
@@ -367,14 +386,14 @@ def _secret(key: str, path: str) -> str:
     """The first line of a file.
 
     Raises:
-        _SettingError: it cannot be read, is empty, or nothing that a header can hold.
+        ConfigError: it cannot be read, is empty, or nothing that a header can hold.
     """
     try:
         line = Path(path).read_text(encoding="utf-8").partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise _SettingError(f"{key}: {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+        raise ConfigError(f"{key}: {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     if not line:
-        raise _SettingError(f"{key}: {path}: its first line is empty")
+        raise ConfigError(f"{key}: {path}: its first line is empty")
     if any(unicodedata.category(one) == "Cc" for one in line) or (key.endswith("token_file") and not line.isascii()):
-        raise _SettingError(f"{key}: {path}: its first line has characters that no secret has")
+        raise ConfigError(f"{key}: {path}: its first line has characters that no secret has")
     return line

@@ -11,8 +11,8 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from jobimpact.core.config import InfluxStore, VictoriaStore
-from jobimpact.core.errors import ConfigError, StoreError
-from jobimpact.core.server import Server, _SettingError, sort
+from jobimpact.core.errors import StoreError
+from jobimpact.core.server import Server, sort
 
 __all__ = ["Http", "RefusedError", "words"]
 
@@ -75,10 +75,8 @@ class Http(Server):
                 connection.close()
                 raise
             self._free.append(connection)
-        except _SettingError as error:
-            raise ConfigError(str(error)) from None
         except (OSError, HTTPError, HTTPException, ValueError) as error:
-            raise StoreError(self._failed(error, late=isinstance(error, TimeoutError)).said) from None
+            raise StoreError(self.failure(error, late=isinstance(error, TimeoutError)).said) from None
 
     def ask(self, path: str, params: Mapping[str, str], method: str = "POST", body: bytes | None = None) -> bytes:
         """A whole answer: see `lines`."""
@@ -94,17 +92,15 @@ class Http(Server):
         try:
             connection, answer = self._asked(path, {}, "GET", None)
             connection.close()
-        except _SettingError as error:
-            raise ConfigError(str(error)) from None
         except (OSError, HTTPError, HTTPException, ValueError) as error:
-            raise StoreError(self._failed(error, late=isinstance(error, TimeoutError)).said) from None
+            raise StoreError(self.failure(error, late=isinstance(error, TimeoutError)).said) from None
         return answer.headers
 
     def _asked(
         self, path: str, params: Mapping[str, str], method: str, body: bytes | None
     ) -> tuple[HTTPConnection, BaseHTTPResponse]:
-        headers = {"User-Agent": "jobimpact", "Accept-Encoding": "identity", **self._credentials(self._read_secret())}
-        target, form = urlsplit(self._store.url).path.rstrip("/") + path, urlencode(params)
+        headers = {"User-Agent": "jobimpact", "Accept-Encoding": "identity", **self.credentials(self.read_secret())}
+        target, form = urlsplit(self.store.url).path.rstrip("/") + path, urlencode(params)
         if body is not None:
             headers["Content-Type"] = "application/json"
         elif method == "POST":
@@ -118,8 +114,8 @@ class Http(Server):
             except (ConnectionError, HTTPError, HTTPException):
                 # A kept one, which the server has closed.
                 connection.close()
-        connection = self._new_connection()
-        connection.timeout = self._store.timeout_s
+        connection = self.new_connection()
+        connection.timeout = self.store.timeout_s
         try:
             connection.connect()
             return connection, self._sent(connection, method, target, body, headers)
@@ -134,10 +130,11 @@ class Http(Server):
         return connection.getresponse()
 
     def _refusal(self, path: str, answer: BaseHTTPResponse) -> RefusedError:
-        said = sort(answer.status, answer.headers, answer.read(4096)).said
+        content = self.hidden(answer.read(4096), self.read_secret())
+        said = sort(answer.status, answer.headers, content).said
         advice = {
-            401: f": see {self._key}.token_file, or username and password_file",
-            403: f": who asks may not: see {self._key}.token_file, or username",
+            401: f": see {self.key}.token_file, or username and password_file",
+            403: f": who asks may not: see {self.key}.token_file, or username",
             404: ": is this VictoriaMetrics? InfluxDB is set as store.influxdb" if self.words_as_tags else "",
         }.get(answer.status, "")
         status = answer.status
