@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 from tests.fakes.write_server import Answer, Request, WriteServer
-from tests.stores.servers import Influx, missing
+from tests.needs import need_server
+from tests.stores.servers import Influx
 
 from jobimpact.core.config import InfluxStore
 from jobimpact.core.nodefile import open_for_writing
@@ -82,17 +83,10 @@ def point(number: int, name: str = "m") -> str:
 @pytest.fixture
 def influx(tmp_path: Path) -> Iterator[Influx]:
     """InfluxDB 1.x, not started."""
-    need("influxd")
+    need_server("influxd")
     server = Influx(tmp_path / "influx")
     yield server
     server.kill()
-
-
-def need(program: str) -> None:
-    if reason := missing(program):
-        if os.environ.get("REQUIRE_LABS") == "1":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
 
 
 def stored(server: Influx, kept: str = "books", name: str = "m") -> list[int]:
@@ -189,7 +183,7 @@ def test_points_that_are_older_than_the_server_keeps_are_set_aside(path: Path, i
 
 def test_a_full_index_keeps_the_points(path: Path, tmp_path: Path) -> None:
     """A limit of series is no bad data: it is told, and the points come in when there is room."""
-    need("influxd")
+    need_server("influxd")
     with Influx(tmp_path / "small", index="inmem", values_per_tag=5) as influx:
         influx.create()
         store = influx.store(path.parent).influxdb
@@ -212,7 +206,7 @@ def test_a_full_index_keeps_the_points(path: Path, tmp_path: Path) -> None:
 
 def test_who_is_not_let_in_keeps_the_points(path: Path, tmp_path: Path) -> None:
     """A wrong password, mended while the daemon runs; then a database that was not made yet."""
-    need("influxd")
+    need_server("influxd")
     with Influx(tmp_path / "shut", auth=True) as influx:
         influx.create()
         file = tmp_path / "password"

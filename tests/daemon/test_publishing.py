@@ -14,7 +14,8 @@ import pytest
 from tests.daemon.running import Daemon, until
 from tests.daemon.test_outbox import sent
 from tests.fakes.rig import PowerRig
-from tests.stores.servers import Influx, missing
+from tests.needs import need_server
+from tests.stores.servers import Influx
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -22,10 +23,7 @@ pytestmark = pytest.mark.usefixtures("compiled")
 @pytest.fixture
 def influx(tmp_path: Path) -> Iterator[Influx]:
     """InfluxDB 1.x with its database, stopped."""
-    if reason := missing("influxd"):
-        if os.environ.get("REQUIRE_LABS") == "1":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    need_server("influxd")
     server = Influx(tmp_path / "influx")
     server.start()
     server.create()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.stores.servers import Influx, InfluxV2, Server, Victoria, missing
+from tests.needs import need_server
+from tests.stores.servers import Influx, InfluxV2, Server, Victoria
 
 
 @pytest.fixture
 def influx(tmp_path: Path) -> Iterator[Influx]:
     """InfluxDB 1.x with its database."""
-    need("influxd")
+    need_server("influxd")
     with Influx(tmp_path / "influx") as server:
         server.create()
         yield server
@@ -29,7 +29,7 @@ def influx_v2(tmp_path: Path, influx: Influx) -> Iterator[InfluxV2]:
 @pytest.fixture
 def victoria(tmp_path: Path) -> Iterator[Victoria]:
     """VictoriaMetrics."""
-    need("victoria-metrics")
+    need_server("victoria-metrics")
     with Victoria(tmp_path / "victoria") as server:
         yield server
 
@@ -39,12 +39,3 @@ def server(request: pytest.FixtureRequest) -> Server:
     """Each of them."""
     found: Server = request.getfixturevalue(request.param)
     return found
-
-
-def need(program: str) -> None:
-    """Skip, or with REQUIRE_LABS=1 fail, where it is not installed."""
-    reason = missing(program)
-    if reason and os.environ.get("REQUIRE_LABS") == "1":
-        pytest.fail(reason, pytrace=False)
-    if reason:
-        pytest.skip(reason)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.needs import need_server
 from tests.stores.answers import Answer, Answers
-from tests.stores.conftest import need
 from tests.stores.servers import READER, WRITER, Influx, Victoria
 
 from jobimpact.cli.main import main
@@ -142,7 +142,7 @@ def test_a_server_that_is_silent_is_waited_for_as_long_as_is_set(influx: Influx,
 
 @pytest.mark.parametrize(("who", "may"), [(READER, True), (WRITER, False)])
 def test_reading_needs_the_right_to(tmp_path: Path, who: tuple[str, str], *, may: bool) -> None:
-    need("influxd")
+    need_server("influxd")
     with Influx(tmp_path / "influx", auth=True) as server:
         server.create()
         secret = tmp_path / "password"
@@ -159,7 +159,7 @@ def test_reading_needs_the_right_to(tmp_path: Path, who: tuple[str, str], *, may
 
 
 def test_a_real_limit_of_rows_loses_none(tmp_path: Path) -> None:
-    need("influxd")
+    need_server("influxd")
     with Influx(tmp_path / "influx", max_rows=10) as server:
         server.create()
         lines = "\n".join(f"node_power,node=n{at % 3} energy_uj={at}i {at}" for at in range(50))

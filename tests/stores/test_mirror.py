@@ -167,5 +167,5 @@ def test_a_secret_that_is_not_for_everybody_is_told(tmp_path: Path, capsys: pyte
     world = World(tmp_path, CONFIG.replace("STORE", more), INVENTORY)
     assert main(["1", "--config", str(world.config_file)]) == 3
     said = capsys.readouterr().err
-    assert said.startswith("jobimpact: what is not accounted yet is in the server, which you cannot ask")
+    assert said.startswith("job 1: not in the results, and the nodes' books cannot be asked\njobimpact: what is not ")
     assert "no-such-token" in said

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.stores.servers import ORG, WRITE_TOKEN, Influx, InfluxV2, Server, Victoria, missing, until
+from tests.needs import need_server
+from tests.stores.servers import ORG, WRITE_TOKEN, Influx, InfluxV2, Server, Victoria, until
 
 POINT = b"job_energy,node=n1 energy_uj=9007199254740993i 1795190300000"
 
@@ -57,8 +58,7 @@ def test_the_endpoint_of_2x_knows_its_tokens(influx_v2: InfluxV2, header: str, s
 
 
 def test_who_may_only_write_does_not_read(tmp_path: Path) -> None:
-    if missing("influxd"):
-        pytest.skip(missing("influxd"))
+    need_server("influxd")
     with Influx(tmp_path, auth=True) as server:
         server.create()
         assert write(server) == 204
@@ -72,6 +72,7 @@ def test_who_may_only_write_does_not_read(tmp_path: Path) -> None:
 _DIES = """
 import os, sys
 from pathlib import Path
+from tests.needs import need_server
 from tests.stores.servers import Influx
 server = Influx(Path(sys.argv[1]))
 server.start()
@@ -81,8 +82,7 @@ sys.stdin.read()
 
 
 def test_a_server_dies_with_who_started_it(tmp_path: Path) -> None:
-    if missing("influxd"):
-        pytest.skip(missing("influxd"))
+    need_server("influxd")
     command = [sys.executable, "-c", _DIES, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
-from tests.stores.conftest import need
+from tests.needs import need_server
 from tests.stores.servers import WRITE_TOKEN, WRITER, Influx, InfluxV2, Server, Victoria
 
 from jobimpact.cli.main import main
@@ -40,7 +40,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Influx]:
     """InfluxDB 1.x without a database."""
-    need("influxd")
+    need_server("influxd")
     with Influx(tmp_path / "influx") as server:
         yield server
 
@@ -108,7 +108,7 @@ def test_a_wrong_token_is_said_once(empty_v2: InfluxV2, tmp_path: Path, run: Run
 
 
 def test_a_user_of_1x_who_may_not_is_told_the_commands(tmp_path: Path, run: Run) -> None:
-    need("influxd")
+    need_server("influxd")
     with Influx(tmp_path / "influx", auth=True) as server:
         server.create("other")
         secret = tmp_path / "password"
@@ -124,7 +124,7 @@ def test_a_user_of_1x_who_may_not_is_told_the_commands(tmp_path: Path, run: Run)
 
 @pytest.mark.parametrize("what", ["init", "check"])
 def test_limits_that_are_near_are_told(tmp_path: Path, run: Run, what: str) -> None:
-    need("influxd")
+    need_server("influxd")
     with Influx(tmp_path / "influx", index="inmem", values_per_tag=10, series=1000) as server:
         run("init", server.store(tmp_path))
         lines = "\n".join(f"job_energy,run={number} energy_uj=1i,stamp_ms=1i" for number in range(9))
@@ -167,7 +167,7 @@ def test_what_is_missing_is_told_by_check(empty: Influx, tmp_path: Path, run: Ru
 
 
 def test_flags_of_victoriametrics_are_judged(tmp_path: Path, run: Run) -> None:
-    need("victoria-metrics")
+    need_server("victoria-metrics")
     with Victoria(tmp_path / "good") as good:
         status, told = run("init", good.store(tmp_path))
         assert status == 0, told

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.needs import need_server
 from tests.stores.answers import Answer, Answers
-from tests.stores.conftest import need
 from tests.stores.servers import Influx, Victoria
 
 from jobimpact.core.config import VictoriaStore
@@ -123,7 +123,7 @@ def test_a_real_influxdb_is_recognised(influx: Influx) -> None:
 )
 def test_flags_of_the_server_change_nothing(tmp_path: Path, flags: tuple[str, ...]) -> None:
     """A point that is written twice is one; fresh ones, and those after a gap, are there to the millisecond."""
-    need("victoria-metrics")
+    need_server("victoria-metrics")
     with Victoria(tmp_path / "v", flags=flags) as server:
         stamps = [HOUR + 1, HOUR + 2, HOUR + 2_000_000, HOUR + 2 * HOUR_MS + 5]
         lines = "\n".join(f"node_power,node=n energy_uj={one - HOUR}i {one}" for one in stamps)
