@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from tests.accounting.published import DAY, DAY_MS, Site, place, sums
 from tests.accounting.world import CONFIG, INVENTORY, T0, World
-from tests.stores.servers import READER, Influx, InfluxV2, Server, Victoria, missing
+from tests.needs import need_server
+from tests.stores.servers import READER, Influx, Server, Victoria
 
 from jobimpact.cli.main import main
 from jobimpact.core.line import plain, tag_value
@@ -28,37 +29,6 @@ from jobimpact.results.write import Results
 NOW = T0 + 1000.0
 KINDS = ["influx", "influx_v2", "victoria"]
 MakeSite = Callable[..., Site]
-
-
-def needs(program: str) -> None:
-    reason = missing(program)
-    if reason and os.environ.get("REQUIRE_LABS") == "1":
-        pytest.fail(reason, pytrace=False)
-    if reason:
-        pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx]:
-    """One for all tests here, which have a database each."""
-    needs("influxd")
-    with Influx(tmp_path_factory.mktemp("influx")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def influx_v2(influx: Influx, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxV2]:
-    """The endpoints of 2.x before it."""
-    with InfluxV2(tmp_path_factory.mktemp("v2"), influx) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victoria]:
-    """One for all, which have a cluster each."""
-    needs("victoria-metrics")
-    with Victoria(tmp_path_factory.mktemp("victoria")) as server:
-        yield server
 
 
 @pytest.fixture(params=KINDS)
@@ -239,7 +209,7 @@ def test_what_a_server_missed_comes_with_the_next_night(
     kind: str, tmp_path: Path, new_site: MakeSite, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Away when all was redone with another PUE: told, no error, and afterwards as if it had been there."""
-    needs({"influx": "influxd", "victoria": "victoria-metrics"}[kind])
+    need_server({"influx": "influxd", "victoria": "victoria-metrics"}[kind])
     with {"influx": Influx, "victoria": Victoria}[kind](tmp_path / kind) as server:
         site = new_site(server)
         three_jobs(site)
@@ -263,7 +233,7 @@ def test_what_a_server_missed_comes_with_the_next_night(
 
 def test_a_server_that_takes_nothing_stops_no_accounting(tmp_path: Path) -> None:
     """Who may only read there: jobs come, and move, for two nights; all of it is there when writing is allowed."""
-    needs("influxd")
+    need_server("influxd")
     with Influx(tmp_path / "influx", auth=True) as server:
         server.create()
         secret = tmp_path / "password"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -135,16 +134,6 @@ def test_hours_sum_to_what_was_booked(first: int, steps: list[tuple[int, int, in
 
 
 # -- published -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx]:
-    """One for all tests here."""
-    from tests.accounting.test_publish import needs
-
-    needs("influxd")
-    with Influx(tmp_path_factory.mktemp("influx")) as server:
-        yield server
 
 
 def test_late_hours_are_rewritten_and_old_ones_stay(influx: Influx, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +11,8 @@ from grafana.generate import FOLDER, VIEWS
 from tests.grafana.asking import Asked, AskError, Frame, ask, interpolate, panels, targets
 from tests.grafana.asking import Range as LookedAt
 from tests.grafana.site import CHOSEN, CLUSTER, DAILY_J, HOSTILE, JOBS, RUNNING, TOP, WEEKS_DAYS, Site
-from tests.stores.servers import Influx, missing
+from tests.needs import need_server
+from tests.stores.servers import Influx
 
 from jobimpact.core.config import Retention
 from jobimpact.core.line import line, tag_value
@@ -24,11 +24,7 @@ KWH = 3.6e6
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site of twelve nodes up to now, with its database."""
-    reason = missing("influxd")
-    if reason and os.environ.get("REQUIRE_LABS") == "1":
-        pytest.fail(reason, pytrace=False)
-    if reason:
-        pytest.skip(reason)
+    need_server("influxd")
     with Influx(tmp_path_factory.mktemp("influx")) as server:
         server.create()
         found = Site(tmp_path_factory.mktemp("site"), server)

@@ -27,8 +27,8 @@ from jobimpact.core.series import (
 from jobimpact.core.server import Server as Way
 from jobimpact.energy.series import HOUR_MS, Row, SeriesReader, reader_of
 
-HOUR = 1795190400000
-"""A full one: 2026-11-20T16:00Z."""
+HOUR = 1732118400000
+"""A full one, 2024-11-20T16:00Z: VictoriaMetrics takes nothing of what is the future by its own clock."""
 DAY = 24 * HOUR_MS
 HOSTILE = (
     "plain", 'quote"d', "it's", "a,b", "a b", "a=b", "two\nlines", "cr\r\n", "'; DROP DATABASE jobimpact; --",

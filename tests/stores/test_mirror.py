@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from jobimpact.cli.main import main
 from jobimpact.core.server import Server as Way
 from jobimpact.nightly.night import account
 
-WALL = 1795219200.0 - 2400
-"""2026-11-20, 23:20 UTC."""
+DAY_S = 86400
+MIDNIGHT = time.time() // DAY_S * DAY_S - DAY_S
+"""Yesterday's first: servers, and what a mirror keeps, go by the clock."""
+WALL = MIDNIGHT - 2400
 LASTS = 6000
 NOW = WALL + LASTS + 100
 INVENTORY = """
@@ -109,7 +112,8 @@ def test_a_night_through_a_server_is_the_same_night(site: Site, capsys: pytest.C
     again = account(site.far.config, NOW + 60)
     assert (again.new, again.changed, again.unchanged) == (0, 0, reports[0].new)
     capsys.readouterr()
-    for words in (["--day", "2026-11-20"], ["--day", "2026-11-21"], ["--month", "2026-11"], [], ["--json"]):
+    days = [time.strftime("%Y-%m-%d", time.gmtime(at)) for at in (MIDNIGHT - 1, MIDNIGHT)]
+    for words in (["--day", days[0]], ["--day", days[1]], ["--month", days[0][:7]], [], ["--json"]):
         said = []
         for world in (site.near, site.far):
             assert main(["books", *words, "--config", str(world.config_file)]) == 0
@@ -154,7 +158,8 @@ def test_a_server_that_is_away_stops_the_night_and_books_say_until_when_they_kno
     assert main(["books", "--config", str(site.far.config_file)]) == 1
     said = capsys.readouterr()
     assert "measured = jobs + idle + system" in said.out
-    assert f"{CLUSTER} is known until 2026-11-21 01:0" in said.err
+    day = time.strftime("%Y-%m-%d", time.gmtime(MIDNIGHT))
+    assert f"{CLUSTER} is known until {day} 01:0" in said.err
 
 
 def rows_are_there(world: World) -> bool:

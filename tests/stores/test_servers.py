@@ -12,7 +12,7 @@ import pytest
 from tests.needs import need_server
 from tests.stores.servers import ORG, WRITE_TOKEN, Influx, InfluxV2, Server, Victoria, until
 
-POINT = b"job_energy,node=n1 energy_uj=9007199254740993i 1795190300000"
+POINT = b"job_energy,node=n1 energy_uj=9007199254740993i 1732118300000"
 
 
 def write(server: Server) -> int:

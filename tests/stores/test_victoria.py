@@ -19,7 +19,7 @@ from jobimpact.core.series import JOB_ENERGY, NODE_POWER, Measurement
 from jobimpact.energy.series import HOUR_MS, Row
 from jobimpact.energy.victoria import VictoriaReader
 
-HOUR = 1795190400000
+HOUR = 1732118400000
 METRIC = {"__name__": "node_power_energy_uj", "node": "n"}
 
 
