@@ -487,6 +487,28 @@ def test_results_that_cannot_be_read_are_exit_3(world: World, capsys: Captured, 
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_what_is_accounted_is_answered_when_the_store_is_away(world: World, capsys: Captured) -> None:
+    """The others are told with the reason, once; a job that was started anew may have gone on since."""
+    batch(world, ["2"])
+    world.say("2", state="NODE_FAIL")
+    account(world.config, NOW)
+    text = world.config_file.read_text()
+    away = 'store: {influxdb: {url: "http://127.0.0.1:9", path: nodes}}'
+    world.config_file.write_text(re.sub(r"^store:.*$", away, text, flags=re.MULTILINE))
+    assert ask(world, "8", "1", "9", "2") == 3
+    said = capsys.readouterr()
+    assert re.findall(r"^job (\w+)  (\w+)$", said.out, re.MULTILINE) == [("1", "COMPLETED"), ("2", "NODE_FAIL")]
+    *jobs, why = said.err.splitlines()
+    assert why == "jobimpact: http://127.0.0.1:9: Connection refused"
+    assert [one.partition(", and")[0] for one in jobs] == [
+        *("job 8: not in the results", "job 9: not in the results", "job 2: perhaps not all")
+    ]
+    status, whole = answer(world, capsys, "8", "1")
+    assert (status, [one["job"] for one in whole["jobs"]]) == (3, ["1"])
+    assert whole["errors"][-1] == why.removeprefix("jobimpact: ")
+    assert ask(world, "1") == 0
+
+
 def test_a_scheduler_that_does_not_answer_is_exit_3(world: World, capsys: Captured) -> None:
     """`account` says which."""
     (world.folder / "jobs.jsonl").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,6 +121,61 @@ def test_a_user_of_1x_who_may_not_is_told_the_commands(tmp_path: Path, run: Run)
         for command in commands:
             server.query(command)
         assert WANTED.items() <= policies(server).items()
+
+
+@pytest.mark.parametrize("what", ["init", "check"])
+def test_a_wrong_password_is_said_once(tmp_path: Path, run: Run, what: str) -> None:
+    """No command of an admin's mends it."""
+    need_server("influxd")
+    with Influx(tmp_path / "influx", auth=True) as server:
+        server.create()
+        secret = tmp_path / "password"
+        secret.write_text("wrong")
+        status, told = run(what, server.store(tmp_path, username=WRITER[0], password_file=str(secret)))
+    assert (status, told.count("\n")) == (3, 1)
+    assert "HTTP 401" in told
+    assert "username and password_file" in told
+
+
+def test_who_may_only_write_is_told_what_it_lacks(tmp_path: Path, run: Run) -> None:
+    """The database is there: its policies alone are left, and our statement is not repeated."""
+    need_server("influxd")
+    with Influx(tmp_path / "influx", auth=True) as server:
+        server.create()
+        secret = tmp_path / "password"
+        secret.write_text(WRITER[1])
+        store = server.store(tmp_path, username=WRITER[0], password_file=str(secret))
+        status, told = run("init", store)
+        assert (status, told.count(f"influx -host 127.0.0.1 -port {server.port} -username ADMIN")) == (1, 3)
+        assert "CREATE DATABASE" not in told
+        status, told = run("check", store)
+    assert status == 1
+    assert "requires READ on jobimpact" in told
+    assert "SELECT" not in told
+
+
+class Tls(Influx):
+    """InfluxDB 1.x that speaks TLS alone."""
+
+    def _alive(self) -> bool:
+        return self.ask("GET", "/ping")[0] == 400
+
+
+def test_tls_with_a_ca_of_ones_own(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its certificate; without TLS, or without the certificate, the key to set is told."""
+    need_server("influxd")
+    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "9"]
+    subprocess.run([*made, "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    for name, value in {"ENABLED": "true", "CERTIFICATE": cert, "PRIVATE_KEY": key}.items():
+        monkeypatch.setenv(f"INFLUXDB_HTTP_HTTPS_{name}", value)
+    with Tls(tmp_path / "influx") as server:
+        url = server.url.replace("http:", "https:")
+        assert run("init", server.store(tmp_path, url=url, ca_file=cert))[0] == 0
+        status, told = run("check", server.store(tmp_path, url=url))
+        assert (status, "store.influxdb.ca_file" in told) == (3, True)
+        status, told = run("check", server.store(tmp_path))
+        assert (status, "is it https:// in store.influxdb.url?" in told) == (3, True)
 
 
 @pytest.mark.parametrize("what", ["init", "check"])

@@ -71,7 +71,7 @@ def _copied(raw_id: str, site: Config, folder: Path) -> Path:
         finally:
             reader.close()
     except ConfigError as error:
-        why = "what is not accounted yet is in the server, which you cannot ask: it will be answered after the night"
+        why = "what is not accounted yet is in the server, which you cannot ask: try again after the night"
         raise StoreError(f"{why} ({error})") from None
     return folder
 

@@ -52,6 +52,7 @@ _CLOSED = re.compile(
 _DATA = re.compile(
     r"pars|partial write|\b(points?|lines?|fields?|tags?|timestamps?|measurement|column)\b", re.IGNORECASE
 )
+_STATEMENT = re.compile(r"(not authorized to execute) statement '.*', requires", re.DOTALL)
 _DROPPED = re.compile(r"retention policy dropped=(\d+)")
 
 
@@ -316,7 +317,8 @@ class Server:
         if outcome.status in {401, 403}:
             return f"see {self.key}.token_file, or username and password_file"
         if outcome.status == 404 or _CLOSED.search(outcome.said):
-            return f"see {self.key}.url; `jobimpact store init` on the accounting host makes what is missing there"
+            what = "url" if self.words_as_tags else "database"
+            return f"see {self.key}.{what}; `jobimpact store init` on the accounting host makes what is missing there"
         return f"see {self.key}.url: no answer of the server that is meant"
 
 
@@ -350,7 +352,7 @@ def sort(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
 
 
 def _words(body: bytes) -> str:
-    """What it says, without its wrapping."""
+    """What it says, without its wrapping, and without our own statement, which InfluxDB 1.x repeats."""
     text = body.decode("utf-8", "replace")
     try:
         found = msgspec.json.decode(body)
@@ -359,7 +361,7 @@ def _words(body: bytes) -> str:
     if isinstance(found, dict):
         for name in ("error", "message"):
             if isinstance(found.get(name), str) and found[name]:
-                return _clean(found[name])
+                return _clean(_STATEMENT.sub(r"\1 it, requires", found[name]))
     return _clean(text)
 
 

@@ -87,13 +87,16 @@ class Http(Server):
 
         Raises:
             ConfigError: as `lines`.
-            StoreError: as `lines`.
+            StoreError: as `lines`, or it takes TLS alone.
         """
         try:
             connection, answer = self._asked(path, {}, "GET", None)
+            said = sort(answer.status, answer.headers, answer.read(4096)).said
             connection.close()
         except (OSError, HTTPError, HTTPException, ValueError) as error:
             raise StoreError(self.failure(error, late=isinstance(error, TimeoutError)).said) from None
+        if answer.status == 400 and "HTTPS" in said:
+            raise StoreError(f"{self.url}: {said}: is it https:// in {self.key}.url?")
         return answer.headers
 
     def _asked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct, field
@@ -83,7 +84,7 @@ class Influx:
     # 1.x
 
     def _init_1(self) -> None:
-        database = self.server.database
+        database, there = self.server.database, set[str]()
         try:
             there = {str(row[0]) for row in self._values("SHOW DATABASES")}
             if database not in there:
@@ -93,12 +94,21 @@ class Influx:
             for kept in _KEPT:
                 self._policy(kept, policies)
         except RefusedError as error:
-            if error.status not in {401, 403}:
+            # A name or password that is wrong is mended by no command.
+            if error.status != 403:
                 raise
-            self.report.add(f"database {database}", f"not ours to make: {error.said}", fine=False)
+            known = database in there
+            what = "not ours to see or change" if known else "not ours to make"
+            self.report.add("policies" if known else f"database {database}", f"{what}: {error.said}", fine=False)
             self.report.commands += [
-                f"influx -username ADMIN -password '' -execute {shlex.quote(one)}" for one in self._statements()
+                f"{self._client()} -execute {shlex.quote(one)}" for one in self._statements()[1 if known else 0 :]
             ]
+
+    def _client(self) -> str:
+        """InfluxDB's own program, against this server; it asks for the password."""
+        place = urlsplit(self.server.url)
+        port, tls = place.port or {"https": 443}.get(place.scheme, 80), " -ssl" if place.scheme == "https" else ""
+        return f"influx -host {shlex.quote(place.hostname or '')} -port {port}{tls} -username ADMIN -password ''"
 
     def _statements(self) -> list[str]:
         found = [f"CREATE DATABASE {identifier(self.server.database)}"]
