@@ -48,7 +48,7 @@ class Site(World):
     """
 
     def __init__(
-        self, folder: Path, server: Server, database: str = "jobimpact", config: str = CONFIG, **more: str
+        self, folder: Path, server: Server, database: str = "jobimpact", config: str = CONFIG, **more: Any
     ) -> None:
         self.more = more
         self.server = server

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -43,9 +44,10 @@ def new_site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     """Makes sites of their own."""
     count = iter(range(1000))
 
-    def make(server: Server, config: str = CONFIG) -> Site:
+    def make(server: Server, config: str = CONFIG, **more: Any) -> Site:
         name = f"{abs(hash(request.node.name)) % 10**9}-{next(count)}"
-        return Site(tmp_path_factory.mktemp("site"), server, name, config.replace("cluster: lab", f"cluster: c{name}"))
+        config = config.replace("cluster: lab", f"cluster: c{name}")
+        return Site(tmp_path_factory.mktemp("site"), server, name, config, **more)
 
     return make
 
@@ -299,11 +301,14 @@ def test_lines_that_a_server_refuses_are_told_and_hold_up_nothing(influx: Influx
 
 def test_points_that_a_server_does_not_keep_are_not_sent(influx: Influx, new_site: MakeSite) -> None:
     """Jobs of before its retention: their days are there for ever, their points are not asked for."""
-    site = new_site(influx)
-    influx.query(f'ALTER RETENTION POLICY "profile" ON "{site.database}" DURATION 90d')
+    # The server goes by its clock: some hundred days before T0, whenever this is.
+    now = max(time.time(), NOW + DAY)
+    days = int((now - T0) / DAY) + 100
+    site = new_site(influx, retention={"profile_days": days})
+    influx.query(f'ALTER RETENTION POLICY "profile" ON "{site.database}" DURATION {days}d')
     three_jobs(site)
     site.say("9", submit=T0 - 200 * DAY, start=T0 - 200 * DAY, end=T0 - 199 * DAY)
-    report = account(site.config, NOW + DAY, T0 - 300 * DAY)
+    report = account(site.config, now, T0 - 300 * DAY)
     assert not [one for one in report.problems if "publish" in one or "keep" in one]
     check_sums(site)
     assert {one.fields["job"] for one in site.jobs()} == {"1", "2", "3"}

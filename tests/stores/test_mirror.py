@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from tests.bench.store_day import DayJob, jobs_of
 from tests.stores.servers import Server
 
 from jobimpact.cli.main import main
+from jobimpact.core.config import InfluxStore, VictoriaStore
 from jobimpact.core.server import Server as Way
 from jobimpact.nightly.night import account
 
@@ -47,10 +50,43 @@ grid: {zone: FRA}
 """
 
 
-class Site:
-    """One folder, two configurations; the nodes' books are of the real ledger, and their lines in the server."""
+class Kept:
+    """Two nodes' books, of the real ledger, and the lines that they send to one kind of server."""
 
-    def __init__(self, folder: Path, server: Server) -> None:
+    def __init__(self, folder: Path, store: InfluxStore | VictoriaStore) -> None:
+        self.folder = folder
+        self.lines: list[str] = []
+        self.jobs: dict[str, list[DayJob]] = {}
+        for number in (1, 2):
+            # Times that a float has exactly: a server keeps milliseconds.
+            some = [
+                DayJob(job.id, round(job.start_s), round(job.end_s), job.gpus)
+                for job in jobs_of(number, 8, LASTS, gpus=2, mean_s=1500.0)
+            ]
+            self.jobs[f"n{number}"] = some
+            self.lines += keep_day(folder, Day(f"n{number}", some, WALL), LASTS, store)
+
+
+KeptFor = Callable[[InfluxStore | VictoriaStore], Kept]
+
+
+@pytest.fixture(scope="module")
+def kept_for(tmp_path_factory: pytest.TempPathFactory) -> KeptFor:
+    """The books for a kind of server: kept once, however many tests read them."""
+    there: dict[type, Kept] = {}
+
+    def found(store: InfluxStore | VictoriaStore) -> Kept:
+        if type(store) not in there:
+            there[type(store)] = Kept(tmp_path_factory.mktemp("kept"), store)
+        return there[type(store)]
+
+    return found
+
+
+class Site:
+    """One folder, two configurations: nodes' own files, and a server with their lines."""
+
+    def __init__(self, folder: Path, server: Server, kept_for: KeptFor) -> None:
         self.server = server
         found = server.store(folder / "far" / "books").server
         assert found is not None
@@ -61,18 +97,12 @@ class Site:
             (folder / name).mkdir(exist_ok=True)
         self.near = World(folder / "near", CONFIG.replace("STORE", "{local: {path: nodes}}"), INVENTORY)
         self.far = World(folder / "far", CONFIG.replace("STORE", json.dumps({kind: said})), INVENTORY)
-        self.lines: list[str] = []
-        self.jobs: dict[str, list[DayJob]] = {}
-        for number in (1, 2):
-            # Times that a float has exactly: a server keeps milliseconds.
-            some = [
-                DayJob(job.id, round(job.start_s), round(job.end_s), job.gpus)
-                for job in jobs_of(number, 8, LASTS, gpus=2, mean_s=1500.0)
-            ]
-            self.jobs[f"n{number}"] = some
-            self.lines += keep_day(folder / "near" / "nodes", Day(f"n{number}", some, WALL), LASTS, found)
-            for job in some:
-                self._say(f"n{number}", job)
+        kept = kept_for(found)
+        shutil.copytree(kept.folder, folder / "near" / "nodes", dirs_exist_ok=True)
+        self.lines, self.jobs = kept.lines, kept.jobs
+        for node, jobs in kept.jobs.items():
+            for job in jobs:
+                self._say(node, job)
 
     def _say(self, node: str, job: DayJob) -> None:
         start, end = int(WALL + job.start_s), int(WALL + job.end_s)
@@ -90,8 +120,8 @@ class Site:
 
 
 @pytest.fixture
-def site(server: Server, tmp_path: Path) -> Site:
-    found = Site(tmp_path, server)
+def site(server: Server, tmp_path: Path, kept_for: KeptFor) -> Site:
+    found = Site(tmp_path, server, kept_for)
     found.publish()
     return found
 
