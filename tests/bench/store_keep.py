@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +65,7 @@ class Way:
 
     def __init__(self, path: Path, store: Store) -> None:
         assert store.server is not None
-        self._server = WriteServer(store.server)
+        self._server = CountingServer(store.server)
         self._publisher = Publisher(path, self._server)
         self.told = Published()
 
@@ -87,16 +86,26 @@ class Way:
 
     def close(self) -> Published:
         """What it came to."""
-        connection = self._server._connection
-        if connection is not None and connection.sock is not None:
-            info = connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
-            self.told.wire_bytes = struct.unpack_from("Q", info, TCPI_BYTES_ACKED)[0]
+        self.told.wire_bytes = self._server.sent_bytes
         self._server.close()
         return self.told
 
 
-TCPI_BYTES_ACKED = 120
-"""Where `struct tcp_info` has them."""
+class CountingServer(WriteServer):
+    """The real way to the server, which counts what it sends."""
+
+    sent_bytes = 0
+
+    def _exchange(
+        self, target: str, body: bytes, headers: dict[str, str], until: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        said = sum(len(name) + len(value) + 4 for name, value in headers.items())
+        self.sent_bytes += len(body) + said + len(target) + LEAST_HEADERS
+        return super()._exchange(target, body, headers, until)
+
+
+LEAST_HEADERS = 70
+"""Bytes of `POST ... HTTP/1.1`, Host and Content-Length, about."""
 
 
 def keep_books(
