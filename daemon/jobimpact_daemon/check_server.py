@@ -13,13 +13,11 @@ from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file, open_for_reading
 from jobimpact.core.series import BOOKS, PROFILE, Retained
 from jobimpact_daemon.check_slurm import Said
-from jobimpact_daemon.outbox import PUBLISHER
+from jobimpact_daemon.outbox import LATE_S, PUBLISHER
 
 __all__ = ["check_server"]
 
 DEADLINE_S = 10.0
-LATE_S = 600.0
-"""Points that wait for longer than this have something in their way."""
 RECENT_S = 86400.0
 """What was set aside before is no news."""
 

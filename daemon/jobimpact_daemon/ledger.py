@@ -18,6 +18,7 @@ from jobimpact.core.nodefile import open_for_writing
 from jobimpact.core.records import IDLE, SYSTEM, Domain, DomainKind, NodeFacts, SourceHealth
 from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Account, Bookkeeper, State
+from jobimpact_daemon.books import Finding
 from jobimpact_daemon.holdings import Holdings, Run
 from jobimpact_daemon.outbox import HealthRow, Outbox, RunRow
 
@@ -33,6 +34,8 @@ SERIES_DAYS = 90
 DAY_S = 86400
 STEP_S = 3600.0
 """A wall clock that differs this much from the boot clock within a day has stepped."""
+TOLD_STEP_S = 60.0
+"""A step of the wall clock that is longer than this is told: points are a minute apart."""
 RUN_DAYS = 400
 FINDINGS = 10_000
 """More findings than this nobody reads."""
@@ -76,6 +79,8 @@ class Ledger:
         """By meter, what the file says that it does not see."""
         self._power_point = self._health_point = self._free_point = 0.0
         self._pruned = (0.0, -DAY_S * NS)
+        self._ahead: tuple[str | None, float] = None, 0.0
+        """The boot, and the wall clock's distance from its clock: it changes only where the wall clock steps."""
         self.trouble: str | None = None
         """Why the last commit failed; None: it did not."""
         try:
@@ -135,6 +140,7 @@ class Ledger:
         """
         wall_s = books.state.wall_s
         minute = self._is_minute(wall_s)
+        self._watch_clock(books)
         try:
             self._db.execute("BEGIN IMMEDIATE")
             runs = self._write(books, list(marks), wall_s)
@@ -157,9 +163,25 @@ class Ledger:
         self._forget(books)
         return True
 
+    @property
+    def late(self) -> str | None:
+        """Since when points wait for a server, and why, where that is long."""
+        return self._outbox.late if self._outbox else None
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def _watch_clock(self, books: Bookkeeper) -> None:
+        """Points bear the wall clock's time: where it steps, a reader finds them elsewhere, or in another order."""
+        wall_s, boot = books.state.wall_s, books.state.boot
+        ahead_s = wall_s - books.state.holdings.t_ns / NS
+        step_s = ahead_s - self._ahead[1] if boot == self._ahead[0] else 0.0
+        self._ahead = boot, ahead_s
+        if abs(step_s) > TOLD_STEP_S:
+            text = f"by {step_s:+.0f} s: what was measured before and after it bears stamps that do not follow"
+            books.findings.append(Finding(wall_s, "clock stepped", "wall clock", text))
+            log.warning("the wall clock has stepped %s", text)
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:

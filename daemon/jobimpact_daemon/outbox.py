@@ -29,7 +29,7 @@ from jobimpact_daemon.bookkeeper import Bookkeeper
 from jobimpact_daemon.books import Account, DomainBook
 from jobimpact_daemon.holdings import Run
 
-__all__ = ["Delivery", "HealthRow", "Outbox", "RunRow", "unpack"]
+__all__ = ["LATE_S", "Delivery", "HealthRow", "Outbox", "RunRow", "unpack"]
 
 PUBLISHER = "publisher"
 """The name among the sources of the way to the server."""
@@ -39,6 +39,8 @@ PARTS = 8
 """A full outbox is made smaller by one part of this, so that it is seldom looked through."""
 AT_ONCE = 4 << 20
 """Bytes of which one commit frees no more: the sampler waits for it."""
+LATE_S = 600.0
+"""Points that wait for longer than this have something in their way."""
 LOOK_BACK = 20
 """Rows in which the last points of a class are looked for at a start."""
 FREE = (IDLE, SYSTEM)
@@ -96,6 +98,8 @@ class Outbox:
     ) -> None:
         self.delivery: Callable[[], Delivery] = Delivery
         """Tells how the publisher does."""
+        self.late: str | None = None
+        """Since when points wait, and for what, where that is long; as of the last `health`."""
         self._words_as_tags = isinstance(store, VictoriaStore)
         self._where = (cluster, node)
         self._cap = store.outbox_mb << 20 if cap_bytes is None else cap_bytes
@@ -134,6 +138,9 @@ class Outbox:
         row = db.execute("SELECT stamp_ms FROM outbox ORDER BY id LIMIT 1").fetchone()
         age_s = 0.0 if row is None else max(0.0, wall_s - row[0] / 1000)
         one = self.delivery()
+        self.late = None
+        if row is not None and age_s > LATE_S:
+            self.late = f"points wait since {_stamp(row[0] / 1000)}: {one.problem or 'they are on their way'}"
         said = [one.problem] if one.problem else []
         if self._now.thinned and self._thinned_s is not None:
             said.append(f"it was full: {_told(self._now.thinned)} were thinned, last at {_stamp(self._thinned_s)}")

@@ -190,6 +190,8 @@ class Sampler:
         bad = [f"{name}: {one.now.problem}" for name, one in self._health.items() if self._is_bad(one)]
         if self._ledger.trouble:
             bad.append(f"books in memory only: {self._ledger.trouble}")
+        if self._ledger.late:
+            bad.append(self._ledger.late)
         runs = len(self._books.state.holdings.open_runs())
         return "; ".join([f"{runs} jobs", *bad]).replace("\n", " ")
 

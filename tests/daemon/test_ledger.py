@@ -7,6 +7,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ def test_a_ledger_that_cannot_write_keeps_the_books(tmp_path: Path) -> None:
 
 FULL = """
 import resource, signal, sys
+from contextlib import closing
 from pathlib import Path
 from tests.daemon.test_ledger import observe, opened
 from jobimpact_daemon.bookkeeper import Finding
@@ -145,6 +147,20 @@ def test_a_clock_that_steps_by_years_folds_no_run_that_is_still_written(tmp_path
     observe(books, 99, 300)
     assert ledger.commit(books)
     assert sums(path)["1"] == 100
+
+
+@pytest.mark.parametrize("wall_s", [1.0, 2_100_000_000.0, WALL + 3600.0, WALL - 120.0])
+def test_a_clock_that_steps_is_told_once(tmp_path: Path, wall_s: float) -> None:
+    """Set right from 1970 or 2036, or by an hour: a finding says by how much; a slow correction is none."""
+    path = tmp_path / "n1.sqlite"
+    ledger, books = opened(path)
+    for second, at_s in ((1, wall_s), (2, wall_s + 1), (3, WALL + 3), (4, WALL + 4.5)):
+        observe(books, second, 100 * second, wall_s=at_s)
+        assert ledger.commit(books)
+    ledger.close()
+    with closing(sqlite3.connect(path)) as db:
+        ((text,),) = db.execute("SELECT text FROM finding WHERE kind = 'clock stepped'").fetchall()
+    assert f"by {WALL - wall_s + 1:+.0f} s: " in text
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:

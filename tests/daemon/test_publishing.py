@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.daemon.running import Daemon, until
+from tests.daemon.running import WAIT_S, Daemon, until
 from tests.daemon.test_outbox import sent
 from tests.fakes.rig import PowerRig
 from tests.needs import need_server
@@ -133,6 +137,28 @@ def test_a_server_that_cannot_be_does_not_keep_the_daemon(daemon: Daemon, case: 
     assert any(one.tags["run"] == "7" for one in sent(daemon.store / "n1.sqlite", "job_run"))
     (told,) = [one for one in check(daemon).splitlines() if one.startswith("MEND  server: ") and "/books" in one]
     assert not more or f"store.influxdb.{next(iter(more))}: /nowhere: No such file or directory" in told
+
+
+def test_systemd_hears_that_points_wait_for_long(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the line of `systemctl status`: since when, and why."""
+    send_to(daemon, "http://127.0.0.1:1")
+    daemon.start()
+    daemon.stop()
+    with closing(sqlite3.connect(daemon.store / "n1.sqlite")) as db:
+        db.execute("UPDATE outbox SET stamp_ms = stamp_ms - 86400000")
+        db.commit()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(daemon.folder / "notify"))
+        listener.settimeout(WAIT_S)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(daemon.folder / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "400000")
+        daemon.start()
+        said = ""
+        while not re.search(
+            r"STATUS=0 jobs; points wait since [-0-9]+ [0-9:]+Z: http://127.0.0.1:1: Connection ref", said
+        ):
+            said = listener.recv(65536).decode()
+    daemon.stop()
 
 
 def test_a_local_store_imports_no_http(daemon: Daemon) -> None:
