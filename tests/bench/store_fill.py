@@ -84,7 +84,7 @@ def of_a_node(server: Server, folder: Path, wall_s: float, seconds: int) -> Iter
     store = server.store(folder)
     node = day_node(1, wall_s, 1.0, seconds)
     plain = keep_books(folder / "plain", node, Store(), seconds)
-    yield f"one node read at 1 Hz, {len(node.jobs)} jobs in {seconds / 3600:.0f} h: {plain.commits} commits"
+    yield f"one node read at 1 Hz, {len(node.jobs)} jobs in {seconds / 3600:g} h: {plain.commits} commits"
     yield f"{'bookkeeper':34}{plain.observe_s / seconds * 1e3:8.3f} ms CPU a second"
     yield f"{'commit, store: local':34}{plain.commit_s / plain.commits * 1e3:8.3f} ms CPU"
     watch = Watch(server)
