@@ -22,7 +22,9 @@ __all__ = [
     "gauge_bars",
     "lines",
     "link",
+    "listed",
     "named",
+    "narrow",
     "queries",
     "row",
     "stamp",
@@ -75,6 +77,16 @@ def _override(matcher: str, options: str, properties: Mapping[str, Any]) -> Json
     return {"matcher": {"id": matcher, "options": options}, "properties": said}
 
 
+def narrow(width: int, *names: str) -> list[Json]:
+    """Columns of a width in pixels, so that the others are in sight, too."""
+    return [named(name, custom__width=width) for name in names]
+
+
+def listed(name: str, **properties: Any) -> Json:
+    """A column with a JSON list; most are empty."""
+    return named(name, mappings=[{"type": "value", "options": {"[]": {"text": "-", "index": 0}}}], **properties)
+
+
 def cover(color: str) -> Json:
     """A fixed colour."""
     return {"mode": "fixed", "fixedColor": color}
@@ -95,7 +107,11 @@ _IN_ITS_TIME = link(
     times="&from=${__value.time}&to=${__value.raw}",
     job="__data.fields.run",
 )
-JOBS = (RUN, column("ended", "dateTimeAsIso", links=[_IN_ITS_TIME]), stamp("started", "dateTimeAsIso"))
+JOBS = (
+    RUN,
+    column("ended", "dateTimeAsIso", links=[_IN_ITS_TIME], custom__width=165),
+    stamp("started", "dateTimeAsIso", custom__width=165),
+)
 """Columns of a table of jobs whose rows are stamped with their starts."""
 
 
@@ -144,9 +160,9 @@ def _over_time(what: tuple[str, str, str, list[Json]], none: str, custom: Json, 
     custom |= {
         "showPoints": "never",
         "spanNulls": False,
-        "axisSoftMin": 0,
+        "axisSoftMin": more.pop("low", 0),
         "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
-    }
+    } | ({"axisSoftMax": more.pop("high")} if "high" in more else {})
     return _panel(
         "timeseries",
         what,
@@ -162,7 +178,8 @@ def _over_time(what: tuple[str, str, str, list[Json]], none: str, custom: Json, 
                 "placement": "right",
                 "showLegend": True,
                 "calcs": more.pop("calcs", ["mean", "max"]),
-            },
+            }
+            | ({"width": more.pop("legend_px")} if "legend_px" in more else {}),
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
         **more,
@@ -184,6 +201,7 @@ def gauge_bars(title: str, about: str, unit: str, asked: list[Json], *, none: st
             "valueMode": "color",
             "minVizWidth": 0,
             "minVizHeight": 10,
+            "text": {"titleSize": 14, "valueSize": 16},
         },
         **more,
     )

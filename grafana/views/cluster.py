@@ -31,6 +31,7 @@ from grafana.views.shared import (
     IMPACTS,
     IN_CLUSTER,
     KINDS,
+    METER_LINE,
     PAIR,
     SHARE,
 )
@@ -90,10 +91,13 @@ def _now() -> list[Json]:
         "Now",
         stat(
             "Power now",
-            "The latest power of every domain that has sent one in the last 5 minutes, summed by kind. The node's own "
-            "meter is not in it: `rest` is what the meter has beyond the other parts.",
+            "The latest power of every domain that has sent one in the last 5 minutes: all, and by kind. Nodes' own "
+            "meters are not in it: `rest` is what they have beyond the other parts.",
             "watt",
-            queries((select('sum("w")', latest, LIVE, by=("kind",)), "$tag_kind")),
+            queries(
+                (select('sum("w")', latest, LIVE), "all"),
+                (select('sum("w")', latest, LIVE, by=("kind",)), "$tag_kind"),
+            ),
             none=_NOTHING_NOW,
             size=(8, 4),
         ),
@@ -177,12 +181,7 @@ def _power() -> list[Json]:
             within="6h",
             overrides=[
                 *KINDS,
-                named(
-                    "meter",
-                    custom__stacking={"mode": "none", "group": "B"},
-                    custom__fillOpacity=0,
-                    custom__lineWidth=2,
-                ),
+                METER_LINE,
             ],
         ),
         lines(
@@ -242,11 +241,14 @@ def _days() -> list[Json]:
         *(
             bars(
                 f"{what} by {label}",
-                f"{about}, by the day on which jobs ended; without a name: jobs that have no {label}.",
+                f"{about}, by the day on which jobs ended.",
                 unit,
                 queries((_by(IMPACT_DAY, sums, tag), f"{label}: $tag_{tag}")),
                 none=_NO_NIGHT,
                 calcs=["sum"],
+                overrides=[named(f"{label}: ", displayName=f"no {label}")],
+                # Names are of any length: the plot must not pay for it.
+                legend_px=400,
             )
             for tag, label in (("account", "lab"), ("partition", "partition"))
             for what, about, unit, sums in (
@@ -291,6 +293,7 @@ def _waste() -> list[Json]:
             queries((failed, "failed jobs"), (idle, "idle")),
             none=_NO_NIGHT,
             calcs=["sum"],
+            overrides=[named("failed jobs", color=cover("red")), HOLDERS[1]],
         ),
         stat(
             "Energy of failed jobs",
@@ -300,6 +303,7 @@ def _waste() -> list[Json]:
             none=_NO_NIGHT,
             limits=steps((None, "green"), (0.05, "yellow"), (0.15, "red")),
             size=(6, 8),
+            decimals=1,
         ),
         stat(
             "Idle energy",
@@ -309,6 +313,7 @@ def _waste() -> list[Json]:
             none=_NO_NIGHT,
             limits=SHARE,
             size=(6, 8),
+            decimals=1,
         ),
         table(
             "Failed jobs that used most",
@@ -325,6 +330,7 @@ def _waste() -> list[Json]:
             none="No job failed in this range",
             stamped=True,
             sort="energy",
+            size=(24, 7),
         ),
         table(
             "Nodes by idle energy",
@@ -346,6 +352,7 @@ def _waste() -> list[Json]:
             ],
             none=_NO_NIGHT,
             sort="idle",
+            size=(24, 7),
         ),
     )
 
@@ -371,7 +378,7 @@ def _quality() -> list[Json]:
             max=1,
         ),
         stat(
-            "Jobs without energy or impact",
+            "Jobs not assessed",
             "Jobs that ended in this range and whose energy is not known at all, or whose impact could not be "
             "assessed, as their nodes are not in the inventory.",
             "none",
@@ -396,6 +403,7 @@ def _quality() -> list[Json]:
             limits=COVERAGE,
             overrides=KINDS,
             size=(16, 8),
+            low=0.9,
             max=1,
         ),
         lines(

@@ -8,11 +8,14 @@ from grafana.model import (
     Json,
     bars,
     column,
+    cover,
     dashboard,
     drop_down,
     gauge_bars,
     lines,
+    listed,
     named,
+    narrow,
     queries,
     row,
     stamp,
@@ -20,7 +23,7 @@ from grafana.model import (
     steps,
     table,
 )
-from grafana.views.shared import CLUSTER, COVERAGE, HOLDERS, IN_CLUSTER, JOBS_ONLY, KINDS
+from grafana.views.shared import CLUSTER, COVERAGE, HOLDERS, IN_CLUSTER, JOBS_ONLY, KINDS, METER_LINE
 from jobimpact.core.series import JOB_RUN, NODE_BOOKS, NODE_DOMAIN, NODE_HOUR, NODE_POWER, SOURCE_HEALTH
 
 __all__ = ["VIEW"]
@@ -98,10 +101,7 @@ def _powers() -> list[Json]:
             none=_SILENT,
             stacked=True,
             interval="20s",
-            overrides=[
-                KINDS[-1],
-                named("meter", custom__stacking={"mode": "none", "group": "B"}, custom__fillOpacity=0),
-            ],
+            overrides=[METER_LINE, named("meter", color=cover("text"))],
         ),
         lines(
             "Power by holder",
@@ -129,14 +129,20 @@ def _powers() -> list[Json]:
             "What the node's books last said of each job in this range. Its number leads to its view.",
             queries(
                 whole(
-                    'last("start_ms") AS "started", "end_ms" AS "ended", "state", "cpus", "gpus", "flags"',
+                    'last("start_ms") AS "started", "end_ms" AS "ended", "state", "cpus", "flags", "gpus"',
                     JOB_RUN,
                     *_HERE,
                     by=("run",),
                 ),
                 shape="table",
             ),
-            [column("started", "dateTimeAsIso"), column("cpus", "none"), column("ended", "dateTimeAsIso"), RUN],
+            [
+                *(column(one, "dateTimeAsIso", custom__width=165) for one in ("started", "ended")),
+                column("cpus", "none"),
+                *narrow(100, "state", "cpus"),
+                *(listed(one) for one in ("flags", "gpus")),
+                RUN,
+            ],
             none="No job has run here in this range",
             sort="started",
             size=(24, 7),
@@ -145,14 +151,16 @@ def _powers() -> list[Json]:
 
 
 def _energy() -> list[Json]:
-    grown = inner('non_negative_difference("energy_uj") AS "e"', source(NODE_POWER), *_HERE, TIME, by=NODE_POWER.tags)
+    grown = inner(
+        'non_negative_difference("energy_uj") AS "e"', source(NODE_POWER), *_HERE, PARTS, TIME, by=NODE_POWER.tags
+    )
     hours = ", ".join(f'sum("{one}_j") / 3600000 AS "{one}"' for one in ("jobs", "idle", "system"))
     return row(
         "Energy",
         gauge_bars(
             "Energy by domain",
-            "What each domain has measured in this range, out of its cumulative energy. The meter has the parts "
-            "within it. A domain of which nothing is known is not there.",
+            "What each domain has measured in this range, out of its cumulative energy; together they are the node. "
+            "A domain of which nothing is known is not there.",
             "kwatth",
             queries((select('sum("e") / 3600000000000', grown, '"e" > 0', TIME, by=("domain",)), "$tag_domain")),
             none=_SILENT,
@@ -189,7 +197,7 @@ def _quality() -> list[Json]:
             none=_SILENT,
             limits=steps((None, "green"), (0.01, "yellow"), (0.1, "red")),
             interval="1m",
-            max=1,
+            high=0.02,
         ),
         lines(
             "Known part of each hour",
@@ -200,6 +208,7 @@ def _quality() -> list[Json]:
             limits=COVERAGE,
             overrides=KINDS,
             within="7d",
+            low=0.9,
             max=1,
         ),
         lines(
@@ -233,6 +242,8 @@ def _quality() -> list[Json]:
             none=_SILENT,
             interval="5m",
             limits=steps((None, "green"), (0.01, "yellow"), (0.05, "red")),
+            high=0.0005,
+            decimals=3,
             size=(24, 6),
         ),
         table(
@@ -255,7 +266,7 @@ def _quality() -> list[Json]:
             ],
             none=_SILENT,
             first=("domain", "kind"),
-            size=(24, 9),
+            size=(24, 11),
         ),
         table(
             "What sources complain of",

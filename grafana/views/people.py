@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.influxql import TIME, inner, select, source, whole
-from grafana.model import JOBS, Json, bars, column, named, queries, row, stat, steps, table
+from grafana.model import JOBS, Json, bars, column, cover, named, narrow, queries, row, stat, steps, table
 from grafana.views.shared import (
     COVERAGE,
     COVERED,
@@ -74,6 +74,7 @@ def sums(who: str) -> list[Json]:
             none=_NONE,
             limits=steps((None, "green"), (0.05, "yellow"), (0.15, "red")),
             size=(4, 4),
+            decimals=1,
         ),
         stat(
             "Hours",
@@ -193,7 +194,8 @@ def by_day(who: str) -> list[Json]:
             stacked=False,
             calcs=["mean", "max"],
             limits=steps((None, "green"), (0.05, "yellow"), (0.15, "red")),
-            max=1,
+            high=0.2,
+            overrides=[named("failed", color=cover("red"))],
         ),
     )
 
@@ -226,8 +228,8 @@ def top_jobs(who: str, also: tuple[str, ...]) -> list[Json]:
             queries(
                 select(
                     '"run", "energy_j" / 3600000 AS "energy", "use_gwp_kgco2e" * 1000 AS "use GWP", '
-                    '"embodied_gwp_kgco2e" * 1000 AS "embodied GWP", "state", "gpus", "elapsed_s" AS "time", '
-                    f'"end_ms" AS "ended", "coverage", {whose}',
+                    '"embodied_gwp_kgco2e" * 1000 AS "embodied GWP", "state", "end_ms" AS "ended", '
+                    f'"elapsed_s" AS "run time", "gpus", "coverage", {whose}',
                     top,
                 ),
                 shape="table",
@@ -236,8 +238,12 @@ def top_jobs(who: str, also: tuple[str, ...]) -> list[Json]:
                 *JOBS,
                 column("energy", "kwatth"),
                 column("coverage", "percentunit"),
-                column("time", "s"),
+                column("run time", "s"),
                 *(column(f"{of} GWP", "si:gCO2e") for of in _PAIR),
+                *narrow(75, "gpus"),
+                *narrow(100, "energy", "run time", "coverage", "partition", "job", *also),
+                *narrow(120, "state", "use GWP"),
+                *narrow(150, "embodied GWP"),
             ],
             none="No job that started in this range is accounted yet",
             stamped=True,

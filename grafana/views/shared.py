@@ -19,6 +19,7 @@ __all__ = [
     "IN_CLUSTER",
     "JOBS_ONLY",
     "KINDS",
+    "METER_LINE",
     "PAIR",
     "RECORDED",
     "SHARE",
@@ -37,6 +38,14 @@ KINDS = tuple(
     )
 )
 """The kinds of domains have the same colours everywhere."""
+METER_LINE = named(
+    "meter",
+    custom__stacking={"mode": "none", "group": "B"},
+    custom__fillOpacity=0,
+    custom__lineWidth=2,
+    custom__lineStyle={"fill": "dash", "dash": [10, 10]},
+)
+"""What contains the parts that are stacked."""
 HOLDERS = tuple(
     named(holder, color=cover(color))
     for holder, color in (("jobs", "green"), ("idle", "orange"), ("system", "purple"))
