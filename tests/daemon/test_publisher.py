@@ -86,7 +86,7 @@ def influx(tmp_path: Path) -> Iterator[Influx]:
     need_server("influxd")
     server = Influx(tmp_path / "influx")
     yield server
-    server.kill()
+    server.close()
 
 
 def stored(server: Influx, kept: str = "books", name: str = "m") -> list[int]:

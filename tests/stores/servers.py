@@ -75,16 +75,23 @@ def until(holds: Callable[[], bool], why: Callable[[], str], deadline_s: float =
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    """One that nobody listens on, below those that the kernel gives to clients: a restart finds it free again."""
+def free_port() -> tuple[int, socket.socket]:
+    """One that nobody listens on, below those that the kernel gives to clients: a restart finds it free again.
+
+    Returns:
+        The port, and what keeps it from other test runs until it is closed, while a server is down or not up yet.
+    """
     for _ in range(200):
         port = random.randrange(20000, 32000)
-        with socket.socket() as one:
-            try:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0jobimpact-tests-{port}")  # of the kernel's names, not of the file system's
+            with socket.socket() as one:
                 one.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        except OSError:
+            claim.close()
+            continue
+        return port, claim
     raise ServerError("no free port")
 
 
@@ -108,6 +115,7 @@ class Server(ABC):
         self.port = 0
         self.http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(DEADLINE_S))
         self._process: subprocess.Popen[bytes] | None = None
+        self._claim: socket.socket | None = None
 
     @property
     def url(self) -> str:
@@ -150,7 +158,9 @@ class Server(ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
         chosen = self.port
         for _ in range(5):
-            self.port = chosen or free_port()
+            if not chosen:
+                self.close()
+                self.port, self._claim = free_port()
             self._launch()
             try:
                 until(self._answers, lambda: f"{type(self).__name__} does not answer\n{self.log()}")
@@ -221,6 +231,13 @@ class Server(ABC):
         self._process = None
         self.http.clear()
 
+    def close(self) -> None:
+        """End it for good: its port is others' to take."""
+        self.kill()
+        self.http.clear()
+        if self._claim is not None:
+            self._claim.close()
+
     def log(self) -> str:
         """The end of what it said."""
         file = self.folder / "log"
@@ -247,8 +264,7 @@ class Server(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill()
-        self.http.clear()
+        self.close()
 
 
 class Influx(Server):
