@@ -31,7 +31,8 @@ def check_server(config: Config) -> list[Said]:
     store = config.store.server
     if store is None:
         return []
-    return [*_check_way(store), *_check_outbox(node_file(config.store.folder, config.node.name), store.outbox_mb)]
+    path = node_file(config.store.folder, config.node.name)
+    return [*_check_way(store), *_check_outbox(path, store.outbox_mb), *_others(path)]
 
 
 def _check_way(store: InfluxStore | VictoriaStore) -> list[Said]:
@@ -76,6 +77,23 @@ def _waiting(db: sqlite3.Connection, cap_mb: int) -> Said:
     if age_s <= LATE_S:
         return Said("ok", text)
     return Said("MEND", f"{text}: they go when the server takes points again and the daemon runs")
+
+
+def _others(ours: Path) -> list[Said]:
+    """A node that was renamed has left a file, in which points may wait for ever."""
+    said = []
+    for path in sorted(ours.parent.glob("*.sqlite")):
+        try:
+            if path == ours:
+                continue
+            with closing(open_for_reading(path)) as db:
+                [left] = db.execute("SELECT sum(n) FROM outbox_size").fetchone()
+        except (StoreError, sqlite3.Error):
+            continue  # none of a node, or of an earlier release, which had no outbox
+        if left:
+            text = f"outbox: {path}: {left} points wait in a file of another name: they go when a daemon runs with it"
+            said.append(Said("MEND", text))
+    return said
 
 
 def _delivery(db: sqlite3.Connection) -> list[Said]:

@@ -87,8 +87,9 @@ class Ledger:
             with self._db:
                 names = [("node", node), ("cluster", cluster)]
                 self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", names)
-            if outbox is not None:
-                outbox.load(self._db)
+                if outbox is not None:
+                    outbox.load(self._db)
+            self._tell_left(outbox)
         except sqlite3.Error as error:
             self.trouble = str(error)
 
@@ -171,6 +172,13 @@ class Ledger:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def _tell_left(self, outbox: Outbox | None) -> None:
+        """Points that wait for a server which is no longer the store go nowhere."""
+        [left] = self._db.execute("SELECT sum(n) FROM outbox_size").fetchone()
+        if outbox is None and left:
+            text = "%s: %d points wait for a server, and the store is local: they go when it is a server again"
+            log.warning(text, self.path, left)
 
     def _watch_clock(self, books: Bookkeeper) -> None:
         """Points bear the wall clock's time: where it steps, a reader finds them elsewhere, or in another order."""

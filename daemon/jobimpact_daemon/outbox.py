@@ -7,7 +7,6 @@ are left tell every total.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,16 +19,16 @@ import msgspec
 
 from jobimpact.core import series
 from jobimpact.core.config import InfluxStore, VictoriaStore
-from jobimpact.core.line import line, plain
+from jobimpact.core.line import line, parse
 from jobimpact.core.nodefile import SCHEMA
 from jobimpact.core.records import IDLE, SYSTEM
-from jobimpact.core.series import Measurement, Point
+from jobimpact.core.series import Point
 from jobimpact.core.units import NS, joules
 from jobimpact_daemon.bookkeeper import Bookkeeper
 from jobimpact_daemon.books import Account, DomainBook
 from jobimpact_daemon.holdings import Run
 
-__all__ = ["LATE_S", "Delivery", "HealthRow", "Outbox", "RunRow", "unpack"]
+__all__ = ["LATE_S", "OTHERS", "Delivery", "HealthRow", "Outbox", "RunRow", "unpack"]
 
 PUBLISHER = "publisher"
 """The name among the sources of the way to the server."""
@@ -43,6 +42,8 @@ LATE_S = 600.0
 """Points that wait for longer than this have something in their way."""
 LOOK_BACK = 20
 """Rows in which the last points of a class are looked for at a start."""
+OTHERS = "outbox_others"
+"""The key in `meta` of the last row that may have been written for another engine."""
 FREE = (IDLE, SYSTEM)
 
 Class = Literal["profile", "minute", "edge"]
@@ -101,6 +102,7 @@ class Outbox:
         self.late: str | None = None
         """Since when points wait, and for what, where that is long; as of the last `health`."""
         self._words_as_tags = isinstance(store, VictoriaStore)
+        self._engine = "victoriametrics" if self._words_as_tags else "influxdb"
         self._where = (cluster, node)
         self._cap = store.outbox_mb << 20 if cap_bytes is None else cap_bytes
         self._now = _After(set(), {}, set(), {}, {}, {}, self._cap)
@@ -123,9 +125,19 @@ class Outbox:
                     text = unpack(packed).decode()
                 except (zlib.error, UnicodeDecodeError):
                     continue  # the publisher tells of it, and leaves it out
-                for name, found in _series_in(text).items():
+                points = [point for point in map(parse, text.split("\n")) if point is not None]
+                for name, found in _series_of(points).items():
                     last.setdefault((class_, name), (id_, found))
         self._now.last = last
+        self._mark_others(db)
+
+    def _mark_others(self, db: sqlite3.Connection) -> None:
+        """What waits may have been written for another engine: the publisher is told up to where."""
+        [before] = db.execute("SELECT max(value) FROM meta WHERE key = 'outbox'").fetchone()
+        if before is not None and before != self._engine:
+            [last] = db.execute("SELECT coalesce(max(id), 0) FROM outbox").fetchone()
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (OTHERS, str(last)))
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('outbox', ?)", (self._engine,))
 
     def go_on(self, runs: Collection[str]) -> None:
         """These runs are in the file: they have had their start."""
@@ -394,25 +406,6 @@ def _series_of(points: Iterable[Point]) -> dict[str, _Series]:
     for point in points:
         if not _is_of_run(point.of.name, point.tags):
             found.setdefault(point.of.name, set()).add(point.tags)
-    return {name: frozenset(ones) for name, ones in found.items()}
-
-
-_UNESCAPED = re.compile(r"(?:\\.|[^\\, ])+")
-_BY_NAME: dict[str, Measurement] = {one.name: one for one in series.MEASUREMENTS}
-
-
-def _series_in(text: str) -> dict[str, _Series]:
-    """The same of a row's lines."""
-    found: dict[str, set[tuple[str | None, ...]]] = {}
-    for one in text.split("\n"):
-        head = re.match(r"(?:\\.|[^\\ ])*", one)
-        name, *parts = _UNESCAPED.findall(head[0]) if head else [""]
-        if name not in _BY_NAME:
-            continue
-        tags = dict(re.sub(r"\\(.)", r"\1", part).partition("=")[::2] for part in parts)
-        values = tuple(plain(tags[tag]) if tag in tags else None for tag in _BY_NAME[name].tags)
-        if not _is_of_run(name, values):
-            found.setdefault(name, set()).add(values)
     return {name: frozenset(ones) for name, ones in found.items()}
 
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from jobimpact.core.line import line, parse
 from jobimpact.core.series import BOOKS, PROFILE, Retained
-from jobimpact_daemon.outbox import Delivery, unpack
+from jobimpact_daemon.outbox import OTHERS, Delivery, unpack
 
 if TYPE_CHECKING:
     from jobimpact.core.server import Outcome, Server
@@ -84,6 +85,8 @@ class Publisher:
         self._failed = 0
         """How often in a row."""
         self._most = BATCH_LINES
+        self._others = 0
+        """The last row that may have been written for another engine."""
         self._told: tuple[str, float] | None = None
         self._aside = 0
         """Lines that were set aside and not told of."""
@@ -168,6 +171,8 @@ class Publisher:
             f"{self._path.resolve().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
         )
         db.execute("PRAGMA synchronous=NORMAL")
+        [others] = db.execute("SELECT max(value) FROM meta WHERE key = ?", (OTHERS,)).fetchone()
+        self._others = int(others or 0)
         return db
 
     # -- one batch -------------------------------------------------------------------------------------------------
@@ -228,10 +233,13 @@ class Publisher:
     def _lines(self, row: Row) -> list[str]:
         """A row's lines; none of one that is damaged, which would stand before all others for ever."""
         try:
-            return unpack(row[2]).decode().split("\n")
+            lines = unpack(row[2]).decode().split("\n")
         except (zlib.error, UnicodeDecodeError) as error:
             log.warning("%s: the outbox's row %d is damaged (%s): left out", self._path, row[0], error)
             return []
+        if row[0] > self._others:
+            return lines
+        return [_rewritten(text, words_as_tags=self._server.words_as_tags) for text in lines]
 
     def _write(self, kept: Retained, lines: Sequence[str], until: float | None) -> Outcome:
         start_ns = time.monotonic_ns()
@@ -285,3 +293,12 @@ class Publisher:
             more = f" and {self._aside - 1} more" if self._aside > 1 else ""
             log.warning("%s: set aside: %s%s", said, shown, more)
             self._aside, self._aside_told_s = 0, now_s
+
+
+def _rewritten(text: str, *, words_as_tags: bool) -> str:
+    """A line as this server takes it; one that is none of ours is left to the server's judgement."""
+    try:
+        point = parse(text)
+        return text if point is None else line(point, words_as_tags=words_as_tags)
+    except (KeyError, ValueError, OverflowError):
+        return text

@@ -11,6 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from jobimpact.core import line as lines
 from jobimpact.core.line import LONGEST, LONGEST_WORDS, line, plain, tag_value
 from jobimpact.core.series import IMPACT_DAY, JOB_RUN, MEASUREMENTS, NODE_POWER, Measurement, Point, Value
 
@@ -221,3 +222,32 @@ def test_the_gpus_of_a_large_node_are_whole_where_words_are_tags() -> None:
     gpus = str([f"GPU-{number:08x}-0000-0000-0000-000000000000" for number in range(16)])
     text = line(Point(JOB_RUN, ("c", "n", "1"), 1, {"cpus": 1, "gpus": gpus}), words_as_tags=True)
     assert plain(parse(text).tags["gpus"]) == gpus
+
+
+WAYS = [(False, True), (True, False), (False, False), (True, True)]
+
+
+@pytest.mark.parametrize(("before", "after"), WAYS)
+@given(point=points(), data=st.data())
+def test_a_line_for_one_server_becomes_one_for_another(
+    before: bool, after: bool, point: Point, data: st.DataObject
+) -> None:
+    """Where the store is another engine now: with all that it says, but for what has been cut."""
+    words = st.text(st.characters(categories=["L", "N", "P", "Zs"]), min_size=1, max_size=40)
+    fields = point.fields | {name: data.draw(words) for name in point.of.texts}
+    for name, keys in point.of.maps:
+        fields[name] = json.dumps(dict.fromkeys(keys, 7), separators=(",", ":"))
+    point = Point(point.of, tuple(one and one[:40] for one in point.tags), point.stamp_ms, fields)
+    text = line(point, words_as_tags=before)
+    assume(text and line(point, words_as_tags=after))
+    found = lines.parse(text)
+    assert found is not None
+    assert parse(line(found, words_as_tags=after)) == parse(line(point, words_as_tags=after))
+
+
+@given(HOSTILE | st.text(st.sampled_from('node_power,cluster=c x=1i "\\n')))
+def test_what_is_no_line_of_ours_is_none(text: str) -> None:
+    """Nothing that lies in a file stops a daemon."""
+    for one in (text, f"node_power,{text}", f"job_run,run=1 {text} 1", f"no_such_thing,node=n a=1i {len(text)}"):
+        found = lines.parse(one)
+        assert found is None or found.of in MEASUREMENTS

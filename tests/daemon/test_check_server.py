@@ -49,6 +49,19 @@ def test_all_is_well(web: WriteServer, tmp_path: Path) -> None:
     assert (last.word, "7 batches delivered, 1 failures" in last.text) == ("ok", True)
 
 
+def test_points_of_a_node_s_former_name_are_told(web: WriteServer, tmp_path: Path) -> None:
+    """Its file is nobody's now; what lies there and is no such file is nobody's business."""
+    asked = influx(web, tmp_path)
+    for name in ("old", "empty"):
+        open_for_writing(node_file(tmp_path, name)).close()
+    node_file(tmp_path, "other").write_text("no database")
+    with closing(sqlite3.connect(node_file(tmp_path, "old"), isolation_level=None)) as db:
+        row = (1, "edge", "books", 3, zlib.compress(b"a\nb\nc"))
+        db.execute("INSERT INTO outbox (stamp_ms, class, kept, n, lines) VALUES (?, ?, ?, ?, ?)", row)
+    (found,) = [one for one in check_server(asked) if one.word == "MEND"]
+    assert f"{tmp_path}/old.sqlite: 3 points wait in a file of another name" in found.text
+
+
 def test_what_is_to_be_mended_is_said(web: WriteServer, tmp_path: Path) -> None:
     """A place that is not there, old points, the publisher's trouble, and what was set aside today."""
     web.answer = lambda _: Answer(404, b'{"error":"database not found: jobimpact"}')

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.daemon.test_outbox import hour, lines, opened, parsed, play
 from tests.fakes.write_server import Answer, Request, WriteServer
 from tests.needs import need_server
 from tests.stores.servers import Influx
 
-from jobimpact.core.config import InfluxStore
+from jobimpact.core.config import InfluxStore, VictoriaStore
 from jobimpact.core.nodefile import open_for_writing
 from jobimpact.core.server import Server
+from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.publisher import REFUSED_KEPT, Publisher
 
 DEADLINE_S = 60
@@ -66,7 +68,7 @@ def refused(path: Path) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def publishing(path: Path, store: InfluxStore, period_s: float = 0.05) -> Iterator[Publisher]:
+def publishing(path: Path, store: InfluxStore | VictoriaStore, period_s: float = 0.05) -> Iterator[Publisher]:
     """A publisher that is in a hurry."""
     publisher = Publisher(path, Server(store), period_s=period_s, backoff_s=0.02)
     publisher.start()
@@ -461,6 +463,48 @@ def test_a_damaged_row_does_not_stand_before_the_others(path: Path) -> None:
 def rows(path: Path) -> int:
     with closing(sqlite3.connect(path)) as db:
         return int(db.execute("SELECT count(*) FROM outbox").fetchone()[0])
+
+
+def said(text: str) -> str:
+    """A line, whatever the order of its fields, and of those in `held`."""
+    one = parsed(text)
+    if "held" in one.fields:
+        one.fields["held"] = sorted(json.loads(one.fields["held"]).items())
+    return f"{one.series} {one.stamp_ms} {sorted(one.fields.items())}"
+
+
+STORES = {"influxdb": InfluxStore, "victoriametrics": VictoriaStore}
+
+
+@pytest.mark.parametrize("engine", STORES)
+def test_what_waited_for_another_engine_is_rewritten(tmp_path: Path, engine: str) -> None:
+    """The store was changed in an outage, and changed back, and again: each line as if it had always been this one."""
+    other = next(one for name, one in STORES.items() if name != engine)("http://server.invalid")
+    changed, same = tmp_path / "changed.sqlite", tmp_path / "same.sqlite"
+    taker = Taker()
+    with WriteServer(taker) as web:
+        store = STORES[engine](web.url)
+        play(same, hour(5), store=store)
+        wanted = sorted(said(text) for _, text in lines(same))
+        play(changed, hour(5), store=other)
+        put(changed, "strange line")
+        for one in (store, other, store):
+            ledger, _ = opened(changed, store=one)
+            ledger.close()
+        with publishing(changed, store):
+            until(lambda: waiting(changed) == 0, "for the outbox to be empty")
+    assert taker.taken.count("strange line") == 1
+    assert sorted(said(text) for text in taker.taken if text != "strange line") == wanted
+
+
+def test_points_that_wait_for_a_server_are_told_where_the_store_is_local(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They stay, and go when it is a server again."""
+    put(path, point(1), point(2))
+    Ledger(path, "n1", "c").close()
+    assert "2 points wait for a server, and the store is local" in caplog.text
+    assert waiting(path) == 2
 
 
 def test_an_end_delivers_what_is_left(path: Path) -> None:

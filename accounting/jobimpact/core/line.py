@@ -13,9 +13,9 @@ from urllib.parse import unquote
 
 import msgspec
 
-from jobimpact.core.series import Point, Value
+from jobimpact.core.series import MEASUREMENTS, Point, Value
 
-__all__ = ["LONGEST", "LONGEST_WORDS", "line", "plain", "tag_value"]
+__all__ = ["LONGEST", "LONGEST_WORDS", "line", "parse", "plain", "tag_value"]
 
 LONGEST = 500
 """Bytes of a tag's value: servers cut longer ones without a word, and two users would be one."""
@@ -116,3 +116,35 @@ def _field(point: Point, name: str, value: Value | None) -> str:
         said = _CONTROL.sub(" ", str(value)).replace("\\", "\\\\").replace('"', '\\"')
         return f'"{said}"'
     raise KeyError(f"{point.of.name} has no field {name}")
+
+
+_LINE = re.compile(r"(\w+)((?:,(?:\\.|[^\\ ])+)?) ([^ ].*) (-?[0-9]+)")
+_TAG = re.compile(r",(\w+)=((?:\\.|[^\\,= ])+)")
+_FIELD = re.compile(r'(\w+)=("(?:\\.|[^"\\])*"|[^",]+)(?:,|$)')
+_BACKSLASH = re.compile(r"\\(.)")
+_BY_NAME = {one.name: one for one in MEASUREMENTS}
+
+
+def parse(text: str) -> Point | None:
+    """The point of which `line` made this, for whichever server; None: it is no line of ours."""
+    whole = _LINE.fullmatch(text)
+    of = _BY_NAME.get(whole[1]) if whole else None
+    if whole is None or of is None:
+        return None
+    tags = {name: plain(_BACKSLASH.sub(r"\1", value)) for name, value in _TAG.findall(whole[2])}
+    fields: dict[str, Value | None] = {name: tags[name] for name in of.texts if name in tags}
+    try:
+        fields |= {name: _value(value) for name, value in _FIELD.findall(whole[3])}
+    except ValueError:
+        return None
+    for name, keys in of.maps:
+        found = {key: fields.pop(f"{name}_{key}") for key in keys if f"{name}_{key}" in fields}
+        if found:
+            fields[name] = msgspec.json.encode(found).decode()
+    return Point(of, tuple(tags.get(name) for name in of.tags), int(whole[4]), fields)
+
+
+def _value(text: str) -> Value:
+    if text.startswith('"'):
+        return _BACKSLASH.sub(r"\1", text[1:-1])
+    return int(text[:-1]) if text.endswith("i") else float(text)
