@@ -198,7 +198,7 @@ class Influx:
         org = self._org()
         try:
             if org is None:
-                raise RefusedError("", 404, f"the organisation {self.server.org!r} is not shown to this token")
+                raise RefusedError("", 404, f"{self.server.org!r} (store.influxdb.org) is not shown to this token")
             for kept in _KEPT:
                 self._bucket(kept, org)
         except RefusedError as error:

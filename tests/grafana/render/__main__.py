@@ -32,6 +32,10 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--theme", choices=("dark", "light", "both"), default="dark")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures, and the answers beside them")
     parser.add_argument("--width", type=int, default=1600, help="of the window, in pixels")
+    parser.add_argument("--scale", type=float, default=1.0, help="pixels of the picture for each of the window")
+    parser.add_argument(
+        "--height", type=int, default=0, help="of the upper part that is drawn, in the window's pixels"
+    )
     parser.add_argument("--since", default="", help="the range up to now (`now-24h`); else the dashboard's own")
     parser.add_argument("--again", action="store_true", help="draw the answers that lie in the folder; no server")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable's value")
@@ -85,7 +89,7 @@ def _drawn(files: Sequence[Path], given: argparse.Namespace) -> Iterator[str]:
             view = json.loads(file.read_text(encoding="utf-8"))
             found = json.loads((given.out / f"{file.stem}.answers.json").read_text(encoding="utf-8"))
             for mode in modes:
-                picture, notes = drawer.draw(view, found, mode, given.width)
+                picture, notes = drawer.draw(view, found, mode, given.width, given.scale, given.height)
                 (given.out / f"{file.stem}.{mode}.png").write_bytes(picture)
                 yield from (f"{file.stem}, {mode}: {note}" for note in notes)
 

@@ -101,10 +101,16 @@ class Browser:
             time.sleep(0.05)
         return found
 
-    def picture(self) -> bytes:
-        """A PNG of the page's content."""
+    def picture(self, scale: float = 1.0, height: int = 0) -> bytes:
+        """A PNG of the page's content.
+
+        Args:
+            scale: pixels of the picture for each of the page.
+            height: of the page's upper part that is wanted, in its pixels; 0: all.
+        """
         size = self.evaluate("document.body.firstElementChild.getBoundingClientRect().toJSON()")
-        clip = {name: size[name] for name in ("x", "y", "width", "height")} | {"scale": 1}
+        clip = {name: size[name] for name in ("x", "y", "width", "height")} | {"scale": scale}
+        clip["height"] = min(clip["height"], height or clip["height"])
         shot = self._ask("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
         return base64.b64decode(shot["data"])
 

@@ -86,7 +86,13 @@ class Drawer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def draw(
-        self, dashboard: Mapping[str, Any], answers: Mapping[str, Any], mode: str, width: int
+        self,
+        dashboard: Mapping[str, Any],
+        answers: Mapping[str, Any],
+        mode: str,
+        width: int,
+        scale: float = 1.0,
+        height: int = 0,
     ) -> tuple[bytes, list[str]]:
         """One dashboard.
 
@@ -95,6 +101,8 @@ class Drawer:
             answers: see `answers.py`.
             mode: `dark` or `light`.
             width: of the window, in pixels.
+            scale: see `Browser.picture`.
+            height: likewise.
 
         Returns:
             A PNG, and what is to be said of it: panels without data or that fail, and errors of the page.
@@ -111,7 +119,7 @@ class Drawer:
         lowest = max((one["gridPos"]["y"] + one["gridPos"]["h"] for one in answers["layout"]), default=0)
         self._browser.open(f"http://127.0.0.1:{self._server.server_port}/", width, lowest * CELL_PX + HEAD_PX)
         notes = self._browser.until("window.drawn ?? null")
-        return self._browser.picture(), [*notes, *self._browser.said]
+        return self._browser.picture(scale, height), [*notes, *self._browser.said]
 
     def close(self) -> None:
         """No page is served any more."""
