@@ -63,8 +63,8 @@ BAD = {
         "set store.victoriametrics",
     ),
     "another measurement": (Answer(doc(part([GOOD], name="cpu"))), "nobody asked for"),
-    "a text where a number is": (Answer(doc(part([[1, "2", 3, 0.5]]))), "node_power.energy_uj"),
-    "a fraction of a microjoule": (Answer(doc(part([[1, 2.5, 3, 0.5]]))), "node_power.energy_uj"),
+    "a list where a number is": (Answer(doc(part([[1, [2], 3, 0.5]]))), "node_power.energy_uj"),
+    "a truth where a number is": (Answer(doc(part([[1, True, 3, 0.5]]))), "node_power.energy_uj"),
     "a redirect": (Answer(b"", 302, {"Location": "http://elsewhere/"}), "HTTP 302"),
     "401": (Answer(b'{"error":"authorization failed"}', 401), "store.influxdb.token_file"),
     "403": (Answer(b'{"error":"no right"}', 403), "no right"),
@@ -80,6 +80,13 @@ def test_what_is_no_whole_answer_is_an_error(kind: str) -> None:
     with pytest.raises(StoreError, match=said.replace("[", r"\[")) as found:
         rows(answer)
     assert str(found.value).isprintable()
+
+
+@pytest.mark.parametrize("value", ["2", 2.5])
+def test_a_value_of_another_type_is_its_row_s_alone(value: object) -> None:
+    """Who takes rows tells of it: one node's nonsense is no reason to read none of the others."""
+    found = rows(Answer(doc(part([[1, value, 3, 0.5]], node="a"), part([[1, 2, 3, 0.5]], node="b"))))
+    assert [one.fields["energy_uj"] for one in found] == [value, 2]
 
 
 def test_series_come_in_any_order_and_in_pieces() -> None:

@@ -56,7 +56,6 @@ EXPORTS = {
     "a chunk that is cut": (Answer(exported(), chunked=True, cut=True), "http://127.0.0.1"),
     "stamps that are missing": (Answer(exported(values=[1, 2])), "of one number"),
     "another metric": (Answer(exported(metric={"__name__": "up"})), "nobody asked for"),
-    "a fraction of a microjoule": (Answer(exported(values=[1.5])), "node_power.energy_uj"),
     "404": (Answer(b"404 page not found\n", 404), "store.influxdb"),
 }
 

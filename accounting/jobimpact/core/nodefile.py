@@ -143,7 +143,13 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         if found < SCHEMA:
             if found:
                 back_up(path, path.with_name(f"{path.name}.schema{found}"))
-            db.executescript(f"BEGIN IMMEDIATE; {_STEPS[found]} PRAGMA user_version={SCHEMA}; COMMIT;")
+            try:
+                db.executescript(f"BEGIN IMMEDIATE; {_STEPS[found]} PRAGMA user_version={SCHEMA}; COMMIT;")
+            except sqlite3.OperationalError:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                if _version(db) != SCHEMA:
+                    raise  # else another process has made it meanwhile
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {error}") from error
     return db

@@ -163,8 +163,12 @@ class InfluxReader:
                 raise StoreError(f"{self.http.url}: {stamp!r:.60} is no time in milliseconds")
             given = zip(names, values, strict=True)
             fields = {name: number(of, name, value) for name, value in given if value is not None and name in known}
-            if fields and (not stamped or "stamp_ms" in fields):
-                yield Row(dict(tags), int(fields["stamp_ms"]) if stamped else stamp, fields)
+            if stamped:
+                own = fields.get("stamp_ms")
+                # A point without one of its own is looked at where it stands: it is strange, and told.
+                stamp = own if isinstance(own, int) else stamp
+            if fields:
+                yield Row(dict(tags), stamp, fields)
 
 
 def answers(lines: Iterable[bytes], shown: str) -> Iterator[Series]:

@@ -223,6 +223,8 @@ class LocalEnergy:
         for node in record.nodes:
             try:
                 with self._reading(node) as db:
+                    if self._cluster is not None and _cluster_of(db) != self._cluster:
+                        raise StoreError(f"the store's file of node {node} is of another cluster")
                     there = [run for run in _runs(node, db, record.raw_id, *_reach(record)) if in_time(run, record)]
                     if there and any(other.key != record.key and node in other.nodes for other in rivals):
                         run = self._matched(node, db, record, rivals).get(record.key)

@@ -6,8 +6,8 @@ written; each node's part is one transaction. To read a time again changes nothi
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,7 @@ from jobimpact.core.config import Config, Store
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
-from jobimpact.energy.mirror_node import MARGIN_MS, NodeMirror, last_of, write_job
+from jobimpact.energy.mirror_node import MARGIN_MS, FileError, NodeMirror, last_of, write_job
 from jobimpact.energy.mirror_rows import Arrivals, Arrived
 from jobimpact.energy.series import HOUR_MS, Row, SeriesReader, reader_of, spans
 
@@ -82,17 +82,17 @@ class Mirror:
         self._folder = folder
         self._cluster = cluster
         self._look_back_ms = look_back_days * DAY_MS
+        self._now_ms = 0
         self._problems: dict[str, None] = {}
-        self._nodes: dict[str, NodeMirror | None] = {}
-        """Those that are open; None: one that cannot be."""
+        self._nodes: dict[str, NodeMirror | StoreError] = {}
+        """Those that are open, and why one cannot be written."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in self._nodes.values():
-            if one is not None:
-                one.close()
+        for _node, one in self._writable():
+            one.close()
         self._nodes.clear()
 
     def refresh(self, from_s: float, to_s: float) -> list[str]:
@@ -100,29 +100,32 @@ class Mirror:
 
         Args:
             from_s: from here at the latest, epoch seconds.
-            to_s: until here, and to where the mirror stands, so that nothing between is missed. Should be now.
+            to_s: until here: the time. What is of later is of a clock that is ahead, and read when that time comes.
 
         Returns:
             What was left out, and which node's file cannot be written, a line each.
 
         Raises:
             StoreError: the server cannot be read, or nothing can be written: what was read of a day before stays.
+                Where one node's file alone cannot, that is told, and the other nodes' are.
         """
         self._problems = {}
-        to_ms = int(to_s * 1000)
+        self._now_ms = to_ms = int(to_s * 1000)
         self._make_folder()
         there = stands(self._folder, self._cluster)
         begin_ms = int(from_s * 1000)
         if there:
             begin_ms = min(begin_ms, max(there.values()) - self._look_back_ms)
-            to_ms = max(to_ms, max(there.values()) + 1)
             begin_ms = min([begin_ms, *self._late(there, begin_ms, to_ms)])
         begin_ms = max(begin_ms // HOUR_MS * HOUR_MS, 0)
         for from_ms, until_ms in spans(begin_ms, to_ms, DAY_MS):
             self._take(from_ms, until_ms)
-        for one in self._nodes.values():
-            if one is not None:
-                one.prune(to_ms)
+        for node, mirror in self._writable():
+            with self._only(node):
+                mirror.prune(to_ms)
+        broken = {node: one for node, one in self._nodes.items() if isinstance(one, StoreError)}
+        if broken and not (there.keys() | self._nodes.keys()) - broken.keys():
+            raise next(iter(broken.values()))
         return list(self._problems)
 
     def _make_folder(self) -> None:
@@ -152,19 +155,38 @@ class Mirror:
                 if begin_ms < end_ms:
                     self._read(arrivals, self._reader.rows, (NODE_DOMAIN, JOB_ENERGY), begin_ms, end_ms)
         for node, arrived in sorted(arrivals.nodes.items()):
-            one = self._open(node, new=bool(arrived.books))
-            if one is None or one.take(arrived, from_ms, to_ms, everything=False):
-                continue
-            everything = Arrivals(self._cluster)
-            everything.nodes[node] = arrived
-            measurements = (NODE_BOOKS, NODE_DOMAIN, JOB_ENERGY)
-            self._read(everything, self._reader.rows, measurements, from_ms, to_ms, node=node)
-            one.take(arrived, from_ms, to_ms, everything=True)
+            with self._only(node):
+                self._take_node(node, arrived, from_ms, to_ms)
         self._tell(arrivals.problems)
-        for one in self._nodes.values():
-            if one is not None:
-                self._tell(one.problems)
-                one.problems.clear()
+        for _, one in self._writable():
+            self._tell(one.problems)
+            one.problems.clear()
+
+    def _take_node(self, node: str, arrived: Arrived, from_ms: int, to_ms: int) -> None:
+        one = self._open(node, new=bool(arrived.books))
+        if one is None or one.take(arrived, from_ms, to_ms, self._now_ms, everything=False):
+            return
+        everything = Arrivals(self._cluster)
+        everything.nodes[node] = arrived
+        measurements = (NODE_BOOKS, NODE_DOMAIN, JOB_ENERGY)
+        self._read(everything, self._reader.rows, measurements, from_ms, to_ms, node=node)
+        one.take(arrived, from_ms, to_ms, self._now_ms, everything=True)
+
+    @contextmanager
+    def _only(self, node: str) -> Iterator[None]:
+        """What is wrong with one node's file is told, and stops no other's."""
+        try:
+            yield
+        except FileError as error:
+            if error.of_all:
+                raise
+            if isinstance(one := self._nodes.get(node), NodeMirror):
+                one.close()
+            self._nodes[node] = error
+            self._tell([str(error)])
+
+    def _writable(self) -> list[tuple[str, NodeMirror]]:
+        return [(node, one) for node, one in self._nodes.items() if isinstance(one, NodeMirror)]
 
     def _read(
         self,
@@ -181,21 +203,16 @@ class Mirror:
     def _where(self) -> dict[str, str]:
         return {"cluster": self._cluster}
 
-    def _open(self, node: str, *, new: bool = True) -> NodeMirror | None:
+    def _open(self, node: str, *, new: bool) -> NodeMirror | None:
         """A node's file; None where it cannot be, which is told."""
         if node not in self._nodes:
             path = node_file(self._folder, node)
             if not new and not path.exists():
                 self._tell([f"{node}: runs, and no books of the node itself: left out"])
                 return None
-            try:
-                self._nodes[node] = NodeMirror(path, node, self._cluster)
-            except StoreError as error:
-                if isinstance(error.__cause__, (OSError, sqlite3.OperationalError)):
-                    raise  # a full disk, or one that must not be written: no other node's can be either
-                self._nodes[node] = None
-                self._tell([str(error)])
-        return self._nodes[node]
+            self._nodes[node] = NodeMirror(path, node, self._cluster)
+        found = self._nodes[node]
+        return found if isinstance(found, NodeMirror) else None
 
     def _tell(self, problems: Iterable[str]) -> None:
         self._problems.update(dict.fromkeys(problems))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC, EROFS
 from math import ulp
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from jobimpact.energy.books import PAST
 from jobimpact.energy.mirror_rows import AHEAD, Arrived, BooksRow, DomainRow, RunRow
 from jobimpact.energy.series import HOUR_MS
 
-__all__ = ["MARGIN_MS", "NodeMirror", "last_of", "write_job"]
+__all__ = ["MARGIN_MS", "FileError", "NodeMirror", "last_of", "write_job"]
 
 DAY_MS = 24 * HOUR_MS
 MARGIN_MS = 300_000
@@ -50,6 +51,7 @@ _UNTIL = "SELECT uj FROM job_energy WHERE run = ? AND domain = ? AND wall_s <= ?
 _SINCE = "SELECT run, domain, max(uj) FROM job_energy WHERE wall_s > ? GROUP BY run, domain"
 _PUT = "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)"
 _PUT_RUN = "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_OF_ALL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
 BEGUN_ANEW = "its node's books were begun anew while it ran"
 
 Key = tuple[str, str]
@@ -150,6 +152,19 @@ class _NotWholeError(Exception):
     """By the first and last points of hours alone it does not come out."""
 
 
+class FileError(StoreError):
+    """A node's file cannot be read or written.
+
+    Args:
+        text: for people.
+        of_all: so can no other on this disk.
+    """
+
+    def __init__(self, text: str, *, of_all: bool = False) -> None:
+        super().__init__(text)
+        self.of_all = of_all
+
+
 class NodeMirror:
     """One node's file.
 
@@ -159,51 +174,55 @@ class NodeMirror:
         cluster: its cluster's.
 
     Raises:
-        StoreError: it cannot be written, or is another cluster's.
+        FileError: it cannot be written, or is another cluster's.
     """
 
     def __init__(self, path: Path, node: str, cluster: str) -> None:
         self._path = path
         self._node = node
-        self._db = open_for_writing(path)
         self.problems: list[str] = []
         """What a person should know of it."""
         with self._errors():
-            self._db.executescript(_MORE)
-            found = self._meta("cluster")
-            if found not in (None, cluster):
+            self._db = open_for_writing(path)
+            try:
+                self._db.executescript(_MORE)
+                # Another process may begin the same file at this moment.
+                mine = [("node", node), ("cluster", cluster)]
+                self._db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", mine)
+                found = self._meta("cluster")
+                if found != cluster:
+                    whose = f"mirrors a node {node} of cluster {found!r:.80}: {cluster}'s has no place there"
+                    raise FileError(f"{path}: {whose}")
+            except BaseException:
                 self._db.close()
-                raise StoreError(
-                    f"{path}: mirrors a node {node} of cluster {found!r:.80}: {cluster}'s has no place there"
-                )
-            if found is None:
-                self._db.executemany("INSERT INTO meta VALUES (?, ?)", [("node", node), ("cluster", cluster)])
+                raise
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    def take(self, arrived: Arrived, from_ms: int, to_ms: int, *, everything: bool) -> bool:
+    def take(self, arrived: Arrived, from_ms: int, to_ms: int, now_ms: int, *, everything: bool) -> bool:
         """Take in what came of a time, in one transaction.
 
         Args:
             arrived: rows with stamps within the time.
             from_ms: where it begins, a full hour.
             to_ms: where it ends, within one day.
+            now_ms: the time.
             everything: all rows of the time are there, not the first and last of its hours alone.
 
         Returns:
             Whether it is in; else everything is needed, and nothing was changed.
 
         Raises:
-            StoreError: the file cannot be read or written.
+            FileError: the file cannot be read or written.
         """
         with self._errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 memory = self._load()
                 taking = _Taking(self._db, self._node, memory, (from_ms, to_ms), everything=everything)
-                taking.run(arrived)
+                taking.run(_unpruned(arrived, memory.pruned_ms - RUN_DAYS * DAY_MS), now_ms)
                 self._put_meta("mirror", msgspec.json.encode(memory).decode())
                 self._db.execute("COMMIT")
             except _NotWholeError:
@@ -218,7 +237,7 @@ class NodeMirror:
         """Once a day: points have a retention, and the runs of long ago become one sum per domain.
 
         Raises:
-            StoreError: the file cannot be written.
+            FileError: the file cannot be written.
         """
         with self._errors():
             memory = self._load()
@@ -272,8 +291,19 @@ class NodeMirror:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
-            raise StoreError(f"{self._path}: {error}") from error
+        except FileError:
+            raise
+        except StoreError as error:
+            raise FileError(str(error), of_all=_is_of_all(error.__cause__)) from error
+        except (sqlite3.Error, msgspec.MsgspecError, OverflowError) as error:
+            raise FileError(f"{self._path}: {error}", of_all=_is_of_all(error)) from error
+
+
+def _is_of_all(error: BaseException | None) -> bool:
+    """The disk is full, or may not be written: no other node's file can be, either."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_ALL
+    return isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EROFS)
 
 
 def last_of(path: Path, cluster: str | None) -> int | None:
@@ -306,8 +336,9 @@ class _Taking:
         self._everything = everything
         self.problems: list[str] = []
 
-    def run(self, arrived: Arrived) -> None:
+    def run(self, arrived: Arrived, now_ms: int) -> None:
         """All of it, file by file of the node's own."""
+        self._come_back(arrived, now_ms)
         begins = self._begins(arrived)
         for from_ms, to_ms in zip(begins, [*begins[1:], None], strict=True):
             part = _part(arrived, from_ms, to_ms)
@@ -315,6 +346,20 @@ class _Taking:
                 self._begin_anew(from_ms)
             number = sum(one.since_ms <= from_ms for one in self._memory.files) - 1
             self._take(part, self._memory.files[number], number)
+
+    def _come_back(self, arrived: Arrived, now_ms: int) -> None:
+        """Where clocks were ahead, here too, what comes now is later than where the mirror stands."""
+        memory = self._memory
+        if memory.last_ms is None or memory.last_ms <= now_ms:
+            return
+        if not any(at <= now_ms and _knows_more(_raw(cut), memory.last) for at, cut in arrived.domains.items()):
+            return
+        memory.last_ms, memory.last = None, {}
+        if memory.first_ms is not None and memory.first_ms > now_ms:
+            memory.first_ms, memory.first = None, {}
+        for table in ("job_energy", "node_power"):
+            self._db.execute(f"DELETE FROM {table} WHERE wall_s > ?", (now_ms / 1000,))  # noqa: S608 (our own words)
+        self._say("clocks were ahead, and the mirror with them: the hours of that time are not told apart any more")
 
     # -- a node's own files ----------------------------------------------------------------------------------------
 
@@ -584,6 +629,25 @@ def write_job(path: Path, node: str, cluster: str, arrived: Arrived) -> None:
         raise StoreError(f"{path}: {error}") from error
     finally:
         db.close()
+
+
+def _knows_more(now: Raw, then: Raw) -> bool:
+    """Nothing of it is less, and something more: it is later, whatever the stamps say."""
+    common = now.keys() & then.keys()
+    return all(now[one] >= then[one] and now[one][1] >= then[one][1] for one in common) and any(
+        now[one] > then[one] for one in common
+    )
+
+
+def _unpruned(arrived: Arrived, before_ms: int) -> Arrived:
+    """What runs that ended before this had is in one sum, and not to be had twice."""
+    if before_ms <= 0:
+        return arrived
+    rest = _part(arrived, before_ms, None)
+    gone = {run for run, (_, one) in rest.runs.items() if one.end_ms is not None and one.end_ms < before_ms}
+    rest.runs = {run: one for run, one in rest.runs.items() if run not in gone}
+    rest.energy = {key: points for key, points in rest.energy.items() if key[0] not in gone}
+    return rest
 
 
 def _is_whole(part: Arrived, at: int) -> bool:

@@ -86,17 +86,15 @@ def spans(from_ms: int, to_ms: int, length_ms: int) -> Iterator[tuple[int, int]]
 
 
 def number(of: Measurement, name: str, value: object) -> Value:
-    """A field's value in its own type.
+    """A field's value in its own type; as it is where it is of another: that is its row's trouble alone.
 
     Raises:
-        StoreError: it is of another.
+        StoreError: it is of no type that a field may have.
     """
-    if name in of.texts:
-        if isinstance(value, str):
+    if isinstance(value, str) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        if isinstance(value, str) or not math.isfinite(value):
             return value
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         if name in of.floats:
             return float(value)
-        if value == int(value):
-            return int(value)
+        return int(value) if name in of.ints and value == int(value) else value
     raise StoreError(f"{of.name}.{name}: {value!r:.80} is not what we write there: do others write to it?")

@@ -49,7 +49,9 @@ class Accounts:
         one_of_several = config.scheduler.slurm is not None and config.cluster in config.scheduler.slurm.clusters
         self.inventory = whole.of_cluster(config.cluster) if one_of_several and whole.types else whole
         self.factors = load_factors(None if config.factors is None else Path(config.factors))
-        self.energy = LocalEnergy(folder or books_folder(config.store), config.cluster if one_of_several else None)
+        # One server may have several clusters' points, and nodes of one name.
+        whose = config.cluster if one_of_several or config.store.server else None
+        self.energy = LocalEnergy(folder or books_folder(config.store), whose)
         self.grid = None if clock is None else Grid(config.grid, clock, _generation(self.factors))
         market = config.grid.market
         self.assessor = Assessor(
