@@ -101,6 +101,15 @@ def test_a_job_s_rest_is_what_its_node_s_daemon_gave_it(tmp_path: Path) -> None:
     assert (found.total_j, found.coverage) == (175 * 190, 1.0)
 
 
+def test_books_of_no_node_are_not_said_to_balance(tmp_path: Path, capsys: Captured) -> None:
+    world = World(tmp_path)
+    (tmp_path / "nodes").mkdir(exist_ok=True)
+    assert main(["books", "--config", str(world.config_file)]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith("no node has any books yet: nothing is known\n")
+    assert "measured = " not in said
+
+
 def test_a_job_of_before_the_meter_has_no_part_of_it(tmp_path: Path) -> None:
     """The BMC is read from 250 s on, the job ended at 200: the sum is that of its parts, and nothing is missing."""
     world = World(tmp_path)

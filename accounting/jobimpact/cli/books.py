@@ -214,7 +214,7 @@ def _text(books: list[DomainBooks], meters: list[MeterBooks], *, balanced: bool)
     verdict = (
         f"measured = jobs + idle + system{whole}" if balanced else "THE BOOKS DO NOT BALANCE: see the differences"
     )
-    return "\n".join([*lines, "", verdict])
+    return "\n".join([*lines, "", verdict if books or meters else "no node has any books yet: nothing is known"])
 
 
 def _row(one: DomainBooks) -> tuple[str, ...]:
