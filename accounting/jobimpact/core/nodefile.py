@@ -7,6 +7,7 @@ stamps seconds since the epoch (UTC). Counters of energy are cumulative, so a re
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 from jobimpact.core.backup import back_up
@@ -15,6 +16,7 @@ from jobimpact.core.errors import SchemaTooNewError, StoreError
 __all__ = ["SCHEMA", "node_file", "open_for_reading", "open_for_writing"]
 
 SCHEMA = 4
+PATIENCE_S = 5.0
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -135,9 +137,9 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+        db = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S)
         _check_version(db, path)
-        db.execute("PRAGMA journal_mode=WAL")
+        _use_wal(db)
         db.execute("PRAGMA synchronous=NORMAL")
         found = _version(db)
         if found < SCHEMA:
@@ -153,6 +155,20 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {error}") from error
     return db
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Where several processes begin one file, SQLite does not wait by itself for the one that is at it."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:

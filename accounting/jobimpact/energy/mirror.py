@@ -100,7 +100,7 @@ class Mirror:
 
         Args:
             from_s: from here at the latest, epoch seconds.
-            to_s: until here: the time. What is of later is of a clock that is ahead, and read when that time comes.
+            to_s: until here, and to where the mirror stands, so that nothing between is missed. Should be now.
 
         Returns:
             What was left out, and which node's file cannot be written, a line each.
@@ -116,6 +116,7 @@ class Mirror:
         begin_ms = int(from_s * 1000)
         if there:
             begin_ms = min(begin_ms, max(there.values()) - self._look_back_ms)
+            to_ms = max(to_ms, max(there.values()) + 1)
             begin_ms = min([begin_ms, *self._late(there, begin_ms, to_ms)])
         begin_ms = max(begin_ms // HOUR_MS * HOUR_MS, 0)
         for from_ms, until_ms in spans(begin_ms, to_ms, DAY_MS):

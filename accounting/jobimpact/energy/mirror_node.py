@@ -182,6 +182,7 @@ class NodeMirror:
         self._node = node
         self.problems: list[str] = []
         """What a person should know of it."""
+        self._came_back = False
         with self._errors():
             self._db = open_for_writing(path)
             try:
@@ -222,7 +223,7 @@ class NodeMirror:
             try:
                 memory = self._load()
                 taking = _Taking(self._db, self._node, memory, (from_ms, to_ms), everything=everything)
-                taking.run(_unpruned(arrived, memory.pruned_ms - RUN_DAYS * DAY_MS), now_ms)
+                taking.run(_since(arrived, memory.pruned_ms - RUN_DAYS * DAY_MS), now_ms, came_back=self._came_back)
                 self._put_meta("mirror", msgspec.json.encode(memory).decode())
                 self._db.execute("COMMIT")
             except _NotWholeError:
@@ -231,6 +232,7 @@ class NodeMirror:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
         self.problems += taking.problems
+        self._came_back = taking.came_back
         return True
 
     def prune(self, now_ms: int) -> None:
@@ -335,10 +337,13 @@ class _Taking:
         self._span = span
         self._everything = everything
         self.problems: list[str] = []
+        self.came_back = False
 
-    def run(self, arrived: Arrived, now_ms: int) -> None:
+    def run(self, arrived: Arrived, now_ms: int, *, came_back: bool = False) -> None:
         """All of it, file by file of the node's own."""
-        self._come_back(arrived, now_ms)
+        self.came_back = came_back or self._come_back(arrived, now_ms)
+        if self.came_back:
+            arrived = _part(arrived, 0, now_ms + 1)  # what is of later has a time that will come
         begins = self._begins(arrived)
         for from_ms, to_ms in zip(begins, [*begins[1:], None], strict=True):
             part = _part(arrived, from_ms, to_ms)
@@ -347,19 +352,20 @@ class _Taking:
             number = sum(one.since_ms <= from_ms for one in self._memory.files) - 1
             self._take(part, self._memory.files[number], number)
 
-    def _come_back(self, arrived: Arrived, now_ms: int) -> None:
+    def _come_back(self, arrived: Arrived, now_ms: int) -> bool:
         """Where clocks were ahead, here too, what comes now is later than where the mirror stands."""
         memory = self._memory
         if memory.last_ms is None or memory.last_ms <= now_ms:
-            return
+            return False
         if not any(at <= now_ms and _knows_more(_raw(cut), memory.last) for at, cut in arrived.domains.items()):
-            return
+            return False
         memory.last_ms, memory.last = None, {}
         if memory.first_ms is not None and memory.first_ms > now_ms:
             memory.first_ms, memory.first = None, {}
         for table in ("job_energy", "node_power"):
             self._db.execute(f"DELETE FROM {table} WHERE wall_s > ?", (now_ms / 1000,))  # noqa: S608 (our own words)
         self._say("clocks were ahead, and the mirror with them: the hours of that time are not told apart any more")
+        return True
 
     # -- a node's own files ----------------------------------------------------------------------------------------
 
@@ -639,7 +645,7 @@ def _knows_more(now: Raw, then: Raw) -> bool:
     )
 
 
-def _unpruned(arrived: Arrived, before_ms: int) -> Arrived:
+def _since(arrived: Arrived, before_ms: int) -> Arrived:
     """What runs that ended before this had is in one sum, and not to be had twice."""
     if before_ms <= 0:
         return arrived
