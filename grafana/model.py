@@ -153,6 +153,10 @@ def bars(
     return _over_time((title, about, unit, asked), none, custom, stacked=stacked, **more)
 
 
+_NAMES_BELOW = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
+"""Names of any length leave the plot its room; the sums are in a table."""
+
+
 def _over_time(what: tuple[str, str, str, list[Json]], none: str, custom: Json, *, stacked: bool, **more: Any) -> Json:
     limits = more.pop("limits", None)
     if limits is not None:
@@ -173,13 +177,14 @@ def _over_time(what: tuple[str, str, str, list[Json]], none: str, custom: Json, 
             "thresholds": limits or steps(*NEUTRAL),
         },
         options={
-            "legend": {
+            "legend": _NAMES_BELOW
+            if more.pop("names_below", False)
+            else {
                 "displayMode": "table",
                 "placement": "right",
                 "showLegend": True,
                 "calcs": more.pop("calcs", ["mean", "max"]),
-            }
-            | ({"width": more.pop("legend_px")} if "legend_px" in more else {}),
+            },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
         **more,

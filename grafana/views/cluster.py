@@ -123,7 +123,7 @@ def _now() -> list[Json]:
             max=1,
         ),
         stat(
-            "Nodes that report",
+            "Live nodes",
             "Nodes whose books have come in the last 5 minutes.",
             "none",
             queries(select('count("stamp") AS "nodes"', nodes), shape="table"),
@@ -141,7 +141,7 @@ def _now() -> list[Json]:
             size=(3, 4),
         ),
         stat(
-            "Failing sources",
+            "Bad sources",
             "Sources of readings (RAPL, NVML, a BMC, ...) that could not be read at least once in the last "
             "15 minutes; `publisher` is the way to the store.",
             "none",
@@ -241,14 +241,12 @@ def _days() -> list[Json]:
         *(
             bars(
                 f"{what} by {label}",
-                f"{about}, by the day on which jobs ended.",
+                f"{about}, by the day on which jobs ended. Sums are in the table below.",
                 unit,
                 queries((_by(IMPACT_DAY, sums, tag), f"{label}: $tag_{tag}")),
                 none=_NO_NIGHT,
-                calcs=["sum"],
                 overrides=[named(f"{label}: ", displayName=f"no {label}")],
-                # Names are of any length: the plot must not pay for it.
-                legend_px=400,
+                names_below=True,
             )
             for tag, label in (("account", "lab"), ("partition", "partition"))
             for what, about, unit, sums in (

@@ -49,7 +49,7 @@ def _now() -> list[Json]:
             size=(10, 4),
         ),
         stat(
-            "The node's meter now",
+            "Meter now",
             "What the node's own meter (wattmeter or BMC) says. Without one, a node is the sum of its parts.",
             "watt",
             queries((select('last("watts")', source(NODE_POWER), *_HERE, _METER, LIVE), "meter")),

@@ -142,9 +142,9 @@ def test_gpus_over_time_are_those_that_jobs_held(site: Site) -> None:
 
 def test_silent_nodes_and_failing_sources_are_counted(site: Site) -> None:
     """The twelfth node is silent, the eleventh cannot read its GPUs."""
-    assert row(site, "cluster", "Nodes that report")["nodes"] == site.count - 1
+    assert row(site, "cluster", "Live nodes")["nodes"] == site.count - 1
     assert row(site, "cluster", "Silent nodes")["nodes"] == 1
-    assert row(site, "cluster", "Failing sources")["sources"] == 1
+    assert row(site, "cluster", "Bad sources")["sources"] == 1
     (words,) = shown(site, "cluster", "Nodes, by their last word")
     assert min(words.rows, key=lambda one: one[2])[1] == "node12"
     (failed,) = shown(site, "cluster", "Failed readings")

@@ -166,7 +166,9 @@ def test_tls_with_a_ca_of_ones_own(tmp_path: Path, run: Run, monkeypatch: pytest
     need_server("influxd")
     key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "9"]
-    subprocess.run([*made, "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    subprocess.run(
+        [*made, "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True
+    )
     for name, value in {"ENABLED": "true", "CERTIFICATE": cert, "PRIVATE_KEY": key}.items():
         monkeypatch.setenv(f"INFLUXDB_HTTP_HTTPS_{name}", value)
     with Tls(tmp_path / "influx") as server:
