@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -51,6 +52,9 @@ LINE_IN_LOG = 200
 TELL_AGAIN_S = 3600.0
 TELL_ASIDE_S = 600.0
 """What is set aside is told in one line in this time: a field of the wrong type comes again with each commit."""
+
+_COUNTS = re.compile(r'[0-9]+|"[^"]*"')
+"""What differs in a server's words although they say the same again."""
 
 Row = tuple[int, int, bytes]
 """Of the outbox: id, how many lines, packed."""
@@ -158,10 +162,10 @@ class Publisher:
         """Something is wrong: tell it once, and wait longer each time, up to a minute."""
         self._failed += 1
         self._now = msgspec.structs.replace(self._now, failures=self._now.failures + 1, problem=said)
-        now_s = time.monotonic()
-        if self._told is None or (said != self._told[0] and self._failed > 1) or now_s - self._told[1] > TELL_AGAIN_S:
+        now_s, gist = time.monotonic(), _COUNTS.sub("", said)
+        if self._told is None or (gist != self._told[0] and self._failed > 1) or now_s - self._told[1] > TELL_AGAIN_S:
             log.warning("%s: points are kept, and tried again", said)
-            self._told = said, now_s
+            self._told = gist, now_s
         limit_s = min(BACKOFF_MAX_S, self._backoff_s * 2 ** min(self._failed, 16))
         return max(random.uniform(0, limit_s), retry_after_s or 0.0)  # noqa: S311
 

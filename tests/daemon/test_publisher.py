@@ -358,6 +358,23 @@ def test_what_is_set_aside_is_bounded_and_told(path: Path, caplog: pytest.LogCap
     assert all(one.isprintable() and len(one) < 500 for one in told)
 
 
+def test_the_same_trouble_in_other_numbers_is_one_line(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that says the same of another job each time does not fill the log; other trouble is told."""
+    number = iter(range(1000))
+
+    def answer(_: Request) -> Answer:
+        if (n := next(number)) > 8:
+            return Answer(401, b'{"error":"unauthorized"}')
+        return Answer(
+            400, f'{{"error":"max-values-per-tag limit exceeded: value=\\"{chr(97 + n)}\\" n={n}"}}'.encode()
+        )
+
+    put(path, point(1))
+    with WriteServer(answer) as web, publishing(path, InfluxStore(web.url)):
+        until(lambda: "unauthorized" in caplog.text, "for the other trouble")
+    assert caplog.text.count("max-values-per-tag") == 1
+
+
 def test_books_come_although_the_profile_has_no_place(path: Path) -> None:
     """What accounting needs does not wait for what people look at."""
     taken: list[str] = []
