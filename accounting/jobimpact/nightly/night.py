@@ -268,7 +268,8 @@ class _Night:
 
     def _with_kept(self, jobs: list[Job]) -> list[Job]:
         """What nodes said of a job before, where they do not say it any more: nothing is lost with a node's file."""
-        lacking = [job.record.key for job in jobs if job.energy.missing]
+        mirrored = self._config.store.server is not None
+        lacking = [job.record.key for job in jobs if job.energy.missing or mirrored]
         rows = {row.key: row for row in self._results.rows(self._cluster, lacking)}
         return [kept(job, rows[job.record.key]) if job.record.key in rows else job for job in jobs]
 

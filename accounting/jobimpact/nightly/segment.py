@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, convert
 from msgspec.structs import replace
 
-from jobimpact.core.records import JobEnergy, JobRecord, Stay
+from jobimpact.core.records import JobEnergy, JobRecord, RunEnergy, Stay
 from jobimpact.energy.local import EARLY_S, TAKEN, in_time
 from jobimpact.energy.summary import EnergySummary, restored, summarise
 from jobimpact.impact.occupancy import HeldHours, Hours, Occupancy
@@ -168,8 +168,9 @@ def _same(held: Mapping[str, HeldHours], booked: Mapping[str, Mapping[str, float
 
 
 def kept(job: Job, row: JobResult) -> Job:
-    """A job with what was known before of nodes that do not know it now."""
+    """A job with what was known before of nodes that do not know it now, and hours of the same energies as before."""
     was = job_of(row).energy
+    job = _with_hours(job, was)
     missing = job.energy.missing
     again = [
         run
@@ -184,6 +185,24 @@ def kept(job: Job, row: JobResult) -> Job:
     runs = sorted((*job.energy.runs, *again), key=lambda run: at.get(run.node, len(at)))
     energy = JobEnergy(tuple(runs), {node: why for node, why in missing.items() if node not in back})
     return Job(job.record, energy, summarise(job.record, energy))
+
+
+def _with_hours(job: Job, was: JobEnergy) -> Job:
+    """Where a mirror was begun anew, a server may have a run's energies, and not its hours any more."""
+    known = {(run.node, run.start_s): run for run in was.runs if run.hours and run.state != "estimated"}
+    runs = []
+    for run in job.energy.runs:
+        then = known.get((run.node, run.start_s))
+        same = then is not None and run.state == then.state != "open" and _energies(run) == _energies(then)
+        runs.append(replace(run, hours=then.hours) if then is not None and same else run)
+    if tuple(runs) == job.energy.runs:
+        return job
+    energy = JobEnergy(tuple(runs), job.energy.missing)
+    return Job(job.record, energy, summarise(job.record, energy))
+
+
+def _energies(run: RunEnergy) -> dict[str, int]:
+    return {one.domain: one.uj for one in run.domains if one.uj}
 
 
 def ended_before(job: Job) -> Job:
