@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
-from tests.accounting.world import CONFIG, T0, World
+from tests.accounting.world import CONFIG, T0, Node, World
 from tests.stores.servers import Influx, InfluxV2, Server, Victoria
 
 from jobimpact.core.line import plain
@@ -59,6 +59,12 @@ class Site(World):
         super().__init__(folder, config.replace("{local: {path: nodes}}", self._store()))
         # The mirror of the nodes' books is the folder itself: no node of this site writes to the server.
         (folder / "nodes" / "mirror").symlink_to(".")
+
+    def node(self, name: str = "node01") -> Node:
+        """A node's file, of this site's cluster as a mirror's is."""
+        found = super().node(name)
+        found.db.execute("INSERT OR REPLACE INTO meta VALUES ('cluster', ?)", (self.config.cluster,))
+        return found
 
     def _store(self) -> str:
         kind = "victoriametrics" if self.victoria else "influxdb"
