@@ -15,16 +15,12 @@ from jobimpact.core.config import Config, Store
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
-from jobimpact.energy.mirror_node import MARGIN_MS, FileError, NodeMirror, last_of, write_job
+from jobimpact.energy.mirror_node import FileError, NodeMirror, last_of
+from jobimpact.energy.mirror_points import DAY_MS, MARGIN_MS
 from jobimpact.energy.mirror_rows import Arrivals, Arrived
 from jobimpact.energy.series import HOUR_MS, Row, SeriesReader, reader_of, spans
 
-__all__ = ["LIVE_DAYS", "Mirror", "books_folder", "copy_job", "refresh", "stands"]
-
-DAY_MS = 24 * HOUR_MS
-LIVE_DAYS = 31
-"""A job that runs, or is not accounted for yet, is looked for so far back."""
-MOST_RESTARTS = 1000
+__all__ = ["Mirror", "books_folder", "refresh", "stands"]
 
 
 def books_folder(store: Store) -> Path:
@@ -217,28 +213,3 @@ class Mirror:
 
     def _tell(self, problems: Iterable[str]) -> None:
         self._problems.update(dict.fromkeys(problems))
-
-
-def copy_job(reader: SeriesReader, folder: Path, config: Config, raw_id: str, now_s: float) -> None:
-    """Write what the server has of one job into a folder, a file for each of its nodes.
-
-    Raises:
-        StoreError: the server cannot be read, or the folder written.
-    """
-    from_ms, to_ms = int((now_s - LIVE_DAYS * 86400) * 1000), int(now_s * 1000) + HOUR_MS
-    cluster = {"cluster": config.cluster}
-    arrivals = Arrivals(config.cluster)
-    # One incarnation may have run where nobody metered it: the next one is looked for nevertheless.
-    missed = 0
-    for restart in range(MOST_RESTARTS):
-        run = raw_id if not restart else f"{raw_id}#{restart}"
-        before = sum(len(one.runs) for one in arrivals.nodes.values())
-        arrivals.add(JOB_RUN, reader.latest(JOB_RUN, from_ms, to_ms, cluster | {"run": run}))
-        missed = missed + 1 if before == sum(len(one.runs) for one in arrivals.nodes.values()) else 0
-        if missed > 1:
-            break
-        if not missed:
-            arrivals.add(JOB_ENERGY, reader.edges(JOB_ENERGY, from_ms, to_ms, cluster | {"run": run}))
-    for node, arrived in arrivals.nodes.items():
-        arrivals.add(NODE_DOMAIN, reader.latest(NODE_DOMAIN, from_ms, to_ms, cluster | {"node": node}))
-        write_job(node_file(folder, node), node, config.cluster, arrived)
