@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.stores.servers import Influx
+from tests.stores.servers import Influx, Victoria
 from tests.stores.test_mirror import NOW, WALL, KeptFor, Site, kept_for, rows
 
 from jobimpact.nightly.night import account
@@ -58,3 +58,18 @@ def test_a_node_s_outbox_that_comes_two_days_late_corrects_the_jobs(
         for world in (site.far, site.near)
     )
     assert found == wanted
+
+
+def test_a_node_that_writes_fractions_stops_no_night(victoria: Victoria, tmp_path: Path, kept_for: KeptFor) -> None:
+    """A server that keeps floats takes them; the row is told, and all others are read."""
+    site = Site(tmp_path, victoria, kept_for)
+    fields = "energy_uj=1.5,known_ns=-3,stamp_ms=7.25"
+    strange = f"job_energy,cluster=lab,node=n9,run=7,domain=package-0,kind=cpu {fields} {int(WALL + 500) * 1000}"
+    site.lines = [*site.lines, strange]
+    site.publish()
+    found = account(site.far.config, NOW)
+    assert found.not_measured == 0
+    assert len(found.problems) == 1
+    assert "node='n9'" in found.problems[0]
+    account(site.near.config, NOW)
+    assert rows(site.far) == rows(site.near)
