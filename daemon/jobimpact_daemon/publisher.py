@@ -1,5 +1,8 @@
 """Brings the outbox to the server: look at the oldest points, send them, and only then delete them.
 
+A server that takes points into its memory alone (VictoriaMetrics) may lose them with it: what it was sent stays here
+for some seconds more, and goes again when the server was away or its connection is another one.
+
 A thread of its own with a connection of its own to the node's file: whatever a server or a network does, the sampler
 goes on. What the server will not have is found line by line and set aside with its words; all else waits.
 """
@@ -13,6 +16,7 @@ import sqlite3
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -56,6 +60,9 @@ TELL_ASIDE_S = 600.0
 _COUNTS = re.compile(r'[0-9]+|"[^"]*"')
 """What differs in a server's words although they say the same again."""
 
+CONFIRM_S = 20.0
+"""For so long VictoriaMetrics may have points in its memory alone; it writes them within ten seconds."""
+
 Row = tuple[int, int, bytes]
 """Of the outbox: id, how many lines, packed."""
 Refusal = tuple[str, str]
@@ -70,6 +77,7 @@ class Publisher:
         server: the way to it, this thread's alone.
         period_s: between two deliveries, when all goes well.
         backoff_s: after the first failure it waits for up to twice this, and doubles.
+        confirm_s: for how long a server that has them in memory alone may lose points.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class Publisher:
         *,
         period_s: float = PERIOD_S,
         backoff_s: float = BACKOFF_S,
+        confirm_s: float = CONFIRM_S,
     ) -> None:
         self._path = path
         self._server = server
@@ -95,6 +104,11 @@ class Publisher:
         self._aside = 0
         """Lines that were set aside and not told of."""
         self._aside_told_s: float | None = None
+        self._confirm_s = confirm_s if server.words_as_tags else 0.0
+        self._taken: deque[tuple[float, int]] = deque()
+        """When rows were taken that the server may yet lose, and which."""
+        self._opened = 0
+        self._again_s = -confirm_s
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     @property
@@ -131,6 +145,7 @@ class Publisher:
         wrong = None
         try:
             with closing(self._open()) as db:
+                self._forget_confirmed(db)
                 for kept in KEPT:
                     bad = self._deliver(db, kept)
                     wrong = wrong or bad
@@ -194,7 +209,10 @@ class Publisher:
     def _oldest(self, db: sqlite3.Connection, kept: Retained) -> list[Row]:
         rows: list[Row] = []
         lines = 0
+        taken = {id_ for _, id_ in self._taken}
         for row in db.execute("SELECT id, n, lines FROM outbox WHERE kept = ? ORDER BY id", (kept,)):
+            if row[0] in taken:
+                continue
             if rows and lines + row[1] > self._most:
                 break
             rows.append(row)
@@ -218,6 +236,9 @@ class Publisher:
             if not piece:
                 break
             outcome = self._write(kept, piece, until)
+            if self._may_have_lost(outcome):
+                done, bad = 0, outcome if outcome.kind == "later" else None  # nothing of these is sure either
+                break
             if outcome.kind == "delivered":
                 size = min(2 * size, self._most)
                 self._most = min(2 * self._most, BATCH_LINES) if len(piece) == self._most else self._most
@@ -233,6 +254,29 @@ class Publisher:
             done += len(piece)
         self._settle(db, kept, by_row, done, refused)
         return bad
+
+    def _may_have_lost(self, outcome: Outcome) -> bool:
+        """What the server has in memory alone may be gone: all of that goes again.
+
+        A proxy may have a new connection for each request: that alone counts once in a while.
+        """
+        renewed, self._opened = self._server.opened > max(self._opened, 1), self._server.opened
+        now_s = time.monotonic()
+        if not self._confirm_s or not (
+            outcome.kind == "later" or (renewed and now_s - self._again_s > self._confirm_s)
+        ):
+            return False
+        self._taken.clear()
+        self._again_s = now_s
+        return True
+
+    def _forget_confirmed(self, db: sqlite3.Connection) -> None:
+        until_s = time.monotonic() - self._confirm_s
+        sure = [(id_,) for at_s, id_ in self._taken if at_s <= until_s]
+        if sure:
+            db.executemany("DELETE FROM outbox WHERE id = ?", sure)
+            while self._taken and self._taken[0][0] <= until_s:
+                self._taken.popleft()
 
     def _lines(self, row: Row) -> list[str]:
         """A row's lines; none of one that is damaged, which would stand before all others for ever."""
@@ -273,6 +317,9 @@ class Publisher:
         if not settled:
             return
         aside = [one for number, one in refused if number < lines]
+        if self._confirm_s and not aside:
+            self._taken += [(time.monotonic(), id_) for (id_,) in settled]
+            return
         wall_s = time.time()
         db.execute("BEGIN IMMEDIATE")
         try:

@@ -20,7 +20,7 @@ import pytest
 from tests.daemon.test_outbox import hour, lines, opened, parsed, play
 from tests.fakes.write_server import Answer, Request, WriteServer
 from tests.needs import need_server
-from tests.stores.servers import Influx
+from tests.stores.servers import Influx, Victoria
 
 from jobimpact.core.config import InfluxStore, VictoriaStore
 from jobimpact.core.nodefile import open_for_writing
@@ -144,6 +144,56 @@ def test_a_server_that_is_killed_again_and_again_loses_none(path: Path, influx: 
             influx.start()
         until(lambda: waiting(path) == 0, "for the outbox to be empty")
     assert stored(influx) == list(range(number))
+
+
+def test_what_a_server_had_in_memory_alone_goes_again(path: Path, tmp_path: Path) -> None:
+    """VictoriaMetrics says that it has points before it has written them: killed, it loses them. They go again."""
+    need_server("victoria-metrics")
+    begin_ms = (int(time.time()) - 3600) * 1000  # it takes none of the future
+    sent = {begin_ms + 1000 * number: number for number in range(50)}
+
+    def stored() -> dict[int, int]:
+        params = {
+            "match[]": "job_energy_energy_uj",
+            "start": str(begin_ms // 1000 - 1),
+            "end": str(begin_ms // 1000 + 60),
+        }
+        body = server.ask("GET", "/api/v1/export", params)[1]
+        series = [json.loads(one) for one in body.decode().splitlines()]
+        return {at: int(value) for one in series for at, value in zip(one["timestamps"], one["values"], strict=True)}
+
+    with Victoria(tmp_path / "victoria") as server:
+        store = server.store(tmp_path).victoriametrics
+        assert store is not None
+        publisher = Publisher(path, Server(store), period_s=0.05, backoff_s=0.02, confirm_s=600)
+        for stamp_ms, number in sent.items():
+            put(path, f"job_energy,node=n1 energy_uj={number}i {stamp_ms}")
+        publisher.start()
+        try:
+            until(lambda: publisher.delivery.batches, "for the points to be taken")
+            server.kill()
+            assert waiting(path) == len(sent)
+            server.start()
+            put(path, f"job_energy,node=n1 energy_uj=50i {begin_ms + 50_000}")
+            until(lambda: stored() == sent | {begin_ms + 50_000: 50}, "for all of them")
+        finally:
+            publisher.stop()
+
+
+def test_what_a_server_has_surely_written_is_forgotten(path: Path, tmp_path: Path) -> None:
+    """After some seconds it is not kept for another time."""
+    need_server("victoria-metrics")
+    with Victoria(tmp_path / "victoria") as server:
+        store = server.store(tmp_path).victoriametrics
+        assert store is not None
+        publisher = Publisher(path, Server(store), period_s=0.05, confirm_s=0.2)
+        put(path, f"job_energy,node=n1 energy_uj=1i {int(time.time())}000")
+        publisher.start()
+        try:
+            until(lambda: not waiting(path), "for the outbox to be empty")
+        finally:
+            publisher.stop()
+        assert publisher.delivery.batches == 1
 
 
 def test_a_line_of_another_type_is_set_aside(path: Path, influx: Influx) -> None:

@@ -83,6 +83,8 @@ class Server:
         self._secret: str | None = None
         self._tls: ssl.SSLContext | None = None
         self._connection: HTTPConnection | None = None
+        self.opened = 0
+        """How many connections there have been: a new one may be to a server that was started anew."""
 
     @property
     def url(self) -> str:
@@ -233,6 +235,7 @@ class Server:
             self.close()
         if self._connection is None:
             self._connection = self.new_connection()
+            self.opened += 1
         connection = self._connection
         connection.timeout = left_s
         if connection.is_connected:
