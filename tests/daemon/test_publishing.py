@@ -33,7 +33,7 @@ def influx(tmp_path: Path) -> Iterator[Influx]:
     server.create()
     server.stop()
     yield server
-    server.kill()
+    server.close()
 
 
 def send_to(daemon: Daemon, url: str, **more: str) -> None:
