@@ -26,6 +26,7 @@ from tests.fakes.rig import PowerRig, RigNode
 
 from jobimpact.core.config import Store
 from jobimpact.core.nodefile import node_file, open_for_reading, open_for_writing
+from jobimpact_daemon.publisher import CONFIRM_S, PERIOD_S
 
 __all__ = ["DEADLINE_S", "Load", "NodeFile", "StoreNode", "playing", "until"]
 
@@ -81,6 +82,11 @@ class NodeFile:
     def queued(self) -> int:
         """Points that are not delivered yet."""
         return int(self.ask("SELECT coalesce(sum(n), 0) FROM outbox")[0][0])
+
+    def waits(self) -> int:
+        """Points that wait for longer than the server is given to write down what it has taken."""
+        sure_ms = round((time.time() - CONFIRM_S - 2 * PERIOD_S) * 1000)
+        return int(self.ask("SELECT coalesce(sum(n), 0) FROM outbox WHERE stamp_ms < ?", sure_ms)[0][0])
 
     def delivered(self) -> bool:
         """Whether all that is in the outbox now is gone from it; asked again and again."""

@@ -144,7 +144,6 @@ def outage(
     around: float,
     interval_s: float = 1.0,
     patient: bool = True,
-    gently: bool = False,
     seed: int = 1,
 ) -> Outage:
     """Take the server away for so long under load, and kill a daemon with -9 inside that.
@@ -157,7 +156,6 @@ def outage(
         around: seconds of load before and after.
         interval_s: between two readings.
         patient: before and after, wait until the daemons have delivered in their own time.
-        gently: stop the server in place of killing it: VictoriaMetrics has a second or more in memory alone.
         seed: which jobs.
     """
     behind: Server = getattr(server, "engine", server)
@@ -165,7 +163,7 @@ def outage(
         load = Load(some, seed, apart_s=2.0, longest_s=min(60.0, 5 + seconds / 4))
         load.run(DEADLINE_S if patient else 0.0, lambda: _served(server, some))
         load.run(around)
-        behind.stop() if gently else behind.kill()
+        behind.kill()
         load.run(seconds * 0.4)
         some[0].end(signal.SIGKILL)
         load.run(min(10.0, seconds * 0.2))
@@ -174,13 +172,14 @@ def outage(
         most = sum(node.queued() for node in some)
         behind.start()
         back_s = time.monotonic()
-        load.run(DEADLINE_S if patient else 0.0, lambda: sum(node.queued() for node in some) < most / 20)
+        load.run(DEADLINE_S if patient else 0.0, lambda: sum(node.waits() for node in some) < most / 20)
         caught_up_s = time.monotonic() - back_s
         load.run(around)
         load.finish()
         for node in some:
             node.end()
-        _deliver_rest(some)
+        # VictoriaMetrics has the last points too, and they wait until it has surely written them.
+        _deliver_rest(some, 1 if isinstance(server, Victoria) else 3)
         return Outage(seconds, load.jobs, most, caught_up_s, compare(server, some))
 
 
@@ -190,14 +189,15 @@ def _served(server: Server, nodes: Sequence[StoreNode]) -> bool:
     return {node.name for node in nodes} <= seen
 
 
-def _deliver_rest(nodes: Sequence[StoreNode]) -> None:
+def _deliver_rest(nodes: Sequence[StoreNode], times: int) -> None:
     """What a daemon's end has put into its outbox is delivered by its next start."""
-    for node in nodes:
-        for _ in range(3):
-            if not node.queued():
-                break
+    for _ in range(times):
+        rest = [node for node in nodes if node.queued()]
+        for node in rest:
             node.start()
+        for node in rest:
             until(node.delivered, lambda node=node: f"{node.name}'s last points: {node.said()}")  # type: ignore[misc]
+        for node in rest:
             node.end()
 
 

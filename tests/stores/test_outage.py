@@ -18,17 +18,17 @@ pytestmark = pytest.mark.usefixtures("compiled")
 
 @pytest.mark.parametrize("server", ["influx", "influx_v2", "victoria"], indirect=True)
 def test_nothing_is_lost_with_the_server(server: Server, tmp_path: Path) -> None:
-    """Every point that a ledger queued is stored once, with its values, and in the order in which it came.
+    """Every point that a ledger queued is stored, with its values, and in the order in which it came.
 
-    VictoriaMetrics is ended in good order: killed, it loses points that it has accepted.
+    InfluxDB has it once. VictoriaMetrics was sent again what it may have lost, and shows one of two that are alike.
     """
-    gently = isinstance(server, Victoria)
     nodes = tmp_path / "nodes"
-    found = outage(server, nodes, nodes=2, seconds=3, around=0.5, interval_s=0.5, patient=False, gently=gently)
+    found = outage(server, nodes, nodes=2, seconds=3, around=0.5, interval_s=0.5, patient=False)
     told = found.told
     assert found.most_queued > 0, "nothing waited: the server was not away"
     assert told.queued == told.stored >= found.most_queued
-    assert (told.lost, told.other, told.strange, told.twice) == ([], [], 0, 0)
+    assert (told.lost, told.other, told.strange) == ([], [], 0)
+    assert told.twice == 0 or isinstance(server, Victoria)
     assert told.in_order
     assert told.ends > 2 * 2
     assert told.out_uj == 0
