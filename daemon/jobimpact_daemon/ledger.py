@@ -15,7 +15,7 @@ import msgspec
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 from jobimpact.core.nodefile import open_for_writing
-from jobimpact.core.records import IDLE, SYSTEM, Domain, DomainKind, NodeFacts, SourceHealth
+from jobimpact.core.records import IDLE, PAST, SYSTEM, Domain, DomainKind, NodeFacts, SourceHealth
 from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Account, Bookkeeper, State
 from jobimpact_daemon.books import Finding
@@ -40,8 +40,6 @@ RUN_DAYS = 400
 FINDINGS = 10_000
 """More findings than this nobody reads."""
 NOTHING = Account()
-PAST = "past"
-"""The holder into which the runs of long ago are folded, one sum per domain."""
 
 
 class _Saved(msgspec.Struct):

@@ -15,7 +15,7 @@ from jobimpact.core.config import InfluxStore, VictoriaStore
 from jobimpact.core.line import plain
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.series import Measurement
-from jobimpact.energy.series import HOUR_MS, Row
+from jobimpact.store.series import HOUR_MS, Row
 from jobimpact_daemon.bookkeeper import Bookkeeper, Observation
 from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.outbox import Outbox, unpack

@@ -18,8 +18,8 @@ from jobimpact.core.errors import StoreError
 from jobimpact.core.records import JobEnergy
 from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
 from jobimpact.energy.local import LocalEnergy
-from jobimpact.energy.mirror import Mirror
-from jobimpact.energy.series import Row
+from jobimpact.mirror.refresh import Mirror
+from jobimpact.store.series import Row
 
 WALL = 1795208400.0 - 300.0
 """2026-11-20, 20:55 UTC: the night falls within."""

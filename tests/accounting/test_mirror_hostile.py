@@ -23,8 +23,8 @@ from tests.bench.store_day import DayJob
 from jobimpact.core.errors import StoreError
 from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
 from jobimpact.energy.local import LocalEnergy
-from jobimpact.energy.mirror import Mirror
-from jobimpact.energy.mirror_node import NodeMirror
+from jobimpact.mirror.node import NodeMirror
+from jobimpact.mirror.refresh import Mirror
 
 WALL = 1795208400.0
 LASTS = 7200

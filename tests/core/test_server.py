@@ -19,7 +19,7 @@ from tests.fakes.write_server import Answer, Request, WriteServer
 
 from jobimpact.core.config import InfluxStore, VictoriaStore
 from jobimpact.core.server import Server, sort
-from jobimpact.energy.http import Http, RefusedError
+from jobimpact.store.http import Http, RefusedError
 
 LINE = "node_power,cluster=c watts=1.0 1795190300000"
 

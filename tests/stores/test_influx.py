@@ -17,8 +17,8 @@ from jobimpact.cli.main import main
 from jobimpact.core.config import InfluxStore
 from jobimpact.core.errors import ConfigError, StoreError
 from jobimpact.core.series import JOB_ENERGY, NODE_POWER
-from jobimpact.energy.influx import InfluxReader, answers, identifier, literal
-from jobimpact.energy.series import Row
+from jobimpact.store.influx import InfluxReader, answers, identifier, literal
+from jobimpact.store.series import Row
 
 
 def doc(*series: object, partial: bool = False, **more: object) -> bytes:

@@ -16,8 +16,8 @@ from tests.stores.servers import Influx, Victoria
 from jobimpact.core.config import VictoriaStore
 from jobimpact.core.errors import StoreError
 from jobimpact.core.series import JOB_ENERGY, NODE_POWER, Measurement
-from jobimpact.energy.series import HOUR_MS, Row
-from jobimpact.energy.victoria import VictoriaReader
+from jobimpact.store.series import HOUR_MS, Row
+from jobimpact.store.victoria import VictoriaReader
 
 HOUR = 1732118400000
 METRIC = {"__name__": "node_power_energy_uj", "node": "n"}

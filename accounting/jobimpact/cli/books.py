@@ -14,8 +14,8 @@ from jobimpact.core.config import Config, config_path, each_cluster, load_config
 from jobimpact.core.errors import ConfigError, StoreError
 from jobimpact.energy.books import NodeSpan
 from jobimpact.energy.local import DomainBooks, LocalEnergy, MeterBooks
-from jobimpact.energy.mirror import books_folder, refresh, stands
 from jobimpact.impact.months import edges_of
+from jobimpact.mirror.refresh import books_folder, refresh, stands
 from jobimpact.report.books import Chain, SpanBooks, chain_of
 from jobimpact.report.books_json import span_json
 from jobimpact.report.books_text import span_text, table, to_the_microjoule

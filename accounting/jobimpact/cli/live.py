@@ -61,8 +61,8 @@ def _of_cluster(raw_id: str, site: Config, after_s: float | None) -> list[JobRes
 
 def _copied(raw_id: str, site: Config, folder: Path) -> Path:
     """What the server has of the job: who asks may not write to the mirror, and the last night was long ago."""
-    from jobimpact.energy.mirror_job import copy_job
-    from jobimpact.energy.series import reader_of
+    from jobimpact.mirror.job import copy_job
+    from jobimpact.store.series import reader_of
 
     try:
         reader = reader_of(site.store)

@@ -30,9 +30,9 @@ def run(what: str, given: str | None) -> int:
     if server is None:
         print(f"store: local, in {config.store.folder}: nothing is to be done")
         return 0
-    from jobimpact.energy import store
+    from jobimpact.store import setup
 
-    report = store.init(server) if what == "init" else store.check(server, int(time.time() * 1000))
+    report = setup.init(server) if what == "init" else setup.check(server, int(time.time() * 1000))
     print(report.title)
     width = max((len(one.name) for one in report.lines), default=0)
     for one in report.lines:

@@ -12,6 +12,7 @@ import msgspec
 
 __all__ = [
     "IDLE",
+    "PAST",
     "SYSTEM",
     "Absent",
     "Charge",
@@ -42,6 +43,8 @@ IDLE = "idle"
 """The holder of what no job has."""
 SYSTEM = "system"
 """The holder of what is used outside every job."""
+PAST = "past"
+"""The holder of the runs of long ago, which have no rows of their own any more: one sum per domain."""
 
 DomainKind = Literal["cpu", "dram", "gpu", "rest", "node"]
 """`node` is the whole machine's meter, of which the others are parts; `rest` is what it has beyond them."""

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from jobimpact.core.records import IDLE, SYSTEM, DomainKind
+from jobimpact.core.records import IDLE, PAST, SYSTEM, DomainKind
 from jobimpact.core.units import NS
 
 __all__ = ["NodeSpan", "RunPart", "SpanLine", "SpanMeter", "Sums", "span_books"]
@@ -32,8 +32,6 @@ GROWTHS = 2
 """The first energy that is booked after a run's end may be of the time before it, the second is not."""
 MANY_POINTS = 20_000
 """Two days of them: no energy is waited for so long."""
-PAST = "past"
-"""The holder of the runs of long ago, which have no rows of their own any more."""
 
 _DOMAINS = """
 SELECT d.name, d.kind, d.method, d.measured_uj, d.unknown_ns, d.known_ns, d.reason,

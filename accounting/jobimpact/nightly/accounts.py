@@ -11,7 +11,6 @@ import msgspec
 from jobimpact.core.config import Config
 from jobimpact.core.records import JobEnergy, JobRecord, Stay
 from jobimpact.energy.local import LocalEnergy
-from jobimpact.energy.mirror import books_folder, refresh
 from jobimpact.energy.summary import EnergySummary, summarise
 from jobimpact.grid.grid import Grid
 from jobimpact.impact.assess import Assessor, Held
@@ -19,6 +18,7 @@ from jobimpact.impact.assessment import Assessed
 from jobimpact.impact.factors import Factors, load_factors
 from jobimpact.impact.inventory import load_inventory
 from jobimpact.impact.site import Keys
+from jobimpact.mirror.refresh import books_folder, refresh
 from jobimpact.results.record import Entry, JobResult
 
 __all__ = ["Accounts"]

@@ -12,9 +12,9 @@ from msgspec import Struct, field
 from jobimpact.core.config import InfluxStore, Retention
 from jobimpact.core.errors import StoreError
 from jobimpact.core.series import BOOKS, EVER, MEASUREMENTS, PROFILE, Retained
-from jobimpact.energy.http import RefusedError
-from jobimpact.energy.influx import InfluxReader, Series, identifier
-from jobimpact.energy.store_report import DAY_S, Report, is_victoria, newest, read
+from jobimpact.store.http import RefusedError
+from jobimpact.store.influx import InfluxReader, Series, identifier
+from jobimpact.store.setup_report import DAY_S, Report, is_victoria, newest, read
 
 __all__ = ["Influx"]
 
@@ -71,7 +71,7 @@ class Influx:
         return self.version.split(".")[0]
 
     def init(self) -> Report:
-        """See `jobimpact.energy.store.init`."""
+        """See `jobimpact.store.setup.init`."""
         if self.major == "1":
             self._init_1()
             self._limits()
@@ -295,7 +295,7 @@ class Influx:
     # how it does
 
     def check(self, now_ms: int) -> Report:
-        """See `jobimpact.energy.store.check`."""
+        """See `jobimpact.store.setup.check`."""
         for kept in _KEPT:
             problem = self._readable(kept)
             self.report.add(f"{self.server.database}/{kept}", problem or "there", fine=not problem)

@@ -6,8 +6,8 @@ from msgspec import Struct, field
 
 from jobimpact.core.config import VictoriaStore
 from jobimpact.core.errors import StoreError
-from jobimpact.energy.store_report import DAY_S, Report, is_victoria, newest, read
-from jobimpact.energy.victoria import VictoriaReader
+from jobimpact.store.setup_report import DAY_S, Report, is_victoria, newest, read
+from jobimpact.store.victoria import VictoriaReader
 
 __all__ = ["Victoria"]
 
@@ -45,7 +45,7 @@ class Victoria:
         self.report = Report(f"VictoriaMetrics {said or '(it does not say which)'} at {self.http.url}")
 
     def init(self) -> Report:
-        """See `jobimpact.energy.store.init`."""
+        """See `jobimpact.store.setup.init`."""
         self.report.add("database", "nothing is to be made there: it has one, whose flags hold for all")
         self._settings()
         return self.report
@@ -69,7 +69,7 @@ class Victoria:
         self.report.add("retention", text + more, fine=not few)
 
     def check(self, now_ms: int) -> Report:
-        """See `jobimpact.energy.store.check`."""
+        """See `jobimpact.store.setup.check`."""
         self._settings()
         newest(self.report, self.reader, now_ms - 7 * DAY_S * 1000, now_ms)
         series = read(self.http.ask("/api/v1/status/tsdb", {}, "GET"), _Status).data.series

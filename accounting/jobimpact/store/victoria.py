@@ -20,8 +20,8 @@ from jobimpact.core.config import VictoriaStore
 from jobimpact.core.errors import StoreError
 from jobimpact.core.line import plain, tag_value
 from jobimpact.core.series import EVER, Measurement
-from jobimpact.energy.http import Http, words
-from jobimpact.energy.series import HOUR_MS, Row, number, spans
+from jobimpact.store.http import Http, words
+from jobimpact.store.series import HOUR_MS, Row, number, spans
 
 __all__ = ["VictoriaReader"]
 

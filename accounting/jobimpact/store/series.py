@@ -66,11 +66,11 @@ def reader_of(store: Store) -> SeriesReader:
     """
     server = store.server
     if isinstance(server, InfluxStore):
-        from jobimpact.energy.influx import InfluxReader
+        from jobimpact.store.influx import InfluxReader
 
         return InfluxReader(server)
     if isinstance(server, VictoriaStore):
-        from jobimpact.energy.victoria import VictoriaReader
+        from jobimpact.store.victoria import VictoriaReader
 
         return VictoriaReader(server)
     raise ConfigError("store: local has no server to read from")

@@ -10,11 +10,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from jobimpact.core.records import IDLE, SYSTEM
-from jobimpact.energy.books import PAST
-from jobimpact.energy.mirror_memory import Memory, OwnFile
-from jobimpact.energy.mirror_points import drop, falls, knows_more, raw_of
-from jobimpact.energy.mirror_rows import AHEAD, Arrived
+from jobimpact.core.records import IDLE, PAST, SYSTEM
+from jobimpact.mirror.memory import Memory, OwnFile
+from jobimpact.mirror.points import drop, falls, knows_more, raw_of
+from jobimpact.mirror.rows import AHEAD, Arrived
 
 __all__ = ["NotWholeError", "OwnFiles", "add_past"]
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from math import ulp
 
 from jobimpact.core.records import IDLE, SYSTEM
-from jobimpact.energy.mirror_anew import NotWholeError, OwnFiles, add_past
-from jobimpact.energy.mirror_memory import (
+from jobimpact.mirror.anew import NotWholeError, OwnFiles, add_past
+from jobimpact.mirror.memory import (
     PUT,
     PUT_RUN,
     Began,
@@ -24,9 +24,9 @@ from jobimpact.energy.mirror_memory import (
     metered_row,
     run_row,
 )
-from jobimpact.energy.mirror_points import Key, Points, is_whole, kept_stamps, merged_points, ms_of, part_of, raw_of
-from jobimpact.energy.mirror_rows import AHEAD, Arrived, BooksRow, DomainRow, RunRow
-from jobimpact.energy.series import HOUR_MS
+from jobimpact.mirror.points import Key, Points, is_whole, kept_stamps, merged_points, ms_of, part_of, raw_of
+from jobimpact.mirror.rows import AHEAD, Arrived, BooksRow, DomainRow, RunRow
+from jobimpact.store.series import HOUR_MS
 
 __all__ = ["Taking"]
 

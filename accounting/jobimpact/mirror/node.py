@@ -12,12 +12,12 @@ import msgspec
 
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import open_for_reading, open_for_writing
-from jobimpact.energy.books import PAST
-from jobimpact.energy.mirror_anew import NotWholeError
-from jobimpact.energy.mirror_memory import Memory
-from jobimpact.energy.mirror_points import DAY_MS, since
-from jobimpact.energy.mirror_rows import Arrived
-from jobimpact.energy.mirror_taking import Taking
+from jobimpact.core.records import PAST
+from jobimpact.mirror.anew import NotWholeError
+from jobimpact.mirror.memory import Memory
+from jobimpact.mirror.points import DAY_MS, since
+from jobimpact.mirror.rows import Arrived
+from jobimpact.mirror.taking import Taking
 
 __all__ = ["FileError", "NodeMirror", "last_of"]
 

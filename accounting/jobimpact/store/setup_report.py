@@ -9,9 +9,9 @@ from msgspec import Struct, field
 
 from jobimpact.core.errors import StoreError
 from jobimpact.core.series import EVER, MEASUREMENTS
-from jobimpact.energy.http import RefusedError
-from jobimpact.energy.influx import InfluxReader
-from jobimpact.energy.victoria import VictoriaReader
+from jobimpact.store.http import RefusedError
+from jobimpact.store.influx import InfluxReader
+from jobimpact.store.victoria import VictoriaReader
 
 __all__ = ["DAY_S", "Line", "Report", "is_victoria", "newest", "read"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from jobimpact.core.units import NS
-from jobimpact.energy.mirror_rows import Arrived, DomainRow
-from jobimpact.energy.series import HOUR_MS
+from jobimpact.mirror.rows import Arrived, DomainRow
+from jobimpact.store.series import HOUR_MS
 
 __all__ = [
     "DAY_MS",

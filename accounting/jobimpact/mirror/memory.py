@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from jobimpact.energy.mirror_points import Key, Points, Raw
-from jobimpact.energy.mirror_rows import DomainRow, RunRow
+from jobimpact.mirror.points import Key, Points, Raw
+from jobimpact.mirror.rows import DomainRow, RunRow
 
 __all__ = ["PUT", "PUT_RUN", "Began", "Memory", "OwnFile", "domain_row", "joined", "metered_row", "run_row"]
 

@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from jobimpact.core.records import IDLE, SYSTEM, DomainKind, Method
+from jobimpact.core.records import IDLE, PAST, SYSTEM, DomainKind, Method
 from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
-from jobimpact.energy.books import PAST
-from jobimpact.energy.series import Row
+from jobimpact.store.series import Row
 
 __all__ = ["AHEAD", "Arrivals", "Arrived", "BooksRow", "DomainRow", "RunRow", "is_node_name"]
 

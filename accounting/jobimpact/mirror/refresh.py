@@ -15,10 +15,10 @@ from jobimpact.core.config import Config, Store
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file
 from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
-from jobimpact.energy.mirror_node import FileError, NodeMirror, last_of
-from jobimpact.energy.mirror_points import DAY_MS, MARGIN_MS
-from jobimpact.energy.mirror_rows import Arrivals, Arrived
-from jobimpact.energy.series import HOUR_MS, Row, SeriesReader, reader_of, spans
+from jobimpact.mirror.node import FileError, NodeMirror, last_of
+from jobimpact.mirror.points import DAY_MS, MARGIN_MS
+from jobimpact.mirror.rows import Arrivals, Arrived
+from jobimpact.store.series import HOUR_MS, Row, SeriesReader, reader_of, spans
 
 __all__ = ["Mirror", "books_folder", "refresh", "stands"]
 

@@ -9,9 +9,9 @@ from jobimpact.core.config import Config
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file, open_for_writing
 from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_DOMAIN
-from jobimpact.energy.mirror_memory import PUT, PUT_RUN, OwnFile, domain_row, run_row
-from jobimpact.energy.mirror_rows import Arrivals, Arrived
-from jobimpact.energy.series import HOUR_MS, SeriesReader
+from jobimpact.mirror.memory import PUT, PUT_RUN, OwnFile, domain_row, run_row
+from jobimpact.mirror.rows import Arrivals, Arrived
+from jobimpact.store.series import HOUR_MS, SeriesReader
 
 __all__ = ["LIVE_DAYS", "copy_job"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from jobimpact.core.config import InfluxStore, VictoriaStore
-from jobimpact.energy.store_influx import Influx
-from jobimpact.energy.store_report import Report
-from jobimpact.energy.store_victoria import Victoria
+from jobimpact.store.setup_influx import Influx
+from jobimpact.store.setup_report import Report
+from jobimpact.store.setup_victoria import Victoria
 
 __all__ = ["check", "init"]
 

@@ -1,0 +1,1 @@
+"""The nodes' books as they came through a server, in files like the nodes' own."""
