@@ -298,8 +298,7 @@ class Outbox:
         fields["release"] = version("jobimpact")
         if row := db.execute("SELECT meter, meter_uj, parts_uj, deficit_uj FROM whole").fetchone():
             fields |= dict(zip(("meter", "meter_uj", "parts_uj", "deficit_uj"), row, strict=True))
-        if row := db.execute("SELECT value FROM meta WHERE key = 'excludes'").fetchone():
-            fields["excludes"] = row[0]
+        fields |= dict(db.execute("SELECT key, value FROM meta WHERE key IN ('excludes', 'books')"))
         yield Point(series.NODE_BOOKS, self._where, stamp_ms, fields)
 
     def _power(self, books: Bookkeeper, stamp_ms: int, after: _After) -> Iterator[Point]:

@@ -285,6 +285,20 @@ def test_a_clock_that_was_wrong_hides_nothing_that_comes_later(
         assert [sums(one) for one in books(tmp_path)[0]] == [sums(one) for one in site.books("n1")[0]]
 
 
+@pytest.mark.parametrize("by_s", [2 * 3600, 30 * 3600])
+@pytest.mark.parametrize("seen", ["before", "never"])
+def test_a_clock_that_was_ahead_of_a_node_that_is_silent_since_is_no_other_file(
+    site: Site, tmp_path: Path, by_s: int, seen: str
+) -> None:
+    """When the time comes that its first points bear, they know less than those before: they are not added again."""
+    reader = MemoryReader(moved(site.lines["n1"], WALL, WALL + 1500, by_s))
+    if seen == "before":
+        assert mirrored(reader, tmp_path) == []
+    told = mirrored(reader, tmp_path, WALL - 10, END + by_s)
+    assert [one.partition(":")[2].partition(":")[0] for one in told] == [" its clock was ahead"]
+    assert [sums(one) for one in books(tmp_path)[0]] == [sums(one) for one in site.books("n1")[0]]
+
+
 # -- what was put into a sum -----------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
     writer = open_for_writing(path)
     reader = open_for_reading(path)
     writer.execute("INSERT INTO meta VALUES ('node', 'n1')")
-    assert reader.execute("SELECT value FROM meta").fetchone() == ("n1",)
+    assert reader.execute("SELECT value FROM meta WHERE key = 'node'").fetchone() == ("n1",)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.execute("DELETE FROM meta")
     reader.close()

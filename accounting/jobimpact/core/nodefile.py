@@ -88,6 +88,8 @@ _HELD = """
 ALTER TABLE run ADD COLUMN held TEXT NOT NULL DEFAULT '{}';
 """
 _OUTBOX = """
+-- By this a reader tells a file that was begun anew from a clock that was set back.
+INSERT OR IGNORE INTO meta VALUES ('books', lower(hex(randomblob(8))));
 -- Where a server is the store: points that it does not have yet, as packed lines, in the order in which they go.
 CREATE TABLE outbox (
   id INTEGER PRIMARY KEY AUTOINCREMENT, stamp_ms INTEGER NOT NULL,

@@ -86,9 +86,10 @@ NODE_BOOKS = Measurement(
     BOOKS,
     ("cluster", "node"),
     ("stamp_ms", "schema", "meter_uj", "parts_uj", "deficit_uj"),
-    texts=("meter", "excludes", "release"),
+    texts=("meter", "excludes", "release", "books"),
 )
-"""Once a minute: the node's own meter against its parts, over the windows that are settled."""
+"""Once a minute: the node's own meter against its parts, over the windows that are settled. `books` is the file's own
+name: another one counts from nothing."""
 
 JOB_ENERGY = Measurement(
     "job_energy", BOOKS, ("cluster", "node", "run", "domain", "kind"), ("stamp_ms", "energy_uj", "known_ns")

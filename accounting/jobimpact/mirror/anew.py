@@ -12,7 +12,7 @@ import msgspec
 
 from jobimpact.core.records import IDLE, PAST, SYSTEM
 from jobimpact.mirror.memory import Memory, OwnFile
-from jobimpact.mirror.points import drop, falls, knows_more, raw_of
+from jobimpact.mirror.points import drop, drop_later, falls, knows_more, raw_of
 from jobimpact.mirror.rows import AHEAD, Arrived
 
 __all__ = ["NotWholeError", "OwnFiles", "add_past"]
@@ -75,6 +75,10 @@ class OwnFiles:
                 continue
             if not everything:
                 raise NotWholeError
+            if self._is_of_before(arrived, at):
+                drop_later(arrived, at)
+                self._say("its clock was ahead: what it said then comes again, and is left out")
+                break
             if memory.first_ms is not None and at <= memory.first_ms:
                 least = at
                 self._say("its books were begun anew before its mirror was: what they said before is not mirrored")
@@ -86,6 +90,14 @@ class OwnFiles:
         if least:
             drop(arrived, least)
         return sorted(begins)
+
+    def _is_of_before(self, arrived: Arrived, at_ms: int) -> bool:
+        """Sums fall, and it is the file of before: not the file is another one, the stamps are of another time."""
+        own = None if at_ms not in arrived.books else arrived.books[at_ms].books
+        earlier = {one.books for at, one in arrived.books.items() if at < at_ms}
+        if self._memory.last_ms is not None and self._memory.last_ms < at_ms:
+            earlier.add(self._memory.last_books)
+        return own is not None and own in earlier
 
     def begin_anew(self, at_ms: int) -> None:
         """What a file of the node's own had at its end is added to all that the next one says."""

@@ -45,6 +45,8 @@ class Memory(Struct):
     """The first commit that is mirrored, as the node said it, and the last."""
     last_ms: int | None = None
     last: Raw = field(default_factory=dict)
+    last_books: str | None = None
+    """Which file of the node's own the last was of."""
     began: dict[str, Began] = field(default_factory=dict)
     files: list[OwnFile] = field(default_factory=lambda: [OwnFile()])
     pruned_ms: int = 0

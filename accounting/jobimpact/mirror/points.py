@@ -15,6 +15,7 @@ __all__ = [
     "Points",
     "Raw",
     "drop",
+    "drop_later",
     "falls",
     "is_whole",
     "kept_stamps",
@@ -61,6 +62,12 @@ def drop(arrived: Arrived, before_ms: int) -> None:
     """Forget what is earlier."""
     rest = part_of(arrived, before_ms, None)
     arrived.domains, arrived.energy, arrived.runs, arrived.books = rest.domains, rest.energy, rest.runs, rest.books
+
+
+def drop_later(arrived: Arrived, from_ms: int) -> None:
+    """Forget what is of then and later, but what runs are: of that the most that is known holds."""
+    rest = part_of(arrived, 0, from_ms)
+    arrived.domains, arrived.energy, arrived.books = rest.domains, rest.energy, rest.books
 
 
 def since(arrived: Arrived, before_ms: int) -> Arrived:

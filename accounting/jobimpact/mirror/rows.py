@@ -82,6 +82,8 @@ class BooksRow(Struct, frozen=True):
     parts_uj: Count | None = None
     deficit_uj: Signed | None = None
     excludes: str | None = None
+    books: Text | None = None
+    """Which file of the node's own they are."""
 
 
 class Arrived(Struct):

@@ -223,10 +223,12 @@ class Taking:
         db.executemany(PUT, free)
         self._put_whole(part.books[at], file)
         self._memory.last_ms, self._memory.last = at, raw_of(cut)
+        self._memory.last_books = part.books[at].books
 
     def _put_whole(self, one: BooksRow, file: OwnFile) -> None:
-        if one.excludes is not None:
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('excludes', ?)", (one.excludes,))
+        for name, value in (("excludes", one.excludes), ("books", one.books)):
+            if value is not None:
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
         sums = (one.meter_uj, one.parts_uj, one.deficit_uj)
         if one.meter is not None and None not in sums:
             whole = [now + then for now, then in zip(sums, file.whole, strict=True) if now is not None]
@@ -272,7 +274,8 @@ class Taking:
         more: dict[str, int] = {}
         for run, domain, uj in self._db.execute(_SINCE, (at / 1000,)).fetchall():
             row = self._db.execute(_UNTIL, (run, domain, at / 1000)).fetchone()
-            more[domain] = more.get(domain, 0) + uj - (row[0] if row else 0)
+            # Where a clock was ahead, a point of then may say less.
+            more[domain] = more.get(domain, 0) + max(uj - (row[0] if row else 0), 0)
         self._db.execute("DELETE FROM ledger WHERE holder = ?", (AHEAD,))
         self._db.executemany(PUT, [(domain, AHEAD, -uj, 0) for domain, uj in more.items() if uj])
 
