@@ -548,6 +548,9 @@ def test_what_waited_for_another_engine_is_rewritten(tmp_path: Path, engine: str
     """The store was changed in an outage, and changed back, and again: each line as if it had always been this one."""
     other = next(one for name, one in STORES.items() if name != engine)("http://server.invalid")
     changed, same = tmp_path / "changed.sqlite", tmp_path / "same.sqlite"
+    for one in (changed, same):
+        with closing(open_for_writing(one)) as db:
+            db.execute("UPDATE meta SET value = 'one name' WHERE key = 'books'")
     taker = Taker()
     with WriteServer(taker) as web:
         store = STORES[engine](web.url)
