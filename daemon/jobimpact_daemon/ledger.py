@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
-from jobimpact.core.nodefile import open_for_writing
-from jobimpact.core.records import IDLE, PAST, SYSTEM, Domain, DomainKind, NodeFacts, SourceHealth
+from jobimpact.core.nodefile import SERIES_DAYS, fold_old, open_for_writing
+from jobimpact.core.records import IDLE, SYSTEM, Domain, DomainKind, NodeFacts, SourceHealth
 from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Account, Bookkeeper, State
 from jobimpact_daemon.books import Finding
@@ -30,13 +30,11 @@ STATE_VERSION = 2
 JOB_POINT_S = 60.0
 POWER_POINT_S = 10.0
 HEALTH_POINT_S = 60.0
-SERIES_DAYS = 90
 DAY_S = 86400
 STEP_S = 3600.0
 """A wall clock that differs this much from the boot clock within a day has stepped."""
 TOLD_STEP_S = 60.0
 """A step of the wall clock that is longer than this is told: points are a minute apart."""
-RUN_DAYS = 400
 FINDINGS = 10_000
 """More findings than this nobody reads."""
 NOTHING = Account()
@@ -306,30 +304,15 @@ class Ledger:
 
     def _prune(self, wall_s: float, known: list[str]) -> None:
         """Points have a retention; the runs of long ago become one sum per domain: the books still balance."""
-        # A clock that steps by years must not fold a run that is still written.
-        old = """(SELECT run FROM run WHERE end_s < :run AND state != 'open'
-            AND run NOT IN (SELECT value FROM json_each(:known)))"""
-        when = {
-            "run": wall_s - RUN_DAYS * 86400,
-            "series": wall_s - SERIES_DAYS * 86400,
-            "past": PAST,
-            "findings": FINDINGS,
-            "known": msgspec.json.encode(known).decode(),
-        }
+        when = {"series": wall_s - SERIES_DAYS * DAY_S, "findings": FINDINGS}
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for statement in (
-                "DELETE FROM job_energy WHERE wall_s < :series",
-                "DELETE FROM node_power WHERE wall_s < :series",
-                "DELETE FROM source_health WHERE wall_s < :series",
-                "DELETE FROM finding WHERE wall_s < :series OR id <= (SELECT max(id) FROM finding) - :findings",
-                f"""INSERT INTO ledger SELECT domain, :past, sum(uj), sum(known_ns) FROM ledger
-                WHERE holder IN {old} GROUP BY domain ON CONFLICT (holder, domain) DO UPDATE
-                SET uj = uj + excluded.uj, known_ns = known_ns + excluded.known_ns""",  # noqa: S608 (our own words, as below)
-                f"DELETE FROM ledger WHERE holder IN {old}",  # noqa: S608
-                f"DELETE FROM run WHERE run IN {old}",  # noqa: S608
-            ):
-                self._db.execute(statement, when)
+            # A clock that steps by years must not fold a run that is still written.
+            fold_old(self._db, wall_s, known)
+            self._db.execute("DELETE FROM source_health WHERE wall_s < :series", when)
+            self._db.execute(
+                "DELETE FROM finding WHERE wall_s < :series OR id <= (SELECT max(id) FROM finding) - :findings", when
+            )
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
-from jobimpact.core.nodefile import open_for_writing
+from jobimpact.core.nodefile import RUN_DAYS, open_for_writing
 from jobimpact.core.records import Counter, Domain, Mark, NodeFacts, Usage
 from jobimpact.core.units import NS
 from jobimpact_daemon.bookkeeper import Bookkeeper, Observation
-from jobimpact_daemon.ledger import RUN_DAYS, Ledger
+from jobimpact_daemon.ledger import Ledger
 
 DAY = 86_400
 WALL = 1_800_000_000.0

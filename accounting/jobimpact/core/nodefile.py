@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Collection
 from pathlib import Path
+
+import msgspec
 
 from jobimpact.core.backup import back_up
 from jobimpact.core.errors import SchemaTooNewError, StoreError
+from jobimpact.core.records import PAST
 
-__all__ = ["SCHEMA", "node_file", "open_for_reading", "open_for_writing"]
+__all__ = ["RUN_DAYS", "SCHEMA", "SERIES_DAYS", "fold_old", "node_file", "open_for_reading", "open_for_writing"]
 
 SCHEMA = 4
+RUN_DAYS = 400
+SERIES_DAYS = 90
+DAY_S = 86400
 PATIENCE_S = 5.0
 
 _TABLES = """
@@ -189,6 +196,37 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}") from error
     return db
+
+
+def fold_old(db: sqlite3.Connection, wall_s: float, known: Collection[str] = ()) -> None:
+    """Points have a retention; the runs of long ago become one sum per domain: the books still balance.
+
+    Args:
+        db: in a transaction.
+        wall_s: the time, epoch seconds.
+        known: runs that are still written, whatever a clock that steps by years says.
+
+    Raises:
+        sqlite3.Error: it cannot be written.
+    """
+    old = """(SELECT run FROM run WHERE end_s < :run AND state != 'open'
+        AND run NOT IN (SELECT value FROM json_each(:known)))"""
+    when = {
+        "run": wall_s - RUN_DAYS * DAY_S,
+        "series": wall_s - SERIES_DAYS * DAY_S,
+        "past": PAST,
+        "known": msgspec.json.encode(list(known)).decode(),
+    }
+    for statement in (
+        "DELETE FROM job_energy WHERE wall_s < :series",
+        "DELETE FROM node_power WHERE wall_s < :series",
+        f"""INSERT INTO ledger SELECT domain, :past, sum(uj), sum(known_ns) FROM ledger
+        WHERE holder IN {old} GROUP BY domain ON CONFLICT (holder, domain) DO UPDATE
+        SET uj = uj + excluded.uj, known_ns = known_ns + excluded.known_ns""",  # noqa: S608 (our own words, as below)
+        f"DELETE FROM ledger WHERE holder IN {old}",  # noqa: S608
+        f"DELETE FROM run WHERE run IN {old}",  # noqa: S608
+    ):
+        db.execute(statement, when)
 
 
 def _version(db: sqlite3.Connection) -> int:

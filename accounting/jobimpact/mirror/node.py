@@ -11,8 +11,7 @@ from pathlib import Path
 import msgspec
 
 from jobimpact.core.errors import StoreError
-from jobimpact.core.nodefile import open_for_reading, open_for_writing
-from jobimpact.core.records import PAST
+from jobimpact.core.nodefile import RUN_DAYS, fold_old, open_for_reading, open_for_writing
 from jobimpact.mirror.anew import NotWholeError
 from jobimpact.mirror.memory import Memory
 from jobimpact.mirror.points import DAY_MS, since
@@ -20,9 +19,6 @@ from jobimpact.mirror.rows import Arrived
 from jobimpact.mirror.taking import Taking
 
 __all__ = ["FileError", "NodeMirror", "last_of"]
-
-SERIES_DAYS, RUN_DAYS = 90, 400
-"""As the daemon keeps them."""
 
 _MORE = """
 CREATE TABLE IF NOT EXISTS mirrored (run TEXT PRIMARY KEY, stamp_ms INTEGER NOT NULL) WITHOUT ROWID;
@@ -99,18 +95,14 @@ class NodeMirror:
             FileError: the file cannot be read or written.
         """
         with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
             try:
-                memory = self._load()
-                taking = Taking(self._db, self._node, memory, (from_ms, to_ms), everything=everything)
-                taking.run(since(arrived, memory.pruned_ms - RUN_DAYS * DAY_MS), now_ms, came_back=self._came_back)
-                self._put_meta("mirror", msgspec.json.encode(memory).decode())
-                self._db.execute("COMMIT")
+                with self._transaction():
+                    memory = self._load()
+                    taking = Taking(self._db, self._node, memory, (from_ms, to_ms), everything=everything)
+                    taking.run(since(arrived, memory.pruned_ms - RUN_DAYS * DAY_MS), now_ms, came_back=self._came_back)
+                    self._put_meta("mirror", msgspec.json.encode(memory).decode())
             except NotWholeError:
                 return False
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
         self.problems += taking.problems
         self._came_back = taking.came_back
         return True
@@ -128,24 +120,9 @@ class NodeMirror:
             if abs(now_ms - memory.pruned_ms) < DAY_MS:
                 return
             memory.pruned_ms = now_ms
-            when = {
-                "series": now_ms / 1000 - SERIES_DAYS * 86400,
-                "run": now_ms / 1000 - RUN_DAYS * 86400,
-                "past": PAST,
-            }
-            old = "(SELECT run FROM run WHERE end_s < :run AND state != 'open')"
             with self._transaction():
-                for statement in (
-                    "DELETE FROM job_energy WHERE wall_s < :series",
-                    "DELETE FROM node_power WHERE wall_s < :series",
-                    f"""INSERT INTO ledger SELECT domain, :past, sum(uj), sum(known_ns) FROM ledger
-                    WHERE holder IN {old} GROUP BY domain ON CONFLICT (holder, domain) DO UPDATE
-                    SET uj = uj + excluded.uj, known_ns = known_ns + excluded.known_ns""",  # noqa: S608 (our own words, as below)
-                    f"DELETE FROM ledger WHERE holder IN {old}",  # noqa: S608
-                    f"DELETE FROM mirrored WHERE run IN {old}",  # noqa: S608
-                    f"DELETE FROM run WHERE run IN {old}",  # noqa: S608
-                ):
-                    self._db.execute(statement, when)
+                fold_old(self._db, now_ms / 1000)
+                self._db.execute("DELETE FROM mirrored WHERE run NOT IN (SELECT run FROM run)")
                 self._put_meta("mirror", msgspec.json.encode(memory).decode())
 
     def _load(self) -> Memory:
