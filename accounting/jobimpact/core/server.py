@@ -29,7 +29,7 @@ from jobimpact.core.deadline import Deadline
 from jobimpact.core.errors import ConfigError
 from jobimpact.core.series import BOOKS, Retained
 
-__all__ = ["Kind", "Outcome", "Server", "sort"]
+__all__ = ["Kind", "Outcome", "Server", "clean", "sort"]
 
 Kind = Literal["delivered", "refused", "full", "closed", "smaller", "later"]
 """`delivered`: the server has them. `refused`: a line among them is wrong, and will be the next time. `full`: the
@@ -89,7 +89,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where it is, for messages."""
-        return _clean(re.sub(r"//.*@", "//***@", self.store.url).partition("?")[0].partition("#")[0])
+        return clean(re.sub(r"//.*@", "//***@", self.store.url).partition("?")[0].partition("#")[0])
 
     @property
     def words_as_tags(self) -> bool:
@@ -299,7 +299,7 @@ class Server:
             causes.append(cause)
         for one in causes:
             if isinstance(one, ssl.SSLCertVerificationError):
-                why = f"its certificate is not trusted ({_clean(one.verify_message)}): see {self.key}.ca_file"
+                why = f"its certificate is not trusted ({clean(one.verify_message)}): see {self.key}.ca_file"
                 return Outcome("closed", f"{self.url}: {why}")
             if isinstance(one, ssl.SSLError) and one.reason == "WRONG_VERSION_NUMBER":
                 return Outcome("closed", f"{self.url}: does not speak TLS: is it http:// in {self.key}.url?")
@@ -307,8 +307,8 @@ class Server:
             return Outcome("later", f"{self.url}: no answer in time")
         for one in causes:
             if isinstance(one, OSError) and one.strerror:
-                return Outcome("later", f"{self.url}: {_clean(one.strerror)}")
-        return Outcome("later", f"{self.url}: {_clean(str(error)) or type(error).__name__}")
+                return Outcome("later", f"{self.url}: {clean(one.strerror)}")
+        return Outcome("later", f"{self.url}: {clean(str(error)) or type(error).__name__}")
 
     def _advice(self, outcome: Outcome, headers: Mapping[str, str]) -> str:
         if outcome.kind == "full":
@@ -316,7 +316,7 @@ class Server:
         if outcome.kind != "closed" or outcome.status is None:
             return ""
         if 300 <= outcome.status < 400:
-            return f"it points to {_clean(headers.get('Location', ''), 100)}: if that is it, set {self.key}.url to it"
+            return f"it points to {clean(headers.get('Location', ''), 100)}: if that is it, set {self.key}.url to it"
         if outcome.status in {401, 403}:
             return f"see {self.key}.token_file, or username and password_file"
         if outcome.status == 404 or _CLOSED.search(outcome.said):
@@ -360,15 +360,15 @@ def _words(body: bytes) -> str:
     try:
         found = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError):
-        return _clean(text)
+        return clean(text)
     if isinstance(found, dict):
         for name in ("error", "message"):
             if isinstance(found.get(name), str) and found[name]:
-                return _clean(_STATEMENT.sub(r"\1 it, requires", found[name]))
-    return _clean(text)
+                return clean(_STATEMENT.sub(r"\1 it, requires", found[name]))
+    return clean(text)
 
 
-def _clean(text: str, longest: int = LONGEST_WORDS) -> str:
+def clean(text: str, longest: int = LONGEST_WORDS) -> str:
     """Hostile text as one line that changes no terminal and no log."""
     safe = "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in text[: 4 * longest])
     said = " ".join(safe.split())

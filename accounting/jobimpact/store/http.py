@@ -14,7 +14,7 @@ from jobimpact.core.config import InfluxStore, VictoriaStore
 from jobimpact.core.errors import StoreError
 from jobimpact.core.server import Server, sort
 
-__all__ = ["Http", "RefusedError", "words"]
+__all__ = ["Http", "RefusedError"]
 
 _LONGEST = 256 << 20
 """Bytes of one line."""
@@ -142,12 +142,6 @@ class Http(Server):
         }.get(answer.status, "")
         status = answer.status
         return RefusedError(f"{self.url}: {path}: HTTP {status}{f': {said}' if said else ''}{advice}", status, said)
-
-
-def words(text: str) -> str:
-    """A server's, as one line that changes no terminal."""
-    line = " ".join("".join(one if one.isprintable() else " " for one in text[:2000]).split())
-    return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 def _lines(answer: BaseHTTPResponse) -> Iterator[bytes]:

@@ -12,7 +12,8 @@ from jobimpact.core.config import InfluxStore
 from jobimpact.core.errors import StoreError
 from jobimpact.core.line import plain, tag_value
 from jobimpact.core.series import Measurement
-from jobimpact.store.http import Http, words
+from jobimpact.core.server import clean
+from jobimpact.store.http import Http
 from jobimpact.store.series import HOUR_MS, Row, number, spans
 
 __all__ = ["InfluxReader", "Series", "answers", "identifier", "literal"]
@@ -220,7 +221,7 @@ def _tags(of: Measurement) -> str:
 
 def _words(text: str) -> str:
     """The server's own, and what helps."""
-    line = words(text)
+    line = clean(text)
     hint = "; `jobimpact store init` makes it" if "not found" in line else ""
     return f"{line}{hint}"
 

@@ -20,7 +20,8 @@ from jobimpact.core.config import VictoriaStore
 from jobimpact.core.errors import StoreError
 from jobimpact.core.line import plain, tag_value
 from jobimpact.core.series import EVER, Measurement
-from jobimpact.store.http import Http, words
+from jobimpact.core.server import clean
+from jobimpact.store.http import Http
 from jobimpact.store.series import HOUR_MS, Row, number, spans
 
 __all__ = ["VictoriaReader"]
@@ -174,7 +175,7 @@ class VictoriaReader:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreError(f"{shown}: no answer of VictoriaMetrics', or one that is cut short ({error})") from None
         if answer.status != "success":
-            raise StoreError(f"{shown}: {words(answer.error)}")
+            raise StoreError(f"{shown}: {clean(answer.error)}")
         if answer.partial:
             raise StoreError(f"{shown}: the answer is partial: a part of the cluster does not answer")
         if answer.data.kind != "matrix":
@@ -198,7 +199,7 @@ class VictoriaReader:
         try:
             one = _DECODE_EXPORTED.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            said = words(line.decode(errors="replace"))
+            said = clean(line.decode(errors="replace"))
             raise StoreError(f"{self.http.url}: no export of VictoriaMetrics', or cut short: {said}") from None
         if len(one.values) != len(one.timestamps):
             raise StoreError(f"{self.http.url}: an export whose values and stamps are not of one number")
