@@ -159,7 +159,63 @@ CONFIG = {
     " [the method](../method.md#idle-machines).",
     "nightly.at": "When `jobimpact schedule` accounts, local time of the host, `HH:MM`.",
     "nightly.look_back_days": "How far back each night looks for late records.",
-    "mail.enabled": "Mail is not in this release.",
+    "labs.<lab>.name": "What reports call the lab; its key is its account in the scheduler.",
+    "labs.<lab>.heads": "Users who may see all its jobs and get its report by mail.",
+    "access.groups": "Groups whose members may see all jobs, as root does. Others see their own, heads their lab's.",
+    "service.socket": "Where users of this host are answered. The kernel tells it who asks.",
+    "service.listen": "Where it answers login nodes, `host:port` (`0.0.0.0:8649`: all addresses). Munge tells who asks"
+    " and keeps the answer secret. Default: nowhere.",
+    "service.ask": "On login nodes: where to ask, `host:port`. Default: the socket on this host.",
+    "service.munge_socket": "The munge daemon's socket, where it is not libmunge's own.",
+    "service.timeout_s": "How long a user waits for an answer before it is said that there is none.",
+    "findings.min_run_s": "Shorter runs get no finding but that they failed: what they were doing cannot be judged.",
+    "findings.min_coverage": "Nor do jobs of which less than this part was measured.",
+    "findings.gpu_use": "GPUs in use for less than this part of the time are told.",
+    "findings.cpu_use": "CPUs in use for less than this part of the time are told.",
+    "findings.memory_use": "Memory of which never more than this part was used is told.",
+    "findings.time_use": "A time limit of which less than this part was used is told.",
+    "findings.min_array_failures": "So many tasks of an array that fail alike are told as one repeated failure.",
+    "report.price_per_kwh": "What the site pays for a kWh at the plug: findings then say what they cost. Default: no"
+    " money is named.",
+    "report.currency": "Of that price, three letters.",
+    "report.contact": "Whom to ask, at the end of each mail and page.",
+    "report.link": "A page of the site's about these reports.",
+    "report.profile_kwh": "Jobs that used less keep no power over time in the results, and have no plot.",
+    "mail.enabled": "Put mails together after each nightly accounting. [How to set it up](mail.md).",
+    "mail.send": "Send them. Until it is true they are only put into the folder `preview`, to be looked at.",
+    "mail.preview": "The folder for mails that are not sent (`.eml`).",
+    "mail.sender": "The address that they come from. Needed.",
+    "mail.sender_name": "The name beside it.",
+    "mail.reply_to": "Where answers go, if not to the sender.",
+    "mail.smtp.host": "The mail server.",
+    "mail.smtp.port": "Its port: 25, 587 with starttls, 465 with tls.",
+    "mail.smtp.tls": "`starttls`: the connection is made secret before anything is said, or nothing is sent.",
+    "mail.smtp.ca_file": "The authority that signed its certificate, where that is not a public one.",
+    "mail.smtp.username": "The user, where the server asks for one.",
+    "mail.smtp.password_file": "A file with the password alone, readable by root only.",
+    "mail.smtp.timeout_s": "Seconds to wait for each answer.",
+    "mail.addresses.map_file": "A file of lines `user: address`. First the map is asked, then LDAP, then the domain.",
+    "mail.addresses.ldap.uri": "The server, asked by `ldapsearch`.",
+    "mail.addresses.ldap.base": "Where users stand in it.",
+    "mail.addresses.ldap.user_attribute": "Which attribute is the user's name.",
+    "mail.addresses.ldap.mail_attribute": "Which is the address.",
+    "mail.addresses.ldap.bind_dn": "As whom to ask. Default: as nobody.",
+    "mail.addresses.ldap.password_file": "A file with the password alone, readable by root only.",
+    "mail.addresses.ldap.timeout_s": "Seconds to wait for an answer.",
+    "mail.addresses.domain": "What stands behind the user's name: `example.org` gives `alice@example.org`.",
+    "mail.min_kwh": "A job, an array or a heterogeneous job gets a mail of its own from this energy on.",
+    "mail.min_failed_kwh": "The same for one that failed, or has a finding.",
+    "mail.digest": "How often users are told of all their other jobs, in one mail.",
+    "mail.digest_day": "On which day, if weekly. Monthly: on the first day of the month that is one of `days`.",
+    "mail.labs": "How often heads get their lab's report.",
+    "mail.per_user": "The most mails a user gets of one night, digests apart: what is beyond stands in the digest.",
+    "mail.per_night": "The most mails of one night: what is beyond goes the next one.",
+    "mail.days": "Days on which mails go out; those of other days wait.",
+    "mail.holidays_file": "A file of days like `2026-12-25`, one a line, on which none go out.",
+    "mail.opt_out_file": "A file of users who want none, one a line.",
+    "mail.unsubscribe": "Where one asks for none: a `mailto:` or `https:` address, told in each mail's"
+    " `List-Unsubscribe`.",
+    "mail.admins": "Who is told when something is wrong with a night.",
 }
 
 INVENTORY = {
@@ -245,7 +301,7 @@ gets a wide range and a warning in every report. What is done with it: [the meth
 
 """
 
-_ENTRIES = {"types": "type", "shared": "part", "calibration": "node"}
+_ENTRIES = {"labs": "lab", "types": "type", "shared": "part", "calibration": "node"}
 """What a mapping's names are names of."""
 _DEFAULTS = {
     "node.name": "host name",

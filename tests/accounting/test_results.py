@@ -125,19 +125,22 @@ def test_each_way_of_asking_goes_by_an_index(tmp_path: Path) -> None:
     assert all(step.startswith("SEARCH job_result USING INDEX") for step in searches)
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_a_file_of_an_earlier_schema_is_read_and_brought_up(tmp_path: Path, schema: int) -> None:
     """A reader takes it as it is; a writer adds what is new, and leaves a copy of the file as it was."""
     write(tmp_path, result("5"))
-    gone = {1: ("exclusive", "off_books"), 2: ("off_books",)}[schema]
+    gone = {1: ("exclusive", "off_books"), 2: ("off_books",), 3: ()}[schema]
     with sqlite3.connect(tmp_path / "results.db") as db:
+        db.executescript("DROP TABLE job_profile; DROP TABLE mail; DROP INDEX job_result_by_account")
+        gone += ("labels", "time_limit_s")
         for column in gone:
             db.execute(f"ALTER TABLE job_result DROP COLUMN {column}")
         db.execute(f"PRAGMA user_version = {schema}")
     assert found(tmp_path, "5") == ["5"]
-    write(tmp_path, result("6", off_books="deployed"))
+    write(tmp_path, result("6", off_books="deployed", labels={"model": "resnet50"}, time_limit_s=60.0))
     ((five,), (six,)) = (Reader(url(tmp_path)).find(job) for job in "56")
     assert (five.exclusive, five.off_books, six.off_books) == (False, None, "deployed")
+    assert (five.labels, five.time_limit_s, six.labels, six.time_limit_s) == ({}, None, {"model": "resnet50"}, 60.0)
     with sqlite3.connect(tmp_path / f"results.db.schema{schema}") as db:
         assert db.execute("PRAGMA user_version").fetchone() == (schema,)
 

@@ -66,7 +66,7 @@ def test_relative_paths_start_at_the_files_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("nodes: {}", "nodes: unknown key; allowed: cluster"),
+        ("nodes: {}", "nodes: unknown key; allowed: access, cluster"),
         ("node: {intervall_s: 2}", "node.intervall_s: unknown key; allowed:"),
         ("node: {interval_s: 0}", "node.interval_s: "),
         ("node: {interval_s: 31}", "node.interval_s: "),
@@ -84,7 +84,13 @@ def test_relative_paths_start_at_the_files_folder(tmp_path: Path) -> None:
         ("results: 'sqlite:///'", "results: .*path"),
         ("results: 'sqlite:///r.db?mode=ro'", "results: .*nothing else"),
         ("scheduler: {slurm: {clusters: [lab, Lab]}}", "scheduler.slurm.clusters: .*twice"),
-        ("mail: {enabled: true}", "mail.enabled: .*allowed: false"),
+        ("mail: {enabled: true}", "mail.sender: an address"),
+        ("mail: {enabled: true, sender: a@b.fr}", "mail.addresses: one of"),
+        ("mail: {sender: nobody}", "mail.sender"),
+        ("mail: {smtp: {username: u}}", "username and password_file go together"),
+        ("mail: {smtp: {username: u, password_file: p, tls: none}}", "in the open"),
+        ("service: {listen: here}", "service.listen"),
+        ("labs: {a: {head: [b]}}", "labs.a.head: unknown key"),
         ("cluster: a\ncluster: b", "'cluster' twice"),
         ("a: [", "while parsing"),
         ("[]: 1", "key"),

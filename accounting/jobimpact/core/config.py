@@ -346,10 +346,112 @@ class Nightly(_Keys, frozen=True):
     look_back_days: Annotated[int, Meta(ge=1, le=366)] = 3
 
 
-class Mail(_Keys, frozen=True):
-    """Mailed reports, which this release does not send."""
+Address = Annotated[str, Meta(pattern=r"^[^\s<>\"(),:;\[\]\\\\]+@[A-Za-z0-9.-]+\Z", max_length=254)]
+HostPort = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.*-]+):\d{1,5}\Z")]
+Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+_WORKDAYS: tuple[Day, ...] = ("monday", "tuesday", "wednesday", "thursday", "friday")
 
-    enabled: Literal[False] = False
+
+class Lab(_Keys, frozen=True):
+    """A lab, which is an account of the scheduler."""
+
+    name: str | None = None
+    heads: tuple[Name, ...] = ()
+
+
+class Access(_Keys, frozen=True):
+    """Who may see more than their own jobs: root and these groups all, the head of a lab its."""
+
+    groups: tuple[Name, ...] = ("jobimpact",)
+
+
+class Service(_Keys, frozen=True):
+    """Where users are answered: a socket on the accounting host, and for login nodes TCP with munge."""
+
+    socket: Annotated[str, Meta(min_length=1)] = "/run/jobimpact/answers.sock"
+    listen: HostPort | None = None
+    ask: HostPort | None = None
+    munge_socket: str | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=600)] = 3.0
+
+
+class Findings(_Keys, frozen=True):
+    """From when on a job's use of what it held is told as a finding."""
+
+    min_run_s: NotNegative = 300.0
+    min_coverage: Annotated[float, Meta(ge=0, le=1)] = 0.9
+    gpu_use: Annotated[float, Meta(ge=0, le=1)] = 0.25
+    cpu_use: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    memory_use: Annotated[float, Meta(ge=0, le=1)] = 0.25
+    time_use: Annotated[float, Meta(ge=0, le=1)] = 0.2
+    min_array_failures: Annotated[int, Meta(ge=2, le=1_000_000)] = 3
+
+
+class Report(_Keys, frozen=True):
+    """What reports say beside the figures."""
+
+    price_per_kwh: NotNegative | None = None
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")] = "EUR"
+    contact: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    link: Annotated[str, Meta(pattern=r"^https?://", max_length=500)] | None = None
+    profile_kwh: NotNegative = 0.01
+
+
+class Smtp(_Keys, frozen=True):
+    """The mail server."""
+
+    host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:-]{1,255}\Z")] = "localhost"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 25
+    tls: Literal["none", "starttls", "tls"] = "starttls"
+    ca_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=600)] = 30.0
+
+
+class Ldap(_Keys, frozen=True):
+    """Addresses by `ldapsearch`."""
+
+    uri: Annotated[str, Meta(pattern=r"^ldap[is]?://")]
+    base: Annotated[str, Meta(min_length=1)]
+    user_attribute: Name = "uid"
+    mail_attribute: Name = "mail"
+    bind_dn: str | None = None
+    password_file: str | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
+
+
+class Addresses(_Keys, frozen=True):
+    """Where users get their mail: the map first, then LDAP, then the domain behind their names."""
+
+    map_file: str | None = None
+    ldap: Ldap | None = None
+    domain: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.-]{1,253}\Z")] | None = None
+
+
+class Mail(_Keys, frozen=True):
+    """Reports by mail after each nightly accounting. Until `send` is true they are only put into a folder."""
+
+    enabled: bool = False
+    send: bool = False
+    preview: Annotated[str, Meta(min_length=1)] = "/var/lib/jobimpact/mail"
+    sender: Address | None = None
+    sender_name: Annotated[str, Meta(min_length=1, max_length=100)] = "jobimpact"
+    reply_to: Address | None = None
+    smtp: Smtp = field(default_factory=Smtp)
+    addresses: Addresses = field(default_factory=Addresses)
+    min_kwh: NotNegative = 1.0
+    min_failed_kwh: NotNegative = 0.1
+    digest: Literal["off", "weekly", "monthly"] = "weekly"
+    digest_day: Day = "monday"
+    labs: Literal["off", "weekly", "monthly"] = "monthly"
+    per_user: Annotated[int, Meta(ge=0, le=1000)] = 3
+    per_night: Annotated[int, Meta(ge=1, le=1_000_000)] = 500
+    days: tuple[Day, ...] = _WORKDAYS
+    holidays_file: str | None = None
+    opt_out_file: str | None = None
+    unsubscribe: Annotated[str, Meta(pattern=r"^(mailto:|https://)\S+\Z", max_length=500)] | None = None
+    admins: tuple[Address, ...] = ()
 
 
 class Config(_Keys, frozen=True):
@@ -365,6 +467,11 @@ class Config(_Keys, frozen=True):
     grid: Grid = field(default_factory=Grid)
     embodied: Embodied = field(default_factory=Embodied)
     nightly: Nightly = field(default_factory=Nightly)
+    labs: dict[str, Lab] = field(default_factory=dict)
+    access: Access = field(default_factory=Access)
+    service: Service = field(default_factory=Service)
+    findings: Findings = field(default_factory=Findings)
+    report: Report = field(default_factory=Report)
     mail: Mail = field(default_factory=Mail)
 
 
@@ -401,13 +508,18 @@ def load_config(path: Path) -> Config:
         inventory=placed(config.inventory),
         factors=None if config.factors is None else placed(config.factors),
         grid=_placed(config.grid, base),
+        service=_placed(config.service, base),
+        mail=_placed(config.mail, base),
         node=msgspec.structs.replace(
             config.node, marks=placed(config.node.marks), sources=_placed(config.node.sources, base)
         ),
     )
 
 
-_FILES = ("password_file", "token_file", "ca_file", "path", "cache")
+_FILES = (
+    *("password_file", "token_file", "ca_file", "path", "cache", "socket", "munge_socket", "preview"),
+    *("map_file", "holidays_file", "opt_out_file"),
+)
 
 
 def _placed(found: Any, base: Path) -> Any:
@@ -431,6 +543,7 @@ def _check_choices(path: Path, config: Config, raw: object) -> None:
     # To Slurm they are the same in capitals.
     if scheduler.slurm and len({one.lower() for one in scheduler.slurm.clusters}) < len(scheduler.slurm.clusters):
         raise ConfigError(f"{path}: scheduler.slurm.clusters: a name stands there twice")
+    _check_mail(path, config.mail)
     # Without a path it would be a database in memory, gone with the night.
     if not re.match(r"sqlite:///[^?]+\Z", config.results):
         raise ConfigError(f"{path}: results: {config.results!r}: a sqlite:/// URL, a file's path and nothing else")
@@ -456,6 +569,17 @@ def _check_store(path: Path, store: Store) -> None:
             raise ConfigError(f"{key}: token_file, or username and password_file: not both")
         if (server.username is None) != (server.password_file is None):
             raise ConfigError(f"{key}: username and password_file go together")
+
+
+def _check_mail(path: Path, mail: Mail) -> None:
+    if mail.enabled and mail.sender is None:
+        raise ConfigError(f"{path}: mail.sender: an address that reports come from is needed")
+    if mail.enabled and mail.addresses == Addresses():
+        raise ConfigError(f"{path}: mail.addresses: one of map_file, ldap, domain is needed")
+    if (mail.smtp.username is None) != (mail.smtp.password_file is None):
+        raise ConfigError(f"{path}: mail.smtp: username and password_file go together")
+    if mail.smtp.username is not None and mail.smtp.tls == "none":
+        raise ConfigError(f"{path}: mail.smtp.tls: none would send the password in the open")
 
 
 class _UniqueKeys(SafeLoader):

@@ -29,8 +29,11 @@ __all__ = [
     "JobUsage",
     "Mark",
     "NodeFacts",
+    "Profile",
+    "Progress",
     "Reading",
     "RunEnergy",
+    "RunUse",
     "Shares",
     "Slice",
     "SourceHealth",
@@ -225,6 +228,45 @@ class DomainEnergy(msgspec.Struct, frozen=True):
     """Why it is not read now, where it is not."""
 
 
+class RunUse(msgspec.Struct, frozen=True):
+    """What a run has used of what it held on one node; None: not known, which is not zero."""
+
+    cpu_ns: int | None = None
+    """CPU time."""
+    mem_peak_bytes: int | None = None
+    """The most memory that any reading saw."""
+    gpu_busy_ns: int | None = None
+    """GPU utilisation (0 to 1) x time, over all its GPUs that tell theirs."""
+    gpu_known_ns: int | None = None
+    """For how long their utilisation was known: GPUs x time."""
+    gpus_seen: int | None = None
+    """How many of its GPUs told their utilisation often enough to judge."""
+    gpus_unused: int | None = None
+    """How many of these were never seen busy."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What a job said of itself in mid run."""
+
+    wall_s: float
+    step: int | None = None
+    metrics: dict[str, float] = {}
+    """By name, like `acc`."""
+    uj: int | None = None
+    """What it had used by then, all nodes and domains; None: not known."""
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """A job's mean power over time, all its nodes together, by kind of part."""
+
+    start_s: float
+    """Wall clock, UTC, of the first edge."""
+    edges_s: tuple[float, ...]
+    """Seconds since then, rising: one more than there are spans between them."""
+    watts: dict[DomainKind, tuple[float | None, ...]]
+    """Of each span; None: not known."""
+
+
 class RunEnergy(msgspec.Struct, frozen=True):
     """What one node's books say of one run."""
 
@@ -247,6 +289,10 @@ class RunEnergy(msgspec.Struct, frozen=True):
     """Its mean part of the node's GPUs, 0 to 1, slices and shards by size; None: the books do not tell."""
     hours: tuple[tuple[int, int], ...] = ()
     """Its energy over time: an hour's start (epoch seconds), and microjoules over all domains. Empty: not known."""
+    use: RunUse | None = None
+    labels: dict[str, str] = {}
+    """What it said of itself, like `model`; so is `progress`."""
+    progress: tuple[Progress, ...] = ()
 
 
 class HourShares(msgspec.Struct, frozen=True):
@@ -313,6 +359,10 @@ class JobRecord(msgspec.Struct, frozen=True):
     """The array that it is a task of."""
     off_books: str | None = None
     """Why no node's books can have it (OAR: the user's own system ran there); None: they can."""
+    time_limit_s: float | None = None
+    """How long it might have run; None: no limit, or not known."""
+    labels: dict[str, str] = {}
+    """What its owner says that it is: `model`, `activity`, `steps`, ... (core/labels.py)."""
 
 
 class Shares(msgspec.Struct, frozen=True):

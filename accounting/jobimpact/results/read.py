@@ -24,7 +24,8 @@ SELECT raw_id, json_extract(told.value, '$.start_s'),
 FROM job_result, json_each(energy, '$.nodes') told
 WHERE raw_id IN (SELECT value FROM json_each(?)) AND told.key = ? AND json_extract(told.value, '$.start_s') IS NOT NULL
 """
-_NEW = {1: frozenset({"exclusive", "off_books"}), 2: frozenset({"off_books"})}
+_NEW_4 = frozenset({"time_limit_s", "labels"})
+_NEW = {1: _NEW_4 | {"exclusive", "off_books"}, 2: _NEW_4 | {"off_books"}, 3: _NEW_4}
 """Columns that a file of an earlier schema has not."""
 
 

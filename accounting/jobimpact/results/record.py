@@ -20,12 +20,12 @@ __all__ = [
     "result_of",
 ]
 
-SCHEMA = 3
+SCHEMA = 4
 """The version of the results' tables."""
 
 Json = dict[str, Any]
 
-JSON_COLUMNS = ("nodes", "energy", "impacts", "factors", "inventory", "warnings", "raw")
+JSON_COLUMNS = ("nodes", "energy", "impacts", "factors", "inventory", "warnings", "raw", "labels")
 
 _HET = re.compile(r"(\d+)\+\d", re.ASCII)
 
@@ -99,6 +99,7 @@ def database_path(url: str) -> str:
 def result_of(row: dict[str, Any]) -> JobResult:
     """A row as the database gives it, by column."""
     for name in JSON_COLUMNS:
-        row[name] = msgspec.json.decode(row[name])
+        if name in row:  # a file of an earlier release has not all
+            row[name] = msgspec.json.decode(row[name])
     row["exclusive"] = bool(row.get("exclusive"))
     return msgspec.convert(row, JobResult)

@@ -18,7 +18,9 @@ __all__ = [
     "charge",
     "covered",
     "idle_month",
+    "job_profile",
     "job_result",
+    "mail",
     "make_engine",
     "meta",
     "migrate",
@@ -50,7 +52,8 @@ job_result = sa.Table(
     Column("off_books", Text),
     Column("energy_j", Float),
     Column("coverage", Float, nullable=False),
-    *(Column(name, Text, nullable=False) for name in JSON_COLUMNS),
+    *(Column(n, Text, nullable=False, server_default="{}" if n == "labels" else None) for n in JSON_COLUMNS),
+    Column("time_limit_s", Float),
     Column("digest", Text, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("accounted_s", Float, nullable=False),
@@ -59,6 +62,7 @@ job_result = sa.Table(
     sa.Index("job_result_by_array", "array_id"),
     sa.Index("job_result_by_het", "het_id"),
     sa.Index("job_result_by_user", "user", "end_s"),
+    sa.Index("job_result_by_account", "account", "end_s"),
     sa.Index("job_result_by_end", "end_s"),
 )
 
@@ -121,6 +125,28 @@ runner = sa.Table(
     Column("since_s", Float, nullable=False),
 )
 
+job_profile = sa.Table(
+    "job_profile",
+    _METADATA,
+    *(Column(name, Text, primary_key=True) for name in ("cluster", "key")),
+    Column("profile", Text),
+    Column("progress", Text, nullable=False),
+)
+
+mail = sa.Table(
+    "mail",
+    _METADATA,
+    *(Column(name, Text, primary_key=True) for name in ("cluster", "subject")),
+    Column("user", Text, nullable=False),
+    Column("address", Text),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    *(Column(name, Text) for name in ("message_id", "runner", "why")),
+    *(Column(name, Float, nullable=False) for name in ("made_s", "changed_s")),
+    sa.Index("mail_by_state", "state"),
+)
+"""One row a message: what it is about is its key, so that nothing is told twice. Written before it is sent."""
+
 meta = sa.Table("meta", _METADATA, Column("key", Text, primary_key=True), Column("value", Float, nullable=False))
 
 
@@ -161,5 +187,9 @@ def migrate(db: Connection, path: str) -> None:
         db.execute(sa.text("ALTER TABLE job_result ADD COLUMN exclusive BOOLEAN NOT NULL DEFAULT 0"))
     if found in {1, 2}:
         db.execute(sa.text("ALTER TABLE job_result ADD COLUMN off_books TEXT"))
+    if found in {1, 2, 3}:
+        db.execute(sa.text("ALTER TABLE job_result ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'"))
+        db.execute(sa.text("ALTER TABLE job_result ADD COLUMN time_limit_s FLOAT"))
+        db.execute(sa.text("CREATE INDEX job_result_by_account ON job_result (account, end_s)"))
     _METADATA.create_all(db)
     db.execute(sa.text(f"PRAGMA user_version = {SCHEMA}"))
