@@ -167,6 +167,8 @@ CONFIG = {
     " and keeps the answer secret. Default: nowhere.",
     "service.ask": "On login nodes: where to ask, `host:port`. Default: the socket on this host.",
     "service.munge_socket": "The munge daemon's socket, where it is not libmunge's own.",
+    "service.user": "The user that the service runs as: answers of others, root apart, are not believed, and login"
+    " nodes seal their questions for this one. Where they do not know its name, its number in quotes.",
     "service.timeout_s": "How long a user waits for an answer before it is said that there is none.",
     "findings.min_run_s": "Shorter runs get no finding but that they failed: what they were doing cannot be judged.",
     "findings.min_coverage": "Nor do jobs of which less than this part was measured.",

@@ -13,6 +13,7 @@ __all__ = [
     "Answerer",
     "Answers",
     "Details",
+    "DetailsQuery",
     "Ending",
     "Group",
     "Period",
@@ -124,6 +125,13 @@ class Details(msgspec.Struct, frozen=True):
 
     profile: Profile | None = None
     progress: tuple[Progress, ...] = ()
+
+
+class DetailsQuery(msgspec.Struct, frozen=True, tag="details"):
+    """One incarnation of a job, for what it has beside its row."""
+
+    cluster: str
+    key: str
 
 
 class PeriodQuery(msgspec.Struct, frozen=True, tag="period"):

@@ -372,6 +372,7 @@ class Service(_Keys, frozen=True):
     listen: HostPort | None = None
     ask: HostPort | None = None
     munge_socket: str | None = None
+    user: Name = "jobimpact"
     timeout_s: Annotated[float, Meta(gt=0, le=600)] = 3.0
 
 

@@ -6,6 +6,7 @@ __all__ = [
     "BusyError",
     "CalibrationError",
     "ConfigError",
+    "CredentialError",
     "GridError",
     "JobImpactError",
     "MarkError",
@@ -31,6 +32,10 @@ class CalibrationError(JobImpactError):
 
 class ConfigError(JobImpactError):
     """A configuration or inventory file is wrong: names file, key and what is allowed."""
+
+
+class CredentialError(JobImpactError):
+    """A munge credential cannot be made, or cannot be trusted: says why."""
 
 
 class GridError(JobImpactError):
