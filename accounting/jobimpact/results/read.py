@@ -58,6 +58,21 @@ class Reader:
         """The version of its tables; 0: there are none yet."""
         return 0 if self._db is None else int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
+    @property
+    def db(self) -> sqlite3.Connection | None:
+        """For other queries of the results, read-only; None: nothing was ever accounted here."""
+        return self._db
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of a result that this file has: one of an earlier release has not all."""
+        return self._names
+
+    @property
+    def path(self) -> Path:
+        """The file, for messages."""
+        return self._path
+
     def close(self) -> None:
         """Let go of the file."""
         if self._db is not None:

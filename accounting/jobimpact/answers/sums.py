@@ -1,0 +1,187 @@
+"""Sums over jobs: what is known of each is added, what is not is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobimpact.answers.query import Ending, SumImpact, Sums
+from jobimpact.results.outcome import has_failed, has_run
+from jobimpact.results.period import INDICATORS, Row, Spread, rows
+from jobimpact.results.read import Reader
+
+__all__ = ["Tally", "sums_of"]
+
+HOUR_S = 3600.0
+_NONE = frozenset({"none held", "never started"})
+"""A part of this kind there was none of: its zero is a number, and no reason to name the kind."""
+
+
+def sums_of(reader: Reader, where: str, asked: Sequence[object] = ()) -> Sums:
+    """All jobs that fit, together.
+
+    Args:
+        reader: of the results.
+        where: SQL of our own over `job_result`, its parameters as `?`.
+        asked: the parameters.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    tally = Tally()
+    for row in rows(reader, where, asked):
+        tally.add(row)
+    return tally.sums()
+
+
+class Tally:
+    """Jobs being summed. Of what never ran there is only the number."""
+
+    __slots__ = (
+        *("jobs", "ran", "failed", "measured", "energy_j", "failed_known", "failed_energy_j", "_whole", "_covered"),
+        *("_cpu_s", "_gpu_s", "_impacts", "_endings", "_kinds", "_first", "_last", "_accounted", "_factors"),
+    )
+
+    def __init__(self) -> None:
+        self.jobs = self.ran = self.failed = self.measured = self.failed_known = 0
+        self.energy_j = self.failed_energy_j = 0.0
+        self._whole = self._covered = self._cpu_s = self._gpu_s = 0.0
+        # Of each indicator: how many and low, central, high, of use, of embodied, of the total.
+        self._impacts = [[0.0] * 12 for _ in INDICATORS]
+        self._endings: dict[tuple[str, str | None], list[float]] = {}
+        """How many, how many of them measured, and their joules."""
+        self._kinds: dict[str, list[float]] = {}
+        """Of each kind of part: joules, of how many they are known, and of how many they are not."""
+        self._first: float | None = None
+        self._last: float | None = None
+        self._accounted: float | None = None
+        self._factors: set[str] = set()
+
+    def add(self, row: Row) -> None:
+        """One job more."""
+        joules = row.energy_j
+        self.jobs += 1
+        self._accounted = _most(self._accounted, row.accounted_s)
+        ending = self._endings.setdefault((row.state, row.exit_code), [0, 0, 0.0])
+        ending[0] += 1
+        if not has_run(row.start_s, joules):
+            return
+        self.ran += 1
+        failed = has_failed(row.state, row.start_s, joules)
+        self.failed += failed
+        if joules is not None:
+            self.measured += 1
+            self.energy_j += joules
+            ending[1] += 1
+            ending[2] += joules
+            if failed:
+                self.failed_known += 1
+                self.failed_energy_j += joules
+        self._last_for(row)
+        for kind, one in row.kinds.items():
+            if one.method not in _NONE:
+                found = self._kinds.setdefault(kind, [0.0, 0, 0])
+                if one.energy_j is None:
+                    found[2] += 1
+                else:
+                    found[0] += one.energy_j
+                    found[1] += 1
+        for sums, parts in zip(self._impacts, row.impacts):  # noqa: B905 (as many as indicators)
+            _add(sums, 0, parts.use)
+            _add(sums, 4, parts.embodied)
+            _add(sums, 8, parts.total)
+        if row.factors is not None:
+            self._factors.add(row.factors)
+
+    def merge(self, other: Tally) -> None:
+        """All that another has."""
+        for name in ("jobs", "ran", "failed", "measured", "energy_j", "failed_known", "failed_energy_j"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("_whole", "_covered", "_cpu_s", "_gpu_s"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for mine, theirs in zip(self._impacts, other._impacts, strict=True):
+            mine[:] = [one + more for one, more in zip(mine, theirs, strict=True)]
+        for (state, code), found in other._endings.items():
+            self._endings[state, code] = _both(self._endings.get((state, code)), found)
+        for kind, found in other._kinds.items():
+            self._kinds[kind] = _both(self._kinds.get(kind), found)
+        self._first = _least(self._first, other._first)
+        self._last = _most(self._last, other._last)
+        self._accounted = _most(self._accounted, other._accounted)
+        self._factors |= other._factors
+
+    @property
+    def kinds(self) -> dict[str, float | None]:
+        """Joules by kind of part; None: of no job known. A kind of which no job had any is not there."""
+        return {kind: joules if known else None for kind, (joules, known, _) in self._kinds.items()}
+
+    @property
+    def lacking(self) -> dict[str, int]:
+        """Of how many jobs a kind of part that they had is not known."""
+        return {kind: int(missing) for kind, (_, _, missing) in self._kinds.items() if missing}
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The versions of the factors that the impacts were made with."""
+        return tuple(sorted(self._factors))
+
+    def sums(self) -> Sums:
+        """As it stands. Endings with the most jobs come first."""
+        endings = sorted(self._endings.items(), key=lambda one: (-one[1][0], one[0][0], one[0][1] or ""))
+        return Sums(
+            jobs=self.jobs,
+            ran=self.ran,
+            failed=self.failed,
+            measured=self.measured,
+            energy_j=self.energy_j if self.measured or not self.ran else None,
+            failed_energy_j=self.failed_energy_j if self.failed_known or not self.failed else None,
+            coverage=min(self._covered / self._whole, 1.0) if self._whole else None,
+            cpu_hours=self._cpu_s / HOUR_S,
+            gpu_hours=self._gpu_s / HOUR_S,
+            node_hours=self._whole / HOUR_S,
+            impacts={name: _impact(found) for name, found in zip(INDICATORS, self._impacts, strict=True)},
+            endings=tuple(
+                Ending(state, code, int(jobs), joules if known else None)
+                for (state, code), (jobs, known, joules) in endings
+            ),
+            first_start_s=self._first,
+            last_end_s=self._last,
+            accounted_s=self._accounted,
+        )
+
+    def _last_for(self, row: Row) -> None:
+        """What it held, for as long as it ran."""
+        self._first, self._last = _least(self._first, row.start_s), _most(self._last, row.end_s)
+        seconds = row.elapsed_s
+        if seconds is None and row.start_s is not None and row.end_s is not None:
+            seconds = max(row.end_s - row.start_s, 0.0)
+        if seconds is None:
+            return
+        self._whole += row.nodes * seconds
+        self._covered += row.nodes * seconds * row.coverage
+        self._cpu_s += (row.cpus or 0) * seconds
+        self._gpu_s += (row.gpus or 0) * seconds
+
+
+def _both(one: list[float] | None, other: list[float]) -> list[float]:
+    return list(other) if one is None else [mine + more for mine, more in zip(one, other, strict=True)]
+
+
+def _add(found: list[float], at: int, part: Spread | None) -> None:
+    if part is not None:
+        found[at] += 1
+        found[at + 1] += part.low
+        found[at + 2] += part.central
+        found[at + 3] += part.high
+
+
+def _impact(found: list[float]) -> SumImpact:
+    use, embodied, total = ((found[at + 1], found[at + 2], found[at + 3]) if found[at] else None for at in (0, 4, 8))
+    return SumImpact(use=use, embodied=embodied, total=total, known=int(found[8]))
+
+
+def _least(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else min(one, other)
+
+
+def _most(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else max(one, other)
