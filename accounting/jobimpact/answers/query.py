@@ -8,6 +8,7 @@ import msgspec
 
 from jobimpact.core.records import Profile, Progress
 from jobimpact.results.record import JobResult
+from jobimpact.results.sums import Ending, SumImpact, Sums
 
 __all__ = [
     "Answerer",
@@ -53,50 +54,6 @@ class Query(msgspec.Struct, frozen=True, tag="jobs"):
     """Of each id, or of all, so many jobs in full; of more there are only the sums."""
     live: bool = True
     """Ask the nodes' books for jobs that are not in the results, too."""
-
-
-class SumImpact(msgspec.Struct, frozen=True):
-    """One indicator over several jobs, each low, central, high; None: of none of them known."""
-
-    use: tuple[float, float, float] | None = None
-    embodied: tuple[float, float, float] | None = None
-    total: tuple[float, float, float] | None = None
-    """Over the jobs of which both are known."""
-    known: int = 0
-    """How many jobs are in `total`."""
-
-
-class Ending(msgspec.Struct, frozen=True):
-    """Jobs that ended alike."""
-
-    state: str
-    exit_code: str | None
-    jobs: int
-    energy_j: float | None
-    """Of those that are measured; None: none is."""
-
-
-class Sums(msgspec.Struct, frozen=True):
-    """Several jobs together. What is not known of some is not in the sum, and is counted."""
-
-    jobs: int
-    ran: int
-    failed: int
-    measured: int
-    """Of so many the energy is known, in part at least."""
-    energy_j: float | None
-    failed_energy_j: float | None
-    coverage: float | None
-    """Weighted by node-hours; None: no job had a node for any time."""
-    cpu_hours: float
-    gpu_hours: float
-    node_hours: float
-    impacts: dict[str, SumImpact]
-    """By `gwp_kgco2e`, `adp_kgsbe`, `pe_mj`."""
-    endings: tuple[Ending, ...] = ()
-    first_start_s: float | None = None
-    last_end_s: float | None = None
-    accounted_s: float | None = None
 
 
 class Group(msgspec.Struct, frozen=True):
