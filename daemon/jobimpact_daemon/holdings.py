@@ -19,7 +19,7 @@ from jobimpact.core.records import IDLE, SYSTEM, Domain, JobUsage, NodeFacts, Us
 from jobimpact.core.units import NS
 from jobimpact_daemon.attribution import Weights, split
 
-__all__ = ["MILLION", "CgroupMemory", "Growth", "Held", "Holdings", "Run", "Snapshot"]
+__all__ = ["MILLION", "CgroupMemory", "GpuUtilisation", "Growth", "Held", "Holdings", "Run", "Snapshot"]
 
 DEFICIT_NS = -NS
 """How much CPU time the runs may be ahead of the node's own count (a coarser clock) before it is forgotten."""
@@ -45,6 +45,17 @@ class Held(msgspec.Struct, frozen=True):
 
 
 NOTHING = Held(0, {}, {})
+
+
+class GpuUtilisation(msgspec.Struct):
+    """How busy one GPU was while one run had it to itself, as far as its driver tells."""
+
+    time_ns: int = 0
+    """The run's `time_ns` at the GPU's last reading."""
+    busy_ns: int = 0
+    known_ns: int = 0
+    readings: int = 0
+    seen_busy: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -132,6 +143,12 @@ class Run(msgspec.Struct):
     """Its `time_ns` when use was last read."""
     seen_ns: int | None = None
     """When its cgroup or processes were last there."""
+    cpu_known: bool = False
+    """Its CPU time was read at least once."""
+    mem_peak: int | None = None
+    """The largest reading of its memory."""
+    utilisation: dict[str, GpuUtilisation] = {}
+    """By GPU."""
 
     def flag(self, flag: str) -> None:
         """Add a flag, once."""
@@ -164,6 +181,8 @@ class Holdings(msgspec.Struct):
     usage_ns: int | None = None
     """When use was last read."""
     system_mem_now: int = 0
+    utilisation_ns: Integrals = {}
+    """When each GPU's utilisation was last read."""
 
     def open_runs(self) -> list[Run]:
         """The runs that hold something now."""
@@ -251,6 +270,7 @@ class Holdings(msgspec.Struct):
                 for resource, amount in self._use_cpu(run, job).items():
                     grown[resource] = grown.get(resource, 0) + amount
                 self._use_gpus(run, job)
+                _note(run, job)
             mem_now += self._use_memory(run, job)
         self._outside_cpu(usage, grown)
         self._outside_gpus(usage)
@@ -336,6 +356,14 @@ class Holdings(msgspec.Struct):
         """All integrals now."""
         runs = {key: Held(run.time_ns, dict(run.held), dict(run.used)) for key, run in self.runs.items()}
         return Snapshot(self.t_ns, runs, dict(self.idle), dict(self.system))
+
+
+def _note(run: Run, job: JobUsage) -> None:
+    """What it used, for people: no energy goes by it."""
+    # A GPU's driver may list processes of a job of which nothing else was ever read.
+    run.cpu_known = run.cpu_known or not job.gone or job.cpu_ns > 0
+    if job.mem_bytes is not None and not job.gone:
+        run.mem_peak = max(run.mem_peak or 0, job.mem_bytes)
 
 
 def _cpus(run: Run) -> int:

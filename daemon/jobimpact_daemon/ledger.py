@@ -21,6 +21,7 @@ from jobimpact_daemon.bookkeeper import Account, Bookkeeper, State
 from jobimpact_daemon.books import Finding
 from jobimpact_daemon.holdings import Holdings, Run
 from jobimpact_daemon.outbox import HealthRow, Outbox, RunRow
+from jobimpact_daemon.run_use import used
 
 __all__ = ["Ledger"]
 
@@ -204,7 +205,7 @@ class Ledger:
         )
         runs = [*books.closed, *state.holdings.runs.values()]
         rows = [_row(run, state.holdings.shares(run)) for run in runs]
-        db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         db.executemany(
             "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)",
             [(*key, books.accounts[key].uj, books.accounts[key].known_ns) for key in books.touched],
@@ -352,4 +353,5 @@ def _row(run: Run, shares: dict[str, int]) -> tuple[object, ...]:
         *(run.key, run.job, run.restart, run.uid, run.cpus, run.mem_bytes, gpus),
         *(run.start_s, run.end_s, run.time_ns, run.state, flags),
         msgspec.json.encode(shares).decode(),
+        msgspec.json.encode(used(run)).decode(),
     )

@@ -151,7 +151,7 @@ class Node:
         row += (json.dumps(more.get("gpus", [])), T0 + start, None if end is None else T0 + end, elapsed_ns)
         state = more.get("state", "open" if end is None else "ended")
         row += (state, json.dumps(more.get("flags", [])), json.dumps(more.get("held", {})))
-        self.db.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self.db.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}')", row)
         return key
 
     def charge(self, holder: str, domain: str = "package-0", joules: float = 5000.0, known_s: float = 100.0) -> None:

@@ -32,7 +32,7 @@ def write_node(world: World, node: str, runs: Iterable[BookedRun], watts: int) -
     domain = "INSERT INTO domain VALUES ('package-0', 'cpu', 'rapl', 'counter', ?, 0, ?, NULL)"
     db.execute(domain, (lasted_s * watts * 1_000_000, lasted_s * NS))
     db.executemany(
-        "INSERT INTO run VALUES (?, ?, 0, 1000, ?, ?, '[]', ?, ?, ?, 'ended', '[]', '{}')",
+        "INSERT INTO run VALUES (?, ?, 0, 1000, ?, ?, '[]', ?, ?, ?, 'ended', '[]', '{}', '{}')",
         [(one.job, one.job, one.cpus, one.cpus << 30, one.start_s, one.end_s, s * NS) for one, s in some],
     )
     ledger = [(one.job, s * watts * 1_000_000, s * NS) for one, s in some]

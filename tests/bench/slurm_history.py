@@ -238,7 +238,7 @@ def _write_run(
     elapsed_ns = (one.end - one.start) * 10**9
     row = (key, job, one.restart, 2001, one.cpus, one.mem_gib * GIB, json.dumps(gpus), start, end, elapsed_ns)
     held = json.dumps({"gpu": round(gpu_share * elapsed_ns)})
-    db.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ended', '[]', ?)", (*row, held))
+    db.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ended', '[]', ?, '{}')", (*row, held))
     edges = [start, *range(int(start // HOUR + 1) * HOUR, math.ceil(end), HOUR), end]
     for domain, w in watts.items():
         points = [(key, domain, at, round(w * (at - start) * 1e6), round((at - start) * 1e9)) for at in edges]

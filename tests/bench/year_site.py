@@ -295,7 +295,7 @@ def _write_run(
     held = json.dumps({"gpu": round(gpu_share * elapsed_ns)})
     row = (key, one.id, one.restart, 1000 + one.user, one.cpus, one.mem_gib * GIB, json.dumps(gpus), one.start)
     row += (one.end if over else None, elapsed_ns, "ended" if over else "open", "[]", held)
-    db.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    db.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}')", row)
     edges = [one.start, *range(int(one.start // HOUR + 1) * HOUR, math.ceil(end), HOUR), end]
     for domain, watts in mean_w.items():
         points = [

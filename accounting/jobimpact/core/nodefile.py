@@ -1,4 +1,4 @@
-"""The node's SQLite file: its tables, which the daemon writes and accounting reads, version 4.
+"""The node's SQLite file: its tables, which the daemon writes and accounting reads, version 5.
 
 One file per node, `<node>.sqlite`, in WAL mode. Energies are integer microjoules, durations integer nanoseconds,
 stamps seconds since the epoch (UTC). Counters of energy are cumulative, so a reader needs only first and last.
@@ -19,7 +19,7 @@ from jobimpact.core.records import PAST
 
 __all__ = ["RUN_DAYS", "SCHEMA", "SERIES_DAYS", "fold_old", "node_file", "open_for_reading", "open_for_writing"]
 
-SCHEMA = 4
+SCHEMA = 5
 RUN_DAYS = 400
 SERIES_DAYS = 90
 DAY_S = 86400
@@ -123,11 +123,26 @@ CREATE TABLE refused (
   said TEXT NOT NULL
 );
 """
+_SAID = """
+-- What a run has used of what it held: a JSON object of integers, named as in `RunUse`; what is not known is absent.
+ALTER TABLE run ADD COLUMN used TEXT NOT NULL DEFAULT '{}';
+-- What a job said of itself: how far it was, with a value of each metric; metric is '' where it told a step alone.
+CREATE TABLE progress (
+  run TEXT NOT NULL, wall_s REAL NOT NULL, metric TEXT NOT NULL, step INTEGER, value REAL,
+  uj INTEGER,                      -- what the run had in the books then, over all domains; NULL: nothing is known
+  PRIMARY KEY (run, wall_s, metric)
+) WITHOUT ROWID;
+-- And what it is (`model`, `activity`, ...): the latest that it said.
+CREATE TABLE label (
+  run TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, wall_s REAL NOT NULL, PRIMARY KEY (run, name)
+) WITHOUT ROWID;
+"""
 _STEPS = {
-    0: _TABLES + _WHOLE + _HELD + _OUTBOX,
-    1: _WHOLE + _HELD + _OUTBOX,
-    2: _HELD + _OUTBOX,
-    3: _OUTBOX,
+    0: _TABLES + _WHOLE + _HELD + _OUTBOX + _SAID,
+    1: _WHOLE + _HELD + _OUTBOX + _SAID,
+    2: _HELD + _OUTBOX + _SAID,
+    3: _OUTBOX + _SAID,
+    4: _SAID,
 }
 """What makes a file of the present schema out of one of an earlier."""
 
@@ -220,10 +235,12 @@ def fold_old(db: sqlite3.Connection, wall_s: float, known: Collection[str] = ())
     for statement in (
         "DELETE FROM job_energy WHERE wall_s < :series",
         "DELETE FROM node_power WHERE wall_s < :series",
+        "DELETE FROM progress WHERE wall_s < :series",
         f"""INSERT INTO ledger SELECT domain, :past, sum(uj), sum(known_ns) FROM ledger
         WHERE holder IN {old} GROUP BY domain ON CONFLICT (holder, domain) DO UPDATE
         SET uj = uj + excluded.uj, known_ns = known_ns + excluded.known_ns""",  # noqa: S608 (our own words, as below)
         f"DELETE FROM ledger WHERE holder IN {old}",  # noqa: S608
+        f"DELETE FROM label WHERE run IN {old}",  # noqa: S608
         f"DELETE FROM run WHERE run IN {old}",  # noqa: S608
     ):
         db.execute(statement, when)

@@ -12,12 +12,16 @@ from typing import Literal
 
 import msgspec
 
+from jobimpact.core.records import RunUse
+
 __all__ = [
     "BOOKS",
     "EVER",
     "IMPACT_DAY",
     "JOB_ENERGY",
     "JOB_IMPACT",
+    "JOB_LABEL",
+    "JOB_PROGRESS",
     "JOB_RUN",
     "MEASUREMENTS",
     "NODE_BOOKS",
@@ -102,10 +106,19 @@ JOB_RUN = Measurement(
     BOOKS,
     ("cluster", "node", "run"),
     ("stamp_ms", "restart", "uid", "cpus", "mem_bytes", "start_ms", "end_ms", "elapsed_ns"),
-    texts=("job", "state", "gpus", "flags", "held"),
-    maps=(("held", ("cpu", "dram", "gpu", "node")),),
+    texts=("job", "state", "gpus", "flags", "held", "used"),
+    maps=(("held", ("cpu", "dram", "gpu", "node")), ("used", RunUse.__struct_fields__)),
 )
 """What the node's books say of a run, beside its `job_energy`: the latest holds."""
+
+JOB_PROGRESS = Measurement(
+    "job_progress", BOOKS, ("cluster", "node", "run", "metric"), ("stamp_ms", "step", "energy_uj"), ("value",)
+)
+"""What a job said of itself in mid run: a point of each metric, and one without where it told a step alone.
+`energy_uj` is what the run had in this node's books then, over all domains."""
+
+JOB_LABEL = Measurement("job_label", BOOKS, ("cluster", "node", "run", "label"), ("stamp_ms",), texts=("value",))
+"""What it said that it is (`model`, `activity`, ...): the latest holds."""
 
 SOURCE_HEALTH = Measurement(
     "source_health",
@@ -159,5 +172,6 @@ JOB_IMPACT = Measurement(
 id, and when it was submitted. A point whose tags changed since stays with the state `replaced`, and zeros."""
 
 MEASUREMENTS = (
-    *(NODE_POWER, NODE_DOMAIN, NODE_BOOKS, JOB_ENERGY, JOB_RUN, SOURCE_HEALTH, NODE_HOUR, IMPACT_DAY, JOB_IMPACT),
+    *(NODE_POWER, NODE_DOMAIN, NODE_BOOKS, JOB_ENERGY, JOB_RUN, JOB_PROGRESS, JOB_LABEL, SOURCE_HEALTH),
+    *(NODE_HOUR, IMPACT_DAY, JOB_IMPACT),
 )

@@ -13,7 +13,8 @@ from jobimpact.mirror.rows import DomainRow, RunRow
 __all__ = ["PUT", "PUT_RUN", "Began", "Memory", "OwnFile", "domain_row", "joined", "metered_row", "run_row"]
 
 PUT = "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)"
-PUT_RUN = "INSERT OR REPLACE INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_RUN = "run, job, restart, uid, cpus, mem_bytes, gpus, start_s, end_s, elapsed_ns, state, flags, held"
+PUT_RUN = f"INSERT OR REPLACE INTO run ({_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 (ours)
 
 
 class Began(Struct):
