@@ -20,6 +20,15 @@ def test_a_later_line_replaces_an_earlier_one(tmp_path: Path) -> None:
     assert (job.state, job.end_s, job.elapsed_s, job.key) == ("COMPLETED", T0 + 7.5, 7.5, f"1@{T0}")
 
 
+def test_a_time_limit_is_told_or_not_known(tmp_path: Path) -> None:
+    """In seconds; without one, there is none."""
+    world = World(tmp_path)
+    world.say("1", time_limit_s=90)
+    world.say("2")
+    found = LocalRecords(tmp_path / "jobs.jsonl", "lab").finished(T0, T0 + 200).records
+    assert [one.time_limit_s for one in found] == [90.0, None]
+
+
 def test_only_jobs_that_ended_in_the_window(tmp_path: Path) -> None:
     """Both edges are inclusive; a job without an end is not finished."""
     world = World(tmp_path)

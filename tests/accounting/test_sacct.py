@@ -105,6 +105,19 @@ def test_a_record_of_every_kind_of_field(fake: Fake) -> None:
     assert job.raw["timelimitraw"] == "60"
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("60", 3600.0),
+        *((none, None) for none in ("", "0", "UNLIMITED", "Partition_Limit", "4294967295", "-5", "\u0663", "9" * 40)),
+    ],
+)
+def test_a_time_limit_is_minutes_or_none(told: str, expected: float | None) -> None:
+    """What is no number of minutes is no limit that is known, and costs no record."""
+    found = parse_rows(text(row(timelimitraw=told)), UNIT_SEPARATOR, "lab")
+    assert ([one.time_limit_s for one in found.records], found.problems) == ([expected], ())
+
+
 @pytest.mark.parametrize(("ask", "of"), [(None, ["--local"]), ("lab", ["-M", "lab"])])
 def test_the_command_is_the_one_every_version_has(
     fake: Fake, monkeypatch: pytest.MonkeyPatch, ask: str | None, of: list[str]

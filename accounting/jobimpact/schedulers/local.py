@@ -7,9 +7,9 @@ appends (a job's start, then the same job with its end). Times are epoch seconds
      "submit": 1795190300, "start": 1795190301.2, "end": 1795190309.3,
      "nodes": ["node01"], "cpus": 4, "mem_bytes": 1073741824, "gpus": 1}
 
-`account`, `partition` and `exclusive` (it was given whole nodes) may be added; `start`, `end`, `exit_code`, `cpus`,
-`mem_bytes` and `gpus` may be left out or null; `nodes` may be a host list in one string (`node[01-02]`). An `id` has a
-digit.
+`account`, `partition`, `exclusive` (it was given whole nodes) and `time_limit_s` (how long it might have run) may be
+added; `start`, `end`, `exit_code`, `cpus`, `mem_bytes` and `gpus` may be left out or null; `nodes` may be a host list
+in one string (`node[01-02]`). An `id` has a digit.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class _Line(Struct, frozen=True, forbid_unknown_fields=True):
     mem_bytes: Count | None = None
     gpus: Count | None = None
     exclusive: bool = False
+    time_limit_s: Annotated[float, Meta(gt=0, lt=LATEST_S)] | None = None
 
 
 class LocalRecords:
@@ -131,4 +132,5 @@ class LocalRecords:
             raw={"line": line.decode(errors="replace")},
             exclusive=found.exclusive,
             array_id=array_of(found.id),
+            time_limit_s=found.time_limit_s,
         )

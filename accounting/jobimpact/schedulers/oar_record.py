@@ -206,6 +206,7 @@ def record_of(rows: Rows, cluster: str) -> JobRecord:
         raw=_raw(rows),
         exclusive="deploy" in kinds,
         array_id=_array(job, in_array=rows.in_array),
+        time_limit_s=_walltime_s(job.get("moldable_walltime")),
         off_books=next((why for kind, why in _OFF_BOOKS.items() if kind in kinds), None),
     )
 
@@ -275,6 +276,13 @@ def _nodes(held: Iterable[Resource]) -> tuple[str, ...]:
     if bad is not None:
         raise RecordError(f"{bad!r:.80} is not a node's name")
     return names
+
+
+def _walltime_s(text: str | None) -> float | None:
+    """What it was given in the end; what is no such number costs no record."""
+    match = _WHOLE.match(text or "")
+    seconds = int(match[0]) if match else 0
+    return float(seconds) if 0 < seconds < LATEST_S else None
 
 
 def _array(job: Mapping[str, str | None], *, in_array: bool) -> str | None:

@@ -50,7 +50,7 @@ from jobimpact.core.errors import RecordError, SchedulerError
 from jobimpact.core.records import JobRecord
 from jobimpact.schedulers.base import LATEST_S, MOST, Finished, array_of, expand_nodes, held_at
 from jobimpact.schedulers.pyslurm_child import ATTRIBUTES, NO_PYSLURM, OTHER_PYSLURM
-from jobimpact.schedulers.slurm import EARLIEST_S, NEVER_RAN, gpus_of, since_submission
+from jobimpact.schedulers.slurm import EARLIEST_S, NEVER_RAN, gpus_of, since_submission, time_limit_s
 
 __all__ = ["CHILD", "PySlurm", "parse_answer"]
 
@@ -313,6 +313,7 @@ def _record(job: _Job, told: dict[str, Any], cluster: str) -> JobRecord:
         gpus=gpus_of(tres) if tres else None,
         raw={name: _text(told.get(name)) for name in ATTRIBUTES},
         array_id=array_of(job_id),
+        time_limit_s=time_limit_s(told.get("time_limit")),
     )
 
 

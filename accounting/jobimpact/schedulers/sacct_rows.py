@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from jobimpact.core.errors import RecordError
 from jobimpact.core.records import JobRecord
 from jobimpact.schedulers.base import LATEST_S, MOST, Finished, array_of, expand_nodes
-from jobimpact.schedulers.slurm import EARLIEST_S, NEVER_RAN, gpus_of, since_submission
+from jobimpact.schedulers.slurm import EARLIEST_S, NEVER_RAN, gpus_of, since_submission, time_limit_s
 
 __all__ = ["EXTRA_FIELDS", "FIELDS", "UNIT_SEPARATOR", "parse_rows", "parse_tres", "read_rows"]
 
@@ -161,6 +161,7 @@ def _record(raw: dict[str, str], cluster: str) -> JobRecord:
         # Only 26.05 tells; before, such a job is known by having been given all CPUs and GPUs.
         exclusive=ran and raw.get("exclusive") == "NODE",
         array_id=array_of(raw["jobid"]),
+        time_limit_s=time_limit_s(raw["timelimitraw"]),
     )
 
 

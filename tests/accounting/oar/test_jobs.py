@@ -59,7 +59,16 @@ def test_a_record_of_every_kind_of_field(site: Site) -> None:
         "exclusive": False,
         "array_id": None,
         "off_books": None,
+        "time_limit_s": 3600.0,
+        "labels": {},
     }
+
+
+@pytest.mark.parametrize(("walltime", "expected"), [(60, 60.0), (0, None), (-5, None)])
+def test_its_walltime_is_its_time_limit(site: Site, walltime: int, expected: float | None) -> None:
+    """What OAR gave it in the end; a number that is no time is none."""
+    site.job(7, resources=[1], walltime=walltime)
+    assert only(site).time_limit_s == expected
 
 
 def test_raw_is_all_that_oar_said(site: Site) -> None:
