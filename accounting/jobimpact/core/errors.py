@@ -9,6 +9,7 @@ __all__ = [
     "CredentialError",
     "GridError",
     "JobImpactError",
+    "MailError",
     "MarkError",
     "RecordError",
     "RecordingError",
@@ -40,6 +41,10 @@ class CredentialError(JobImpactError):
 
 class GridError(JobImpactError):
     """A source of carbon intensity did not answer, or with what is none: names it and says what it said."""
+
+
+class MailError(JobImpactError):
+    """A mail server or directory did not answer, or refuses us: names it and says what it said."""
 
 
 class MarkError(JobImpactError):
