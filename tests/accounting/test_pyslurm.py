@@ -60,8 +60,14 @@ NEVER_SACCT = {"nodelist": "None assigned", "alloctres": "", "elapsedraw": "0", 
 
 STORY: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "plain": ({}, {}),
-    "no time limit": ({"timelimit": 0xFFFFFFFF}, {"timelimitraw": "UNLIMITED"}),
-    "the partition's time limit": ({"timelimit": 0}, {"timelimitraw": "Partition_Limit"}),
+    "no time limit": (
+        {"id_job": 71, "timelimit": 0xFFFFFFFF},
+        {"jobidraw": "71", "jobid": "71", "timelimitraw": "UNLIMITED"},
+    ),
+    "the partition's time limit": (
+        {"id_job": 72, "timelimit": 0},
+        {"jobidraw": "72", "jobid": "72", "timelimitraw": "Partition_Limit"},
+    ),
     "gpus": (
         {"id_job": 1, "tres_alloc": "1=2,2=500,4=1,5=2,1001=3,1002=2,1003=1", "nodelist": "node03"},
         {
