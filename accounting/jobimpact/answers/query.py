@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from jobimpact.core.records import Profile, Progress
+from jobimpact.core.records import DomainKind, Profile, Progress
 from jobimpact.results.record import JobResult
 from jobimpact.results.sums import Ending, SumImpact, Sums
 
@@ -118,10 +118,11 @@ class Period(msgspec.Struct, frozen=True):
     query: PeriodQuery
     sums: Sums
     before: tuple[Sums, ...] = ()
-    """The spans before, the latest first; a span of which not all days are accounted is not there."""
+    """The spans before, the latest first, each as long as this one is accounted for; they end where not all of one is
+    accounted. Without impacts."""
     by: dict[str, tuple[Place, ...]] = {}
-    """Split by `user` (labs and clusters), `lab` (clusters), `day`, `partition`, `model`; the largest energy first,
-    days in order."""
+    """Split by `user` (labs and clusters), `lab` (users and clusters), `day`, `partition`, `model`; the largest energy
+    first, days in order and without impacts. What has none of its kind is under the empty name."""
     worst: tuple[JobResult, ...] = ()
     """The jobs with the most energy that did not complete, at most five."""
     most: tuple[JobResult, ...] = ()
@@ -129,6 +130,19 @@ class Period(msgspec.Struct, frozen=True):
     median: Sums | None = None
     """What the median user of the same lab had, number by number; None: there are too few to stay anonymous."""
     accounted_to_s: float | None = None
+    """Up to when all jobs of this time are accounted for; None: not from its begin on."""
+    median_lab: str | None = None
+    """Which lab the median is of."""
+    median_users: int = 0
+    """Of so many users, the one of this report among them."""
+    title: str | None = None
+    """What the site calls the lab; None: by its account."""
+    kinds: dict[DomainKind, float | None] = {}
+    """Joules by kind of part, so far as known; a kind that no job had is not there."""
+    lacking: dict[DomainKind, int] = {}
+    """Of how many jobs a kind of part that they had is not known."""
+    factors: tuple[str, ...] = ()
+    """The versions of the factors that the impacts were made with."""
 
 
 class Answerer(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobimpact.answers.query import Ending, SumImpact, Sums
+from jobimpact.core.records import DomainKind
 from jobimpact.results.outcome import has_failed, has_run
 from jobimpact.results.period import INDICATORS, Row, Spread, rows
 from jobimpact.results.read import Reader
@@ -34,14 +35,19 @@ def sums_of(reader: Reader, where: str, asked: Sequence[object] = ()) -> Sums:
 
 
 class Tally:
-    """Jobs being summed. Of what never ran there is only the number."""
+    """Jobs being summed. Of what never ran there is only the number.
+
+    Args:
+        light: without impacts and kinds of parts.
+    """
 
     __slots__ = (
         *("jobs", "ran", "failed", "measured", "energy_j", "failed_known", "failed_energy_j", "_whole", "_covered"),
-        *("_cpu_s", "_gpu_s", "_impacts", "_endings", "_kinds", "_first", "_last", "_accounted", "_factors"),
+        *("_cpu_s", "_gpu_s", "_impacts", "_endings", "_kinds", "_first", "_last", "_accounted", "_factors", "_light"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, light: bool = False) -> None:
+        self._light = light
         self.jobs = self.ran = self.failed = self.measured = self.failed_known = 0
         self.energy_j = self.failed_energy_j = 0.0
         self._whole = self._covered = self._cpu_s = self._gpu_s = 0.0
@@ -49,7 +55,7 @@ class Tally:
         self._impacts = [[0.0] * 12 for _ in INDICATORS]
         self._endings: dict[tuple[str, str | None], list[float]] = {}
         """How many, how many of them measured, and their joules."""
-        self._kinds: dict[str, list[float]] = {}
+        self._kinds: dict[DomainKind, list[float]] = {}
         """Of each kind of part: joules, of how many they are known, and of how many they are not."""
         self._first: float | None = None
         self._last: float | None = None
@@ -77,6 +83,8 @@ class Tally:
                 self.failed_known += 1
                 self.failed_energy_j += joules
         self._last_for(row)
+        if self._light:
+            return
         for kind, one in row.kinds.items():
             if one.method not in _NONE:
                 found = self._kinds.setdefault(kind, [0.0, 0, 0])
@@ -110,12 +118,12 @@ class Tally:
         self._factors |= other._factors
 
     @property
-    def kinds(self) -> dict[str, float | None]:
+    def kinds(self) -> dict[DomainKind, float | None]:
         """Joules by kind of part; None: of no job known. A kind of which no job had any is not there."""
         return {kind: joules if known else None for kind, (joules, known, _) in self._kinds.items()}
 
     @property
-    def lacking(self) -> dict[str, int]:
+    def lacking(self) -> dict[DomainKind, int]:
         """Of how many jobs a kind of part that they had is not known."""
         return {kind: int(missing) for kind, (_, _, missing) in self._kinds.items() if missing}
 
@@ -127,6 +135,8 @@ class Tally:
     def sums(self) -> Sums:
         """As it stands. Endings with the most jobs come first."""
         endings = sorted(self._endings.items(), key=lambda one: (-one[1][0], one[0][0], one[0][1] or ""))
+        each = () if self._light else zip(INDICATORS, self._impacts, strict=True)
+        impacts = {name: _impact(found) for name, found in each}
         return Sums(
             jobs=self.jobs,
             ran=self.ran,
@@ -138,7 +148,7 @@ class Tally:
             cpu_hours=self._cpu_s / HOUR_S,
             gpu_hours=self._gpu_s / HOUR_S,
             node_hours=self._whole / HOUR_S,
-            impacts={name: _impact(found) for name, found in zip(INDICATORS, self._impacts, strict=True)},
+            impacts=impacts,
             endings=tuple(
                 Ending(state, code, int(jobs), joules if known else None)
                 for (state, code), (jobs, known, joules) in endings
