@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tests.accounting.world import T0, record
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
-from jobimpact.results.read import Reader, find_query
+from jobimpact.results.read import Reader
 from jobimpact.results.record import Entry, JobResult
+from jobimpact.results.select import Selection, condition
 from jobimpact.results.write import Counts, Results
 
 
@@ -119,10 +120,14 @@ def test_each_way_of_asking_goes_by_an_index(tmp_path: Path) -> None:
     """However many jobs there are, none is looked at in vain: SQLite's own plan has no scan."""
     write(tmp_path, result())
     with sqlite3.connect(tmp_path / "results.db") as db:
-        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {find_query(('key',))}", {"id": "1"})]
+        where, parameters = condition(Selection(job="1"))
+        plan = [
+            row[3] for row in db.execute(f"EXPLAIN QUERY PLAN SELECT key FROM job_result WHERE {where}", parameters)
+        ]
     searches = [step for step in plan if "job_result" in step]
+    assert searches.pop(0) == "SEARCH job_result USING INTEGER PRIMARY KEY (rowid=?)"
     assert len(searches) == 4
-    assert all(step.startswith("SEARCH job_result USING INDEX") for step in searches)
+    assert all(step.startswith("SEARCH job_result USING COVERING INDEX") for step in searches)
 
 
 @pytest.mark.parametrize("schema", [1, 2, 3])

@@ -6,18 +6,19 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
+from jobimpact.core.records import Profile, Progress
 from jobimpact.results.record import SCHEMA, JobResult, database_path, result_of
+from jobimpact.results.select import Seen, Selection, condition
+from jobimpact.results.sums import Sums, sums_by, sums_of
 
-__all__ = ["Reader", "find_query"]
+__all__ = ["Found", "Reader"]
 
 _NAMES = tuple(field.name for field in msgspec.structs.fields(JobResult))
-# Each word a user may know a job by, one index each. A raw id that is a task's or a part's own is never shown
-# to users, but hooks and logs carry it.
-_BY = ("job_id", "raw_id", "array_id", "het_id")
 _RUNS = """
 SELECT raw_id, json_extract(told.value, '$.start_s'),
   (SELECT sum(json_extract(value, '$.energy_j')) FROM json_each(told.value, '$.domains'))
@@ -27,6 +28,24 @@ WHERE raw_id IN (SELECT value FROM json_each(?)) AND told.key = ? AND json_extra
 _NEW_4 = frozenset({"time_limit_s", "labels"})
 _NEW = {1: _NEW_4 | {"exclusive", "off_books"}, 2: _NEW_4 | {"off_books"}, 3: _NEW_4}
 """Columns that a file of an earlier schema has not."""
+_PROFILES_FROM = 4
+"""The first schema with power over time."""
+_PROFILE = """
+SELECT profile, progress FROM job_profile
+WHERE cluster = :cluster AND key = :key
+  AND EXISTS (SELECT 1 FROM job_result WHERE cluster = :cluster AND key = :key AND {seen})
+"""
+_MAPPED = 1 << 30
+"""Sums of many rows read most of the file: mapped, that takes two thirds of the time."""
+_CHUNK = 500
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Rows that were selected."""
+
+    jobs: tuple[JobResult, ...]
+    """Empty: there are more than were asked for in full."""
+    sums: Sums
 
 
 class Reader:
@@ -87,12 +106,55 @@ class Reader:
         Raises:
             StoreError: the database cannot be read.
         """
+        found = self.select(Selection(job=job), rows=None)
+        return [] if found is None else list(found.jobs)
+
+    def select(self, asked: Selection, rows: int | None) -> Found | None:
+        """Rows and what they come to; None: there are none.
+
+        Of one job, array or heterogeneous job they are in order of their ids, else by start.
+
+        Args:
+            asked: which.
+            rows: so many at most in full; None: all of them.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
         if self._db is None:
-            return []
+            return None
+        with self._errors(), self._one_moment(self._db) as db:
+            where, parameters = self._narrowed(db, asked)
+            limit = -1 if rows is None else rows + 1
+            query = f"SELECT rowid FROM job_result WHERE {where} LIMIT {limit}"  # noqa: S608 (ours)
+            ids = [rowid for (rowid,) in db.execute(query, parameters)]
+            if rows is not None and len(ids) > rows:
+                db.execute(f"PRAGMA mmap_size = {_MAPPED}")
+                return Found((), sums_by(db, where, parameters)[None])
+            jobs = self._in_full(db, ids)
+        sums = sums_of(jobs)
+        if sums is None:
+            return None
+        by_id = asked.job is not None
+        jobs.sort(key=lambda one: _order(one) if by_id else (one.start_s or one.submit_s or 0, "", 0))
+        return Found(tuple(jobs), sums)
+
+    def details(self, cluster: str, key: str, seen_by: Seen | None) -> tuple[Profile | None, tuple[Progress, ...]]:
+        """Power over time and progress of one incarnation, if there are any and its row may be seen.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        if self._db is None or self.schema < _PROFILES_FROM:
+            return None, ()
+        seen, parameters = condition(Selection(seen_by=seen_by))
         with self._errors():
-            rows = self._db.execute(find_query(self._names), {"id": job}).fetchall()
-            found = [result_of(dict(zip(self._names, row, strict=True))) for row in rows]
-        return sorted(_narrowed(job, found), key=lambda one: (_order(one.job_id), one.submit_s or 0))
+            asked = parameters | {"cluster": cluster, "key": key}
+            row = self._db.execute(_PROFILE.format(seen=seen), asked).fetchone()
+            if row is None:
+                return None, ()
+            profile = None if row[0] is None else msgspec.json.decode(row[0], type=Profile)
+            return profile, msgspec.json.decode(row[1], type=tuple[Progress, ...])
 
     def runs_of(self, node: str, raw_ids: Collection[str]) -> dict[tuple[str, float], float | None]:
         """A node's runs of which a result tells.
@@ -123,6 +185,33 @@ class Reader:
             raise StoreError(f"{self._path}: not a database of results")
         self._names = tuple(name for name in _NAMES if name not in _NEW.get(found, ()))
 
+    @staticmethod
+    def _narrowed(db: sqlite3.Connection, asked: Selection) -> tuple[str, dict[str, Any]]:
+        """A raw id counts only where nobody is shown it: the last task of array 6 has the raw id 6 as well."""
+        if asked.job is not None:
+            shown = condition(asked, shown=True)
+            if db.execute(f"SELECT 1 FROM job_result WHERE {shown[0]} LIMIT 1", shown[1]).fetchone():  # noqa: S608
+                return shown
+        return condition(asked)
+
+    def _in_full(self, db: sqlite3.Connection, ids: list[int]) -> list[JobResult]:
+        found = []
+        for at in range(0, len(ids), _CHUNK):
+            some = ", ".join(map(str, ids[at : at + _CHUNK]))
+            query = f"SELECT {', '.join(self._names)} FROM job_result WHERE rowid IN ({some})"  # noqa: S608 (ours)
+            found += [result_of(dict(zip(self._names, row, strict=True))) for row in db.execute(query)]
+        return found
+
+    @staticmethod
+    @contextmanager
+    def _one_moment(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+        """What is read in several statements is of one state of the file."""
+        db.execute("BEGIN")
+        try:
+            yield db
+        finally:
+            db.rollback()
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -131,18 +220,6 @@ class Reader:
             raise StoreError(f"{self._path}: {error}") from error
 
 
-def find_query(names: tuple[str, ...]) -> str:
-    """The SQL that finds some columns of the rows that `:id` may mean."""
-    each = (f"SELECT {', '.join(names)} FROM job_result WHERE {column} = :id" for column in _BY)  # noqa: S608 (ours)
-    return " UNION ".join(each)
-
-
-def _narrowed(job: str, found: list[JobResult]) -> list[JobResult]:
-    """A raw id counts only where nobody is shown it: the last task of array 6 has the raw id 6 as well."""
-    shown = [one for one in found if one.job_id == job or one.job_id.startswith((f"{job}_", f"{job}+"))]
-    return shown or found
-
-
-def _order(job_id: str) -> tuple[int, str]:
-    tail = job_id.replace("+", "_").rpartition("_")[2]
-    return (int(tail), job_id) if tail.isascii() and tail.isdigit() else (0, job_id)
+def _order(one: JobResult) -> tuple[float, str, float]:
+    tail = one.job_id.replace("+", "_").rpartition("_")[2]
+    return int(tail) if tail.isascii() and tail.isdigit() else 0, one.job_id, one.submit_s or 0
