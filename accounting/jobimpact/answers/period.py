@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from jobimpact.answers.query import Period, PeriodQuery, Place, Sums, Who
-from jobimpact.answers.sums import Tally
+from jobimpact.answers.tally import Tally
 from jobimpact.core.config import Config
 from jobimpact.core.errors import StoreError
 from jobimpact.results.outcome import has_failed
@@ -70,6 +70,7 @@ def period(reader: Reader, query: PeriodQuery, who: Who, config: Config) -> Peri
         title=lab.name if lab else None,
         kinds=found.total.kinds,
         lacking=found.total.lacking,
+        methods=found.total.methods,
         factors=found.total.factors,
     )
     return _with_median(result, asked, by.get("lab", ())) if query.of == "user" else result

@@ -141,6 +141,8 @@ class Period(msgspec.Struct, frozen=True):
     """Joules by kind of part, so far as known; a kind that no job had is not there."""
     lacking: dict[DomainKind, int] = {}
     """Of how many jobs a kind of part that they had is not known."""
+    methods: dict[DomainKind, tuple[str, ...]] = {}
+    """How each kind of part was measured, all that any job has."""
     factors: tuple[str, ...] = ()
     """The versions of the factors that the impacts were made with."""
 

@@ -13,9 +13,7 @@ from jobimpact.core.records import DomainKind
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult, result_of
 
-__all__ = ["INDICATORS", "KindJoules", "Parts", "Row", "Spread", "covered", "exists", "full", "rows"]
-
-INDICATORS = ("gwp_kgco2e", "adp_kgsbe", "pe_mj")
+__all__ = ["KindJoules", "Parts", "Row", "Spread", "covered", "exists", "full", "rows"]
 
 
 class Spread(msgspec.Struct, frozen=True, gc=False):
@@ -76,7 +74,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     factors: str | None = None
     """The version of the factors of its impacts."""
     impacts: tuple[Parts, ...] = ()
-    """In the order of INDICATORS; empty: not asked for."""
+    """Of GWP, ADP, PE; empty: not asked for."""
     kinds: dict[DomainKind, KindJoules] = {}
     """By kind of part."""
 

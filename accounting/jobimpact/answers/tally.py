@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jobimpact.answers.query import Ending, SumImpact, Sums
 from jobimpact.core.records import DomainKind
 from jobimpact.results.outcome import has_failed, has_run
-from jobimpact.results.period import INDICATORS, Row, Spread, rows
-from jobimpact.results.read import Reader
+from jobimpact.results.period import Row, Spread
+from jobimpact.results.sums import INDICATORS
 
-__all__ = ["Tally", "sums_of"]
+__all__ = ["Tally"]
 
 HOUR_S = 3600.0
 _NONE = frozenset({"none held", "never started"})
 """A part of this kind there was none of: its zero is a number, and no reason to name the kind."""
-
-
-def sums_of(reader: Reader, where: str, asked: Sequence[object] = ()) -> Sums:
-    """All jobs that fit, together.
-
-    Args:
-        reader: of the results.
-        where: SQL of our own over `job_result`, its parameters as `?`.
-        asked: the parameters.
-
-    Raises:
-        StoreError: the database cannot be read.
-    """
-    tally = Tally()
-    for row in rows(reader, where, asked):
-        tally.add(row)
-    return tally.sums()
 
 
 class Tally:
@@ -43,7 +24,19 @@ class Tally:
 
     __slots__ = (
         *("jobs", "ran", "failed", "measured", "energy_j", "failed_known", "failed_energy_j", "_whole", "_covered"),
-        *("_cpu_s", "_gpu_s", "_impacts", "_endings", "_kinds", "_first", "_last", "_accounted", "_factors", "_light"),
+        *(
+            "_cpu_s",
+            "_gpu_s",
+            "_impacts",
+            "_endings",
+            "_kinds",
+            "_first",
+            "_last",
+            "_accounted",
+            "_factors",
+            "_light",
+            "_methods",
+        ),
     )
 
     def __init__(self, *, light: bool = False) -> None:
@@ -55,6 +48,7 @@ class Tally:
         self._impacts = [[0.0] * 12 for _ in INDICATORS]
         self._endings: dict[tuple[str, str | None], list[float]] = {}
         """How many, how many of them measured, and their joules."""
+        self._methods: dict[DomainKind, set[str]] = {}
         self._kinds: dict[DomainKind, list[float]] = {}
         """Of each kind of part: joules, of how many they are known, and of how many they are not."""
         self._first: float | None = None
@@ -93,6 +87,7 @@ class Tally:
                 else:
                     found[0] += one.energy_j
                     found[1] += 1
+                    self._methods.setdefault(kind, set()).add(one.method or "")
         for sums, parts in zip(self._impacts, row.impacts):  # noqa: B905 (as many as indicators)
             _add(sums, 0, parts.use)
             _add(sums, 4, parts.embodied)
@@ -112,6 +107,8 @@ class Tally:
             self._endings[state, code] = _both(self._endings.get((state, code)), found)
         for kind, found in other._kinds.items():
             self._kinds[kind] = _both(self._kinds.get(kind), found)
+        for kind, methods in other._methods.items():
+            self._methods.setdefault(kind, set()).update(methods)
         self._first = _least(self._first, other._first)
         self._last = _most(self._last, other._last)
         self._accounted = _most(self._accounted, other._accounted)
@@ -126,6 +123,14 @@ class Tally:
     def lacking(self) -> dict[DomainKind, int]:
         """Of how many jobs a kind of part that they had is not known."""
         return {kind: int(missing) for kind, (_, _, missing) in self._kinds.items() if missing}
+
+    @property
+    def methods(self) -> dict[DomainKind, tuple[str, ...]]:
+        """How each kind was measured, all that any job has (`counter`, `gauge`, `modelled`)."""
+        each = {
+            kind: {part for method in found for part in method.split("+")} for kind, found in self._methods.items()
+        }
+        return {kind: tuple(sorted(filter(None, found))) for kind, found in each.items()}
 
     @property
     def factors(self) -> tuple[str, ...]:
