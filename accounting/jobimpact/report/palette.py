@@ -6,6 +6,8 @@ few hues can tell neighbours in a stack apart; every text has at least 4.5:1 aga
 
 from __future__ import annotations
 
+from jobimpact.core.records import DomainKind
+
 __all__ = ["DARK", "FILLS", "LIGHT", "TEXTS", "css"]
 
 LIGHT = {
@@ -55,7 +57,7 @@ TEXTS = {
     "good-soft": ("ink", "muted", "good", "accent"),
 }
 """Which colours text has on which ground."""
-FILLS = ("cpu", "dram", "gpu", "rest")
+FILLS: tuple[DomainKind, ...] = ("cpu", "dram", "gpu", "rest")
 """From the bottom of a stack to its top."""
 
 

@@ -233,6 +233,7 @@ def _draw_marks(axes: Axes, marks: list[float], xs: list[float], colours: dict[s
         axes.annotate(
             words, (at, 1), xycoords=("data", "axes fraction"), xytext=(3 if side == "left" else -3, -2),
             textcoords="offset points", ha=side, va="top", color=colours["muted"], zorder=4,
+            bbox={"facecolor": colours["paper"], "edgecolor": "none", "pad": 1.2},
         )  # fmt: skip
     inside = sorted(at for at in marks if xs[0] <= at <= xs[-1])
     shown = inside[:: max(1, math.ceil(len(inside) / MOST_MARKS))]
@@ -268,7 +269,7 @@ def _picture(draw: Callable[[Axes, dict[str, str]], None], title: str, desc: str
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    settings: dict[str, Any] = {
+    settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "jobimpact",
         "font.family": ["DejaVu Sans"],
