@@ -1,0 +1,204 @@
+"""Answers of the read service: over its socket on this host, or from a login node over TCP with munge."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import msgspec
+
+from jobimpact.answers.query import Answers, Details, DetailsQuery, Period, PeriodQuery, Query
+from jobimpact.answers.wire import (
+    MAX_REPLY,
+    MAX_REQUEST,
+    PROTOCOL,
+    Ask,
+    Reply,
+    Request,
+    receive,
+    send,
+    split_address,
+    version_trouble,
+)
+from jobimpact.core.config import Service
+from jobimpact.core.errors import ConfigError, CredentialError, StoreError
+
+__all__ = ["RemoteAnswers"]
+
+_HERE, _THERE = "this host", "the accounting host"
+_MAX_FRAME = 1 << 20
+_PAUSE_S = 0.02
+
+T = TypeVar("T")
+
+
+class RemoteAnswers:
+    """Asks the read service, one connection a question.
+
+    Args:
+        service: where it is: `ask`, else `socket`.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._where = service.ask or service.socket
+
+    def jobs(self, query: Query) -> Answers:
+        """Jobs, as far as the asker may see them.
+
+        Raises:
+            ConfigError: munge is needed and not installed, or the service's user is not known.
+            StoreError: the service is not there, or does not answer.
+        """
+        return self._said(self._ask(query).answers)
+
+    def details(self, cluster: str, key: str) -> Details:
+        """Power over time and progress of an incarnation.
+
+        Raises:
+            ConfigError, StoreError: as `jobs`.
+        """
+        return self._said(self._ask(DetailsQuery(cluster, key)).details)
+
+    def period(self, query: PeriodQuery) -> Period:
+        """A time of a user, a lab or a cluster.
+
+        Raises:
+            ConfigError, StoreError: as `jobs`; or it is not theirs to see.
+        """
+        return self._said(self._ask(query).period)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _said(self, found: T | None) -> T:
+        if found is None:
+            raise StoreError(f"{self._where}: an answer to another question")
+        return found
+
+    def _ask(self, ask: Ask) -> Reply:
+        until_s = time.monotonic() + self._service.timeout_s
+        try:
+            body = self._over_munge(ask, until_s) if self._service.ask else self._over_socket(ask, until_s)
+            trouble = version_trouble(body, _HERE, _THERE)
+            reply = msgspec.json.decode(body, type=Reply) if trouble is None else None
+        except TimeoutError as error:
+            raise StoreError(f"{self._where}: no answer within {self._service.timeout_s:g} s") from error
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"{self._where}: an answer that is none of jobimpact's: {error}") from error
+        except CredentialError as error:
+            raise StoreError(f"{self._where}: {error}") from error
+        if reply is None:
+            raise StoreError(str(trouble))
+        if reply.error is not None:
+            raise StoreError(reply.error)
+        return reply
+
+    def _over_socket(self, ask: Ask, until_s: float) -> bytes:
+        path = self._service.socket
+        with socket.socket(socket.AF_UNIX) as sock:
+            try:
+                _connect(sock, path, until_s)
+                self._check_server(sock)
+                send(sock, _encoded(Request(PROTOCOL, ask)), until_s)
+                return receive(sock, MAX_REPLY, until_s)
+            except TimeoutError:
+                raise
+            except (OSError, EOFError) as error:
+                self._explain(error)
+
+    def _check_server(self, sock: socket.socket) -> None:
+        """Whoever can put a socket there could tell anything: the kernel says who listens."""
+        uid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        if uid not in {0, os.geteuid()} and uid != _number(self._service.user):
+            raise StoreError(
+                f"{self._where}: uid {uid} listens there, and neither root nor service.user ({self._service.user})"
+            )
+
+    def _over_munge(self, ask: Ask, until_s: float) -> bytes:
+        from jobimpact.answers.munge import Munge  # ctypes and zlib are only loaded where they are needed
+        from jobimpact.answers.parts import Joined
+
+        server = _number(self._service.user)
+        if server is None:
+            raise ConfigError(
+                f"service.user: {self._service.user!r}: no such user on this host; give the number that they have on"
+                " the accounting host"
+            )
+        munge = Munge(self._service.munge_socket)
+        nonce = os.urandom(16).hex()
+        credential = munge.seal(_encoded(Request(PROTOCOL, ask, nonce)), server)
+        joined = Joined(nonce, MAX_REPLY)
+        try:
+            address = split_address(str(self._service.ask))
+            with socket.create_connection(address, timeout=max(until_s - time.monotonic(), 0.001)) as sock:
+                send(sock, credential, until_s)
+                while not joined.whole:
+                    opened = munge.open(receive(sock, _MAX_FRAME, until_s))
+                    if opened.uid != server:
+                        raise CredentialError(f"munge: uid {opened.uid} answers, not service.user ({server})")
+                    if opened.stale is not None:
+                        from jobimpact.answers.munge import clock_trouble
+
+                        raise CredentialError(clock_trouble(opened, _HERE, _THERE))
+                    joined.add(opened.payload)
+        except TimeoutError:
+            raise
+        except (OSError, EOFError) as error:
+            self._explain(error)
+        return joined.body
+
+    def _explain(self, error: OSError | EOFError) -> NoReturn:
+        """Say why there is no answer.
+
+        Raises:
+            StoreError: always.
+        """
+        if not isinstance(error, (EOFError, ConnectionResetError, BrokenPipeError)):
+            why = f"{error.strerror or error}: does `jobimpact serve` run there?"
+            if self._service.ask is None and not Path(self._where).exists():
+                why = "no such socket: `jobimpact serve` does not run on this host, and service.ask names no other"
+        elif self._service.ask is None:
+            why = "closed without an answer: it is being stopped, or has too many questions of yours"
+        else:
+            why = "closed without an answer: it may not know munge's key or service.user of this host; its log says"
+        raise StoreError(f"{self._where}: {why}") from error
+
+
+def _encoded(request: Request) -> bytes:
+    body = msgspec.json.encode(request)
+    if len(body) > MAX_REQUEST:
+        raise StoreError(f"a question of {len(body)} bytes, and {MAX_REQUEST} are taken: ask for fewer jobs at once")
+    return body
+
+
+def _connect(sock: socket.socket, path: str, until_s: float) -> None:
+    """Connect; where many wait to be let in, wait as well.
+
+    Raises:
+        OSError: nobody is there; TimeoutError: the deadline is over.
+    """
+    while True:
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        sock.settimeout(left_s)
+        try:
+            return sock.connect(path)
+        except BlockingIOError:
+            time.sleep(min(_PAUSE_S, left_s))
+
+
+def _number(user: str) -> int | None:
+    """The uid of a name, or of digits; None: there is no such user."""
+    if user.isascii() and user.isdigit():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
