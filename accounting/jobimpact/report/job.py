@@ -197,20 +197,29 @@ def _impacts(one: JobResult) -> Iterator[ImpactRow]:
         return
     for name, label, unit, shown in INDICATORS:
         found = one.impacts[name]
-        central = {part: found[part] and found[part]["central"] for part in ("use", "embodied", "total")}
-        cells = ("-" if value is None else shown(value) for value in central.values())
+        use, embodied, total = (_central(found[part]) for part in ("use", "embodied", "total"))
         edges = found[covered]
         yield ImpactRow(
-            name,
-            label,
-            unit,
-            *cells,
+            name=name,
+            label=label,
+            unit=unit,
+            use=_cell(use, shown),
+            embodied=_cell(embodied, shown),
+            total=_cell(total, shown),
             span="" if edges is None else span(shown(edges["low"]), shown(edges["high"])),
-            use_central=central["use"],
-            embodied_central=central["embodied"],
+            use_central=use,
+            embodied_central=embodied,
             low=None if edges is None else edges["low"],
             high=None if edges is None else edges["high"],
         )
+
+
+def _central(part: dict[str, float] | None) -> float | None:
+    return None if part is None else part["central"]
+
+
+def _cell(value: float | None, shown: Callable[[float], str]) -> str:
+    return "-" if value is None else shown(value)
 
 
 def _not_known(one: JobResult) -> str:
