@@ -68,7 +68,7 @@ def _find(job: str, reader: Reader, site: Config) -> tuple[list[JobResult], str]
     results = reader.find(job)
     if results and results[-1].state not in _STARTED_ANEW:
         return results, ""
-    from jobimpact.cli.live import live_results
+    from jobimpact.answers.live import live_results
 
     try:
         if not results:

@@ -8,15 +8,12 @@ from typing import Annotated, Any
 
 import msgspec
 
+from jobimpact.results.outcome import FAILED, has_run
 from jobimpact.results.record import JobResult
 
-__all__ = ["FAILED", "INDICATORS", "Adder", "Ending", "SumImpact", "Sums", "sums_by", "sums_of"]
+__all__ = ["INDICATORS", "Adder", "Ending", "SumImpact", "Sums", "sums_by", "sums_of"]
 
 INDICATORS = ("gwp_kgco2e", "adp_kgsbe", "pe_mj")
-FAILED = frozenset(
-    "FAILED TIMEOUT NODE_FAIL OUT_OF_MEMORY CANCELLED PREEMPTED REQUEUED DEADLINE BOOT_FAIL".split()  # noqa: SIM905
-)
-"""States of jobs whose energy came to nothing."""
 
 # Of any length to msgspec: fixed ones in a union it reads wrongly.
 Three = Annotated[tuple[float, ...], msgspec.Meta(min_length=3, max_length=3)]
@@ -88,20 +85,24 @@ class _Impacts(msgspec.Struct, gc=False):
 
 _DECODER = msgspec.json.Decoder(_Impacts)
 
+# As has_run says it.
+_RAN = "(start_s IS NOT NULL OR energy_j IS NOT 0)"
+_HELD_S = "coalesce(elapsed_s, max(end_s - start_s, 0))"
 # Hours are of what is known to have been held: a job of which the scheduler told no CPUs has none here.
 _ALIKE = """
-SELECT {by}, state, exit_code, count(*), count(start_s), count(energy_j), total(energy_j),
-  total(json_array_length(nodes) * elapsed_s), total(coverage * json_array_length(nodes) * elapsed_s),
-  total(cpus * elapsed_s), total(gpus * elapsed_s), min(start_s), max(end_s), max(accounted_s)
-FROM job_result WHERE {where} GROUP BY 1, 2, 3
+SELECT {by}, state, exit_code, count(*), {ran}, max(accounted_s), count(energy_j), total(energy_j),
+  total(json_array_length(nodes) * {held}), total(coverage * json_array_length(nodes) * {held}),
+  total(cpus * {held}), total(gpus * {held}), min(start_s), max(end_s)
+FROM job_result WHERE {where} GROUP BY 1, 2, 3, {ran}
 """
 
 
 class _Alike(msgspec.Struct):
-    """Jobs of one state and exit code. Seconds are of nodes, CPUs and GPUs held."""
+    """Jobs of one state and exit code; of those that never ran there is only the number. Seconds are of parts held."""
 
     jobs: int = 0
     ran: int = 0
+    accounted_s: float | None = None
     measured: int = 0
     energy_j: float = 0.0
     node_s: float = 0.0
@@ -110,7 +111,6 @@ class _Alike(msgspec.Struct):
     gpu_s: float = 0.0
     start_s: float | None = None
     end_s: float | None = None
-    accounted_s: float | None = None
 
     def add(self, more: _Alike) -> None:
         """Put others to these."""
@@ -131,20 +131,25 @@ class Adder:
 
     def add(self, one: JobResult) -> None:
         """A job."""
-        elapsed_s = one.elapsed_s or 0.0
-        node_s = len(one.nodes) * elapsed_s
+        if not has_run(one.start_s, one.energy_j):
+            self.add_alike(one.state, one.exit_code, _Alike(1, 0, one.accounted_s))
+            return
+        held_s = one.elapsed_s
+        if held_s is None:
+            held_s = 0.0 if one.start_s is None or one.end_s is None else max(one.end_s - one.start_s, 0.0)
+        node_s = len(one.nodes) * held_s
         alike = _Alike(
             jobs=1,
-            ran=one.start_s is not None,
+            ran=1,
+            accounted_s=one.accounted_s,
             measured=one.energy_j is not None,
             energy_j=one.energy_j or 0.0,
             node_s=node_s,
             known_node_s=one.coverage * node_s,
-            cpu_s=(one.cpus or 0) * elapsed_s,
-            gpu_s=(one.gpus or 0) * elapsed_s,
+            cpu_s=(one.cpus or 0) * held_s,
+            gpu_s=(one.gpus or 0) * held_s,
             start_s=one.start_s,
             end_s=one.end_s,
-            accounted_s=one.accounted_s,
         )
         self.add_alike(one.state, one.exit_code, alike)
         self.add_impacts(msgspec.convert(one.impacts, _Impacts))
@@ -174,11 +179,11 @@ class Adder:
         return Sums(
             jobs=every.jobs,
             ran=every.ran,
-            failed=failed.jobs,
+            failed=failed.ran,
             measured=every.measured,
             energy_j=_known_j(every),
-            failed_energy_j=_known_j(failed) if failed.jobs else 0.0,
-            coverage=every.known_node_s / every.node_s if every.node_s else None,
+            failed_energy_j=_known_j(failed),
+            coverage=min(every.known_node_s / every.node_s, 1.0) if every.node_s else None,
             cpu_hours=every.cpu_s / 3600,
             gpu_hours=every.gpu_s / 3600,
             node_hours=every.node_s / 3600,
@@ -194,9 +199,9 @@ class Adder:
         return SumImpact(_three(use), _three(embodied), _three(total), int(total[3]))
 
     def _endings(self) -> tuple[Ending, ...]:
-        """The largest energy first."""
-        found = [Ending(*how, alike.jobs, _known_j(alike)) for how, alike in self._alike.items()]
-        return tuple(sorted(found, key=lambda one: (-(one.energy_j or 0.0), -one.jobs, one.state)))
+        """Those with the most jobs first."""
+        found = sorted(self._alike.items(), key=lambda one: (-one[1].jobs, one[0][0], one[0][1] or ""))
+        return tuple(Ending(*how, a.jobs, a.energy_j if a.measured else None) for how, a in found)
 
 
 def sums_of(jobs: Iterable[JobResult]) -> Sums | None:
@@ -225,16 +230,19 @@ def sums_by(
         sqlite3.Error, msgspec.MsgspecError: it cannot be read.
     """
     adders: dict[str | None, Adder] = {}
-    for key, state, exit_code, *alike in db.execute(_ALIKE.format(by=by, where=where), parameters):
-        adders.setdefault(key, Adder()).add_alike(state, exit_code, _Alike(*alike))
-    rows = db.execute(f"SELECT {by}, impacts FROM job_result WHERE {where}", parameters)  # noqa: S608 (ours)
+    query = _ALIKE.format(by=by, where=where, ran=_RAN, held=_HELD_S)
+    for key, state, exit_code, jobs, ran, accounted_s, *held in db.execute(query, parameters):
+        alike = _Alike(jobs, jobs, accounted_s, *held) if ran else _Alike(jobs, 0, accounted_s)
+        adders.setdefault(key, Adder()).add_alike(state, exit_code, alike)
+    rows = db.execute(f"SELECT {by}, impacts FROM job_result WHERE {where} AND {_RAN}", parameters)  # noqa: S608 (ours)
     for key, impacts in rows:
         adders[key].add_impacts(_DECODER.decode(impacts))
     return {key: adder.sums() for key, adder in adders.items()}
 
 
 def _known_j(alike: _Alike) -> float | None:
-    return alike.energy_j if alike.measured else None
+    """0 where nothing ran, None where something ran and none of it is known."""
+    return alike.energy_j if alike.measured or not alike.ran else None
 
 
 def _three(sums: list[float]) -> Three | None:

@@ -6,6 +6,7 @@ import itertools
 import pwd
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from jobimpact.core.config import Config, each_cluster
@@ -15,14 +16,19 @@ from jobimpact.core.units import NS
 from jobimpact.nightly.accounts import Accounts
 from jobimpact.results.record import JobResult
 
-__all__ = ["ENDED", "IN_PROGRESS", "live_results"]
+__all__ = ["ENDED", "IN_PROGRESS", "live_results", "user_of"]
 
 IN_PROGRESS = "in progress"
 ENDED = "ended, preliminary until the next accounting"
 
 
 def live_results(
-    raw_id: str, site: Config, after_s: float | None = None, cluster: str | None = None
+    raw_id: str,
+    site: Config,
+    after_s: float | None = None,
+    cluster: str | None = None,
+    *,
+    owner: Callable[[int | None], bool] | None = None,
 ) -> list[JobResult]:
     """What is known of a job that has not been accounted for.
 
@@ -31,6 +37,7 @@ def live_results(
         site: the configuration.
         after_s: only incarnations that began after this, in epoch seconds.
         cluster: of several, this one's alone.
+        owner: says of a run's uid whether the asker may see it; None: any.
 
     Returns:
         One result an incarnation, by start, cluster by cluster; none where no node knows the job.
@@ -41,10 +48,12 @@ def live_results(
     """
     several = each_cluster(site)
     asked = [one for one in several if len(several) == 1 or cluster in (None, one.cluster)]
-    return [found for one in asked for found in _of_cluster(raw_id, one, after_s)]
+    return [found for one in asked for found in _of_cluster(raw_id, one, after_s, owner)]
 
 
-def _of_cluster(raw_id: str, site: Config, after_s: float | None) -> list[JobResult]:
+def _of_cluster(
+    raw_id: str, site: Config, after_s: float | None, owner: Callable[[int | None], bool] | None
+) -> list[JobResult]:
     """Of one cluster: another one's job of the same id is another job."""
     with tempfile.TemporaryDirectory(prefix="jobimpact-") as folder:
         accounts = Accounts(site, folder=_copied(raw_id, site, Path(folder)) if site.store.server else None)
@@ -54,6 +63,8 @@ def _of_cluster(raw_id: str, site: Config, after_s: float | None) -> list[JobRes
     found = []
     for _, same in itertools.groupby(sorted(runs, key=lambda run: run.restart), key=lambda run: run.restart):
         incarnation = tuple(same)
+        if owner is not None and not owner(_uid(incarnation)):
+            continue
         record = _record(site.cluster, raw_id, incarnation, unread)
         found.append(accounts.result_of(record, JobEnergy(incarnation, {})))
     return found
@@ -103,11 +114,20 @@ def _record(cluster: str, raw_id: str, runs: tuple[RunEnergy, ...], unread: list
     )
 
 
-def _user(runs: tuple[RunEnergy, ...]) -> str:
-    uid = next((run.uid for run in runs if run.uid is not None), None)
-    if uid is None:
-        return "unknown"
+def user_of(uid: int) -> str:
+    """The name of a uid on this host, or its digits."""
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (KeyError, OverflowError):
         return str(uid)
+
+
+def _uid(runs: tuple[RunEnergy, ...]) -> int | None:
+    """Whose it is; None: no node knows, or they do not agree."""
+    uids = {run.uid for run in runs if run.uid is not None}
+    return uids.pop() if len(uids) == 1 else None
+
+
+def _user(runs: tuple[RunEnergy, ...]) -> str:
+    uid = _uid(runs)
+    return "unknown" if uid is None else user_of(uid)
