@@ -150,8 +150,9 @@ class Node:
         row = (key, job, restart, more.get("uid"), more.get("cpus", 4), more.get("mem_bytes", 2**30))
         row += (json.dumps(more.get("gpus", [])), T0 + start, None if end is None else T0 + end, elapsed_ns)
         state = more.get("state", "open" if end is None else "ended")
-        row += (state, json.dumps(more.get("flags", [])), json.dumps(more.get("held", {})))
-        self.db.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}')", row)
+        row += tuple(json.dumps(more.get(name, empty)) for name, empty in (("flags", []), ("held", {}), ("used", {})))
+        row = (*row[:10], state, *row[10:])
+        self.db.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         return key
 
     def charge(self, holder: str, domain: str = "package-0", joules: float = 5000.0, known_s: float = 100.0) -> None:
@@ -167,6 +168,16 @@ class Node:
         """What a holder has so far, `at` seconds after T0."""
         row = (holder, domain, T0 + at, round(joules * 1e6), round(known_s * NS))
         self.db.execute("INSERT INTO job_energy VALUES (?, ?, ?, ?, ?)", row)
+
+    def said(self, run: str, at: float, step: int | None = None, uj: int | None = None, **metrics: float) -> None:
+        """What a run said of its progress, `at` seconds after T0."""
+        for name, value in metrics.items() or [("", None)]:
+            self.db.execute("INSERT INTO progress VALUES (?, ?, ?, ?, ?, ?)", (run, T0 + at, name, step, value, uj))
+
+    def label(self, run: str, **labels: str) -> None:
+        """What a run said that it is."""
+        for name, value in labels.items():
+            self.db.execute("INSERT INTO label VALUES (?, ?, ?, ?)", (run, name, value, T0))
 
     def redfish(self, settled: bool = True) -> Node:
         """The node has a BMC: its meter and the rest, which as yet holds nothing."""

@@ -14,10 +14,22 @@ import msgspec
 
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file, open_for_reading
-from jobimpact.core.records import IDLE, SYSTEM, DomainKind, HourShares, JobEnergy, JobRecord, RunEnergy
+from jobimpact.core.records import (
+    IDLE,
+    SYSTEM,
+    DomainKind,
+    HourShares,
+    JobEnergy,
+    JobRecord,
+    RunEnergy,
+    RunUse,
+    run_key,
+)
 from jobimpact.energy.books import NodeSpan, span_books
 from jobimpact.energy.hours import free_hours, run_hours
 from jobimpact.energy.node_hours import NodeHours, node_hours
+from jobimpact.energy.profile import SPANS, Point, Track
+from jobimpact.energy.progress import points_of
 
 __all__ = ["EARLY_S", "NO_RUN", "TAKEN", "DomainBooks", "EndedRun", "LocalEnergy", "MeterBooks", "in_time"]
 
@@ -33,7 +45,7 @@ EARLY_S = 5.0
 
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}\Z", re.ASCII)
 _RUNS = """
-SELECT run, job, restart, start_s, end_s, elapsed_ns, state, cpus, mem_bytes, gpus, flags, uid, {held}
+SELECT run, job, restart, start_s, end_s, elapsed_ns, state, cpus, mem_bytes, gpus, flags, uid, {held}, {used}
 FROM run WHERE job = ? AND (start_s <= ? OR typeof(start_s) = 'text') AND (end_s IS NULL OR end_s >= ?)
 ORDER BY start_s
 """
@@ -43,7 +55,14 @@ SELECT r.job, r.start_s, r.end_s,
   (SELECT sum(l.uj) FROM ledger l JOIN domain d ON d.name = l.domain WHERE l.holder = r.run AND d.kind != 'node')
 FROM run r WHERE r.end_s >= ? AND r.end_s < ? ORDER BY r.end_s
 """
-_KNOWS_HELD = "SELECT 1 FROM pragma_table_info('run') WHERE name = 'held'"
+_COLUMNS = "SELECT name FROM pragma_table_info('run')"
+_LABELS = "SELECT name, value FROM label WHERE run = ? ORDER BY name"
+_PROGRESS = "SELECT wall_s, metric, step, value, uj FROM progress WHERE run = ? ORDER BY wall_s, metric"
+# Of each short part of the run's time its last point: a long run has more than a profile can show.
+_POINTS = """
+SELECT domain, max(wall_s), uj, known_ns FROM job_energy WHERE run = :run
+GROUP BY domain, CAST((wall_s - :start) / :width AS INTEGER) ORDER BY domain, 2
+"""
 # A domain of which the ledger says nothing for this run is one that could not be read: unknown, and listed. The meters
 # of the whole node have no part of their own in a job: their energy is that of the parts and the rest.
 _DOMAINS = """
@@ -263,6 +282,27 @@ class LocalEnergy:
         found, unread = self._ask_all(lambda node, db: _runs(node, db, raw_id))
         return sorted(found, key=lambda run: run.start_s), unread
 
+    def tracks(self, run: RunEnergy) -> list[Track]:
+        """A run's domains over time, by the points that its node's file has of it.
+
+        Raises:
+            StoreError: the node's file cannot be read.
+        """
+        end_s = run.start_s + run.elapsed_ns / 1e9 if run.end_s is None else run.end_s
+        asked = {
+            "run": run_key(run.job, run.restart),
+            "start": run.start_s,
+            "width": max((end_s - run.start_s) / (2 * SPANS), 1e-3),
+        }
+        points: dict[str, list[Point]] = {}
+        with self._reading(run.node) as db:
+            for domain, *row in db.execute(_POINTS, asked):
+                points.setdefault(domain, []).append(msgspec.convert(row, Point))
+        return [
+            Track(one.kind, run.start_s, end_s, one.uj, one.known_ns, tuple(points.get(one.domain, ())))
+            for one in run.domains
+        ]
+
     def ended(self, from_s: float, to_s: float) -> tuple[list[EndedRun], list[str]]:
         """Runs that ended within [from_s, to_s), and why a node's file could not be asked.
 
@@ -413,13 +453,14 @@ def _settled(db: sqlite3.Connection) -> Settled | None:
 def _runs(
     node: str, db: sqlite3.Connection, raw_id: str, from_s: float = -math.inf, to_s: float = math.inf
 ) -> list[RunEnergy]:
-    # A file of an earlier schema does not tell what its runs held.
-    held = "held" if db.execute(_KNOWS_HELD).fetchone() else "'{}'"
-    rows = db.execute(_RUNS.format(held=held), (raw_id, to_s, from_s)).fetchall()
-    return [_run(node, db, row) for row in rows]
+    # A file of an earlier schema does not tell what its runs held, or used.
+    there = {name for (name,) in db.execute(_COLUMNS)}
+    more = {name: name if name in there else "'{}'" for name in ("held", "used")}
+    rows = db.execute(_RUNS.format(**more), (raw_id, to_s, from_s)).fetchall()
+    return [_run(node, db, row, says="used" in there) for row in rows]
 
 
-def _run(node: str, db: sqlite3.Connection, row: tuple[object, ...]) -> RunEnergy:
+def _run(node: str, db: sqlite3.Connection, row: tuple[object, ...], *, says: bool) -> RunEnergy:
     names = ("job", "restart", "start_s", "end_s", "elapsed_ns", "state", "cpus", "mem_bytes")
     fields = dict(zip(names, row[1:9], strict=True))
     gpus, flags = (msgspec.json.decode(str(text)) for text in row[9:11])
@@ -440,7 +481,17 @@ def _run(node: str, db: sqlite3.Connection, row: tuple[object, ...]) -> RunEnerg
     more = {"node": node, "gpus": gpus, "flags": flags, "domains": domains, "uid": row[11]}
     run = msgspec.convert(fields | more, RunEnergy)
     share = _gpu_share(str(row[12]), run.elapsed_ns)
-    return msgspec.structs.replace(run, gpu_share=share, hours=run_hours(db, str(row[0]), run))
+    run = msgspec.structs.replace(run, gpu_share=share, hours=run_hours(db, str(row[0]), run), use=_use(str(row[13])))
+    if not says:
+        return run
+    labels = {str(name): str(value) for name, value in db.execute(_LABELS, (row[0],))}
+    return msgspec.structs.replace(run, labels=labels, progress=points_of(db.execute(_PROGRESS, (row[0],))))
+
+
+def _use(used: str) -> RunUse | None:
+    """None: the books tell nothing of it."""
+    found = msgspec.json.decode(used, type=dict[str, Annotated[int, msgspec.Meta(ge=0)]])
+    return msgspec.convert(found, RunUse) if found else None
 
 
 def _gpu_share(held: str, elapsed_ns: int) -> float | None:

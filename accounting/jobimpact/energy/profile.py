@@ -33,7 +33,7 @@ SLACK_S = 2.0
 """By so much less than the time between two points the known time may grow where nothing is missing."""
 
 
-class Point(msgspec.Struct, frozen=True):
+class Point(msgspec.Struct, frozen=True, array_like=True):
     """What a run has of a domain by a time (epoch seconds): microjoules, and for how many ns they are known."""
 
     wall_s: float

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import msgspec
 
-from jobimpact.core.records import DomainEnergy, DomainKind, JobEnergy, JobRecord, Method, RunEnergy, RunState
+from jobimpact.core.records import DomainEnergy, DomainKind, JobEnergy, JobRecord, Method, RunEnergy, RunState, RunUse
 from jobimpact.core.units import NS, joules, kwh
 
-__all__ = ["EnergySummary", "KindEnergy", "NodeDomain", "NodeEnergy", "restored", "summarise"]
+__all__ = ["EnergySummary", "KindEnergy", "NodeDomain", "NodeEnergy", "labels_of", "restored", "summarise"]
+
+MOST_LABELS = 32
+"""Of a job with many nodes: each may have said others."""
 
 KINDS: tuple[DomainKind, ...] = ("cpu", "dram", "gpu", "rest")
 """What a job has a part of. `node`, the meter of the whole, is none: its energy is that of the parts and the rest."""
@@ -63,6 +66,10 @@ class NodeEnergy(msgspec.Struct, frozen=True):
     gpu_share: float | None = None
     hours: tuple[tuple[int, int], ...] = ()
     """An hour's start (epoch seconds), and microjoules in it; empty: not known."""
+    use: RunUse | None = None
+    """What it used of what it held; None: not known."""
+    labels: dict[str, str] = {}
+    """What the job said of itself there."""
 
 
 class EnergySummary(msgspec.Struct, frozen=True):
@@ -212,6 +219,8 @@ def _nodes(energy: JobEnergy) -> dict[str, NodeEnergy]:
             run.gpus,
             run.gpu_share,
             run.hours,
+            run.use,
+            run.labels,
         )
     return nodes | {node: NodeEnergy(reason=why) for node, why in energy.missing.items()}
 
@@ -221,6 +230,19 @@ def _domain(one: DomainEnergy) -> NodeDomain:
     if not one.known_ns:
         return NodeDomain(one.kind, None, one.method, known_s, _why_unknown(one))
     return NodeDomain(one.kind, joules(one.uj), one.method, known_s)
+
+
+def labels_of(record: JobRecord, summary: EnergySummary) -> dict[str, str]:
+    """What a job is: by what was written when it was submitted, and by what it said itself, which comes first.
+
+    Of nodes that say different things of one name, the first in the record's order is heard.
+    """
+    said: dict[str, str] = {}
+    for node in summary.nodes.values():
+        said = node.labels | said
+    return dict(
+        list((said | {name: text for name, text in record.labels.items() if name not in said}).items())[:MOST_LABELS]
+    )
 
 
 def restored(record: JobRecord, summary: EnergySummary) -> JobEnergy:
@@ -250,6 +272,8 @@ def _run(record: JobRecord, node: str, one: NodeEnergy) -> RunEnergy:
         domains=domains,
         gpu_share=one.gpu_share,
         hours=one.hours,
+        use=one.use,
+        labels=one.labels,
     )
 
 

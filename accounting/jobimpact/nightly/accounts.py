@@ -11,7 +11,7 @@ import msgspec
 from jobimpact.core.config import Config
 from jobimpact.core.records import JobEnergy, JobRecord, Stay
 from jobimpact.energy.local import LocalEnergy
-from jobimpact.energy.summary import EnergySummary, summarise
+from jobimpact.energy.summary import EnergySummary, labels_of, summarise
 from jobimpact.grid.grid import Grid
 from jobimpact.impact.assess import Assessor, Held
 from jobimpact.impact.assessment import Assessed
@@ -103,7 +103,7 @@ class Accounts:
 
     def _result(self, record: JobRecord, summary: EnergySummary, found: Assessed) -> JobResult:
         return JobResult.of(
-            record,
+            msgspec.structs.replace(record, labels=labels_of(record, summary)),
             energy_j=summary.total_j,
             coverage=summary.coverage,
             energy=_plain(summary),

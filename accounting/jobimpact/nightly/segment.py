@@ -188,13 +188,15 @@ def kept(job: Job, row: JobResult) -> Job:
 
 
 def _with_hours(job: Job, was: JobEnergy) -> Job:
-    """Where a mirror was begun anew, a server may have a run's energies, and not its hours any more."""
+    """Where a mirror was begun anew, a server may have a run's energies, and not its hours or labels any more."""
     known = {(run.node, run.start_s): run for run in was.runs if run.hours and run.state != "estimated"}
     runs = []
     for run in job.energy.runs:
         then = known.get((run.node, run.start_s))
         same = then is not None and run.state == then.state != "open" and _energies(run) == _energies(then)
-        runs.append(replace(run, hours=then.hours) if then is not None and same else run)
+        if then is not None and same:
+            run = replace(run, hours=then.hours, use=run.use or then.use, labels=then.labels | run.labels)
+        runs.append(run)
     if tuple(runs) == job.energy.runs:
         return job
     energy = JobEnergy(tuple(runs), job.energy.missing)
