@@ -17,8 +17,8 @@ from markupsafe import Markup
 from jobimpact.report.numbers import percent
 from jobimpact.report.palette import DARK, FILLS, LIGHT, css
 from jobimpact.report.plots import Picture, power_picture, quality_picture
-from jobimpact.report.text import clean
 from jobimpact.report.view import EnergyRow, ImpactRow, JobView
+from jobimpact.report.words import clean
 
 __all__ = [
     "NO_POWER",

@@ -21,7 +21,7 @@ import msgspec
 from jobimpact.core.records import DomainKind, Profile, Progress
 from jobimpact.report.numbers import duration, kwh, percent, rounded
 from jobimpact.report.palette import FILLS, LIGHT
-from jobimpact.report.text import clean
+from jobimpact.report.words import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,8 @@ LABELS: dict[DomainKind, str] = {"cpu": "CPU", "dram": "memory", "gpu": "GPU", "
 MOST_SPANS = 400
 """More are drawn together: a picture has no more pixels, and a page should stay small."""
 MOST_MARKS = 40
+_SIZES: dict[Form, tuple[float, float]] = {"png": (6.0, 2.7), "svg": (7.4, 2.9)}
+"""In inches: a mail is 600 pixels wide, a page half as much again."""
 _NAME_LENGTH = 24
 _TIMES = ((2 * 86400, 86400.0, "d"), (2 * 3600, 3600.0, "h"), (120, 60.0, "min"), (0, 1.0, "s"))
 _POWERS = ((1e6, "MW"), (1e3, "kW"), (1.0, "W"), (1e-3, "mW"))
@@ -282,7 +284,7 @@ def _picture(draw: Callable[[Axes, dict[str, str]], None], title: str, desc: str
     out = io.BytesIO()
     with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glyphs that the font lacks
-        figure = Figure(figsize=(6.0, 2.7), dpi=200, facecolor=colours["paper"])
+        figure = Figure(figsize=_SIZES[form], dpi=200, facecolor=colours["paper"])
         _on(figure, draw, colours)
         if form == "png":
             figure.savefig(out, format="png", metadata={"Software": None})
@@ -309,7 +311,9 @@ def _on(figure: Figure, draw: Callable[[Axes, dict[str, str]], None], colours: d
             handles, labels, loc="upper right", ncols=len(labels), frameon=False, handlelength=1.1, handleheight=0.9,
             columnspacing=1.4, handletextpad=0.5, labelcolor=colours["ink"], borderaxespad=0.2,
         )  # fmt: skip
-    figure.subplots_adjust(left=0.085, right=0.985, top=0.88 if handles else 0.95, bottom=0.17)
+    width, height = figure.get_size_inches()
+    top = 0.33 if handles else 0.12
+    figure.subplots_adjust(left=0.52 / width, right=1 - 0.09 / width, top=1 - top / height, bottom=0.44 / height)
 
 
 _STAND_INS = {name: f"#a7c0{number:02x}" for number, name in enumerate(LIGHT)}
