@@ -146,7 +146,7 @@ def _parsed(text: str) -> tuple[str, Series, dict[str, Any], int]:
     return name, tags, fields, int(found[3])
 
 
-_TABLES = ("domain", "run", "ledger", "job_energy", "node_power", "whole")
+_TABLES = ("domain", "run", "ledger", "job_energy", "node_power", "whole", "progress", "label")
 
 
 def dump(folder: Path) -> dict[str, list[Any]]:

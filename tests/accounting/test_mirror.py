@@ -127,7 +127,7 @@ def test_a_day_s_questions_are_few_however_many_jobs_there_are(site: Site, tmp_p
     mirrored(several, tmp_path / "many")
     one = MemoryReader(site.lines["n1"])
     mirrored(one, tmp_path / "few")
-    assert several.asked == one.asked == 2 * 8  # of two days
+    assert several.asked == one.asked == 2 * 10  # of two days
 
 
 def test_what_came_before_the_mirror_is_the_past_s(site: Site, tmp_path: Path) -> None:

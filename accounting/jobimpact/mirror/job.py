@@ -8,8 +8,8 @@ from pathlib import Path
 from jobimpact.core.config import Config
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file, open_for_writing
-from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_DOMAIN
-from jobimpact.mirror.memory import PUT, PUT_RUN, OwnFile, domain_row, run_row
+from jobimpact.core.series import JOB_ENERGY, JOB_LABEL, JOB_PROGRESS, JOB_RUN, NODE_DOMAIN
+from jobimpact.mirror.memory import PUT, PUT_RUN, OwnFile, domain_row, put_said, run_row
 from jobimpact.mirror.rows import Arrivals, Arrived
 from jobimpact.store.series import HOUR_MS, SeriesReader
 
@@ -39,7 +39,10 @@ def copy_job(reader: SeriesReader, folder: Path, config: Config, raw_id: str, no
         if missed > 1:
             break
         if not missed:
-            arrivals.add(JOB_ENERGY, reader.edges(JOB_ENERGY, from_ms, to_ms, cluster | {"run": run}))
+            mine = cluster | {"run": run}
+            arrivals.add(JOB_ENERGY, reader.edges(JOB_ENERGY, from_ms, to_ms, mine))
+            arrivals.add(JOB_LABEL, reader.latest(JOB_LABEL, from_ms, to_ms, mine))
+            arrivals.add(JOB_PROGRESS, reader.rows(JOB_PROGRESS, from_ms, to_ms, mine))
     for node, arrived in arrivals.nodes.items():
         arrivals.add(NODE_DOMAIN, reader.latest(NODE_DOMAIN, from_ms, to_ms, cluster | {"node": node}))
         _write(node_file(folder, node), node, config.cluster, arrived)
@@ -61,6 +64,7 @@ def _write(path: Path, node: str, cluster: str, arrived: Arrived) -> None:
             db.executemany("INSERT INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             runs = [run_row(one, one.elapsed_ns) for _, one in arrived.runs.values()]
             db.executemany(PUT_RUN, runs)
+            put_said(db, arrived, nothing)
             for (run, domain), points in arrived.energy.items():
                 best = max(uj for uj, _ in points.values()), max(known_ns for _, known_ns in points.values())
                 db.execute(PUT, (domain, run, *best))

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, field
 
 from jobimpact.mirror.points import Key, Points, Raw
-from jobimpact.mirror.rows import DomainRow, RunRow
+from jobimpact.mirror.rows import Arrived, DomainRow, RunRow
 
-__all__ = ["PUT", "PUT_RUN", "Began", "Memory", "OwnFile", "domain_row", "joined", "metered_row", "run_row"]
+__all__ = [
+    "PUT",
+    "PUT_RUN",
+    "Began",
+    "Memory",
+    "OwnFile",
+    "domain_row",
+    "joined",
+    "metered_row",
+    "put_said",
+    "run_row",
+]
 
 PUT = "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)"
-_RUN = "run, job, restart, uid, cpus, mem_bytes, gpus, start_s, end_s, elapsed_ns, state, flags, held"
-PUT_RUN = f"INSERT OR REPLACE INTO run ({_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 (ours)
+_RUN = "run, job, restart, uid, cpus, mem_bytes, gpus, start_s, end_s, elapsed_ns, state, flags, held, used"
+PUT_RUN = f"INSERT OR REPLACE INTO run ({_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 (ours)
+
+
+_PUT_PROGRESS = "INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?, ?)"
+_PUT_LABEL = """
+INSERT INTO label VALUES (?, ?, ?, ?) ON CONFLICT (run, name) DO UPDATE
+SET value = excluded.value, wall_s = excluded.wall_s WHERE excluded.wall_s >= wall_s
+"""
 
 
 class Began(Struct):
@@ -80,5 +99,17 @@ def run_row(one: RunRow, elapsed_ns: int) -> list[Any]:
     end_s = None if one.end_ms is None else one.end_ms / 1000
     return [
         *(one.run, one.job, one.restart, one.uid, one.cpus, one.mem_bytes, one.gpus),
-        *(one.start_ms / 1000, end_s, elapsed_ns, one.state, one.flags, one.held),
+        *(one.start_ms / 1000, end_s, elapsed_ns, one.state, one.flags, one.held, one.used),
     ]
+
+
+def put_said(db: sqlite3.Connection, part: Arrived, file: OwnFile) -> None:
+    """Write what runs said of themselves; energies with what the files before had."""
+    for (run, metric), points in part.progress.items():
+        before = sum(uj for uj, _ in file.holders.get(run, {}).values())
+        rows = [
+            (run, at / 1000, metric, one.step, one.value, None if one.energy_uj is None else one.energy_uj + before)
+            for at, one in points.items()
+        ]
+        db.executemany(_PUT_PROGRESS, rows)
+    db.executemany(_PUT_LABEL, [(*key, text, at / 1000) for key, (at, text) in part.labels.items()])

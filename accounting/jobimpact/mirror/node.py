@@ -122,7 +122,8 @@ class NodeMirror:
             memory.pruned_ms = now_ms
             with self._transaction():
                 fold_old(self._db, now_ms / 1000)
-                self._db.execute("DELETE FROM mirrored WHERE run NOT IN (SELECT run FROM run)")
+                for table in ("mirrored", "label"):
+                    self._db.execute(f"DELETE FROM {table} WHERE run NOT IN (SELECT run FROM run)")  # noqa: S608 (ours)
                 self._put_meta("mirror", msgspec.json.encode(memory).decode())
 
     def _load(self) -> Memory:

@@ -55,6 +55,12 @@ def part_of(arrived: Arrived, from_ms: int, to_ms: int | None) -> Arrived:
         },
         runs={run: (at, one) for run, (at, one) in arrived.runs.items() if within(at)},
         books={at: one for at, one in arrived.books.items() if within(at)},
+        progress={
+            key: told
+            for key, rows in arrived.progress.items()
+            if (told := {at: row for at, row in rows.items() if within(at)})
+        },
+        labels={key: (at, text) for key, (at, text) in arrived.labels.items() if within(at)},
     )
 
 
@@ -62,12 +68,14 @@ def drop(arrived: Arrived, before_ms: int) -> None:
     """Forget what is earlier."""
     rest = part_of(arrived, before_ms, None)
     arrived.domains, arrived.energy, arrived.runs, arrived.books = rest.domains, rest.energy, rest.runs, rest.books
+    arrived.progress, arrived.labels = rest.progress, rest.labels
 
 
 def drop_later(arrived: Arrived, from_ms: int) -> None:
     """Forget what is of then and later, but what runs are: of that the most that is known holds."""
     rest = part_of(arrived, 0, from_ms)
     arrived.domains, arrived.energy, arrived.books = rest.domains, rest.energy, rest.books
+    arrived.progress = rest.progress
 
 
 def since(arrived: Arrived, before_ms: int) -> Arrived:
@@ -78,6 +86,8 @@ def since(arrived: Arrived, before_ms: int) -> Arrived:
     gone = {run for run, (_, one) in rest.runs.items() if one.end_ms is not None and one.end_ms < before_ms}
     rest.runs = {run: one for run, one in rest.runs.items() if run not in gone}
     rest.energy = {key: points for key, points in rest.energy.items() if key[0] not in gone}
+    rest.progress = {key: points for key, points in rest.progress.items() if key[0] not in gone}
+    rest.labels = {key: one for key, one in rest.labels.items() if key[0] not in gone}
     return rest
 
 

@@ -14,7 +14,7 @@ from typing import Self
 from jobimpact.core.config import Config, Store
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import node_file
-from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
+from jobimpact.core.series import JOB_ENERGY, JOB_LABEL, JOB_PROGRESS, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
 from jobimpact.mirror.node import FileError, NodeMirror, last_of
 from jobimpact.mirror.points import DAY_MS, MARGIN_MS
 from jobimpact.mirror.rows import Arrivals, Arrived
@@ -145,6 +145,8 @@ class Mirror:
         arrivals = Arrivals(self._cluster)
         self._read(arrivals, self._reader.latest, (NODE_BOOKS, JOB_RUN), from_ms, to_ms)
         if arrivals.nodes:
+            self._read(arrivals, self._reader.latest, (JOB_LABEL,), from_ms, to_ms)
+            self._read(arrivals, self._reader.rows, (JOB_PROGRESS,), from_ms, to_ms)
             self._read(arrivals, self._reader.edges, (NODE_DOMAIN, JOB_ENERGY), from_ms, to_ms)
             # Near midnights all: there a day's books are cut. Near now, too: the last commit may be half here.
             near = [(from_ms, min(from_ms + MARGIN_MS, to_ms)), (max(to_ms - MARGIN_MS, from_ms + MARGIN_MS), to_ms)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -10,15 +11,17 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jobimpact.core.records import IDLE, PAST, SYSTEM, DomainKind, Method
-from jobimpact.core.series import JOB_ENERGY, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
+from jobimpact.core.series import JOB_ENERGY, JOB_LABEL, JOB_PROGRESS, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
 from jobimpact.store.series import Row
 
-__all__ = ["AHEAD", "Arrivals", "Arrived", "BooksRow", "DomainRow", "RunRow", "is_node_name"]
+__all__ = ["AHEAD", "Arrivals", "Arrived", "BooksRow", "DomainRow", "ProgressRow", "RunRow", "is_node_name"]
 
 AHEAD = "ahead"
 """The holder of what runs are told to have had since the last commit of all holders: less than nothing, until that
 commit's successor has come."""
+NO_RUNS = frozenset({IDLE, SYSTEM, PAST, AHEAD})
 _NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,239}\Z", re.ASCII)
+MOST_FLOAT = sys.float_info.max
 LATEST_MS = 253_402_300_800_000
 """The year 10000."""
 
@@ -26,6 +29,9 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Signed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Stamp = Annotated[int, Meta(ge=0, lt=LATEST_MS)]
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,31}\Z")]
+"""Of a metric or a label."""
 
 R = TypeVar("R", bound=Struct)
 
@@ -71,6 +77,27 @@ class RunRow(Struct, frozen=True):
     uid: Count | None = None
     cpus: Count | None = None
     mem_bytes: Count | None = None
+    used: str = "{}"
+
+
+class ProgressRow(Struct, frozen=True):
+    """What a run said of its progress; without a metric: a step alone."""
+
+    node: str
+    run: Text
+    metric: Name | None = None
+    step: Signed | None = None
+    value: Annotated[float, Meta(ge=-MOST_FLOAT, le=MOST_FLOAT)] | None = None
+    energy_uj: Count | None = None
+
+
+class LabelRow(Struct, frozen=True):
+    """What a run said that it is."""
+
+    node: str
+    run: Text
+    label: Name
+    value: Annotated[str, Meta(max_length=200)]
 
 
 class BooksRow(Struct, frozen=True):
@@ -97,6 +124,10 @@ class Arrived(Struct):
     """The latest of each, with its stamp."""
     books: dict[int, BooksRow] = {}
     """By commit."""
+    progress: dict[tuple[str, str], dict[int, ProgressRow]] = {}
+    """By run and metric (empty: a step alone), then by stamp."""
+    labels: dict[tuple[str, str], tuple[int, str]] = {}
+    """By run and name: the latest, with its stamp."""
 
 
 class Arrivals:
@@ -131,6 +162,8 @@ class Arrivals:
             JOB_ENERGY.name: self._energy,
             JOB_RUN.name: self._run,
             NODE_BOOKS.name: self._books,
+            JOB_PROGRESS.name: self._progress,
+            JOB_LABEL.name: self._label,
         }[of.name]
         for row in rows:
             try:
@@ -156,20 +189,21 @@ class Arrivals:
     def _energy(self, row: Row) -> None:
         found = _read(row, EnergyRow)
         if found.run in (PAST, AHEAD):
-            raise _StrangeError(f"{found.run!r} is no run's name")
+            raise _no_run(found.run)
         points = self._node(row).energy.setdefault((found.run, found.domain), {})
         uj, known_ns = points.get(row.stamp_ms, (0, 0))
         points[row.stamp_ms] = max(uj, found.energy_uj), max(known_ns, found.known_ns)
 
     def _run(self, row: Row) -> None:
         found = _read(row, RunRow)
-        if found.run in (IDLE, SYSTEM, PAST, AHEAD):
-            raise _StrangeError(f"{found.run!r} is no run's name")
+        if found.run in NO_RUNS:
+            raise _no_run(found.run)
         if (found.state == "open") != (found.end_ms is None):
             raise _StrangeError(f"run {found.run!r:.80} is {found.state}, and its end is {found.end_ms}")
         msgspec.json.decode(found.gpus, type=list[str])
         msgspec.json.decode(found.flags, type=list[str])
         msgspec.json.decode(found.held, type=dict[str, Any])
+        msgspec.json.decode(found.used, type=dict[str, Count])
         runs = self._node(row).runs
         if found.run not in runs or runs[found.run][0] <= row.stamp_ms:
             runs[found.run] = row.stamp_ms, found
@@ -180,9 +214,27 @@ class Arrivals:
             msgspec.json.decode(found.excludes, type=dict[str, list[DomainKind]])
         self._node(row).books[row.stamp_ms] = found
 
+    def _progress(self, row: Row) -> None:
+        found = _read(row, ProgressRow)
+        if found.run in NO_RUNS:
+            raise _no_run(found.run)
+        self._node(row).progress.setdefault((found.run, found.metric or ""), {})[row.stamp_ms] = found
+
+    def _label(self, row: Row) -> None:
+        found = _read(row, LabelRow)
+        if found.run in NO_RUNS:
+            raise _no_run(found.run)
+        labels = self._node(row).labels
+        if (row.stamp_ms, found.value) >= labels.get((found.run, found.label), (0, "")):
+            labels[found.run, found.label] = row.stamp_ms, found.value
+
 
 class _StrangeError(Exception):
     """A row that is not ours."""
+
+
+def _no_run(name: str) -> _StrangeError:
+    return _StrangeError(f"{name!r:.80} is no run's name")
 
 
 def is_node_name(text: str) -> bool:

@@ -22,6 +22,7 @@ from jobimpact.mirror.memory import (
     domain_row,
     joined,
     metered_row,
+    put_said,
     run_row,
 )
 from jobimpact.mirror.points import Key, Points, is_whole, kept_stamps, merged_points, ms_of, part_of, raw_of
@@ -127,6 +128,7 @@ class Taking:
         points = joined(part.energy, file)
         merged = merged_points(stored, points)
         self._put_runs(part.runs, file)
+        put_said(self._db, part, file)
         standing = Standings(self._db, merged)
         at_ms = self._choose(part, file, standing, latest=not later)
         rows = [(domain, run, *standing.best(run, domain)) for run, domain in merged if run not in (IDLE, SYSTEM)]
