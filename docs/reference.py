@@ -64,6 +64,8 @@ CONFIG = {
     "node.interval_s": "Seconds between two readings. Starts and ends of jobs are read at once, whatever this is.",
     "node.marks": "The mark folder. The hooks use the same default; elsewhere they need `JOBIMPACT_MARKS`.",
     "node.mark_owners": "Users beside root whose marks count: `[oar]` where OAR's job_resource_manager writes them.",
+    "node.progress": "The socket where jobs tell [how far they are](../user/progress.md); null: nobody listens."
+    " Elsewhere than here, jobs need `JOBIMPACT_PROGRESS`.",
     "node.policy": "How energy is split among jobs: [the method](../method.md).",
     "node.idle_w": "Watts of each domain with nothing running, by domain name: `{package-0: 45, rest: 110}`. What is"
     " not named here is learned while the node is empty; until then all of it goes by use.",

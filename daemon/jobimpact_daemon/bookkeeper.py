@@ -22,6 +22,7 @@ from jobimpact_daemon.gauges import Steady
 from jobimpact_daemon.holdings import Run
 from jobimpact_daemon.metering import Metering
 from jobimpact_daemon.node_rest import CALIBRATED, NodeRest
+from jobimpact_daemon.run_use import add_utilisation
 
 if TYPE_CHECKING:
     from jobimpact.core.calibration import NodeCalibration
@@ -66,6 +67,7 @@ class Bookkeeper:
         self.closed: list[Run] = []
         """Runs that nothing can be added to any more, until the ledger has them."""
         self._in_ledger = taken
+        self._max_gap_ns = max_gap_ns
         self._accounts = Accounts(state, idle_w)
         self._rest = NodeRest(state, self._accounts, policy, calibration)
         self._metering = Metering(state, self._accounts, self._rest, policy, max_gap_ns)
@@ -163,6 +165,7 @@ class Bookkeeper:
         holdings.runs = {}
         holdings.t_ns, holdings.usage_ns, holdings.read_busy_ns = 0, None, None
         holdings.read_busy_by, holdings.read_gpu_ns, holdings.deficits = {}, {}, {}
+        holdings.utilisation_ns = {}
         holdings.system_mem_now = 0
         state.cgroups.ancestors, state.cgroups.jobs = {}, {}
         state.boot = boot
@@ -182,6 +185,7 @@ class Bookkeeper:
         if seen.usage is not None:
             usage = self._follow_cgroups(seen.usage, known, seen.wall_s)
             holdings.use(usage)
+            add_utilisation(holdings, usage.utilisation, self._max_gap_ns)
             self._close_gone(usage, seen.wall_s)
             self._follow_runs(usage)
         now = holdings.snapshot()

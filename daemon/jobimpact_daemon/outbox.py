@@ -263,7 +263,14 @@ class Outbox:
         key, job, restart, uid, cpus, mem_bytes, gpus, start_s, end_s, elapsed_ns, state, flags, held, used = row
         fields = {"stamp_ms": stamp_ms, "restart": restart, "uid": uid, "cpus": cpus, "mem_bytes": mem_bytes}
         fields |= {"start_ms": _ms(start_s), "end_ms": _ms(end_s), "elapsed_ns": elapsed_ns}
-        fields |= {"job": job, "state": state, "gpus": gpus, "flags": flags, "held": held, "used": used}
+        fields |= {
+            "job": job,
+            "state": state,
+            "gpus": gpus,
+            "flags": flags,
+            "held": held,
+            "used": None if used == "{}" else used,
+        }
         return Point(series.JOB_RUN, (*self._where, str(key)), stamp_ms, fields)  # type: ignore[arg-type]
 
     def _energy(

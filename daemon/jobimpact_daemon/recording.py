@@ -52,6 +52,7 @@ _Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 _Size = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e10)]
 _Watts = Annotated[float, Meta(ge=0, le=1e9)]
+_Part = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -105,6 +106,7 @@ class _RawUsage(msgspec.Struct):
     used_mem_bytes: _Count | None = None
     busy_cpu_s_by: dict[str, _Seconds] | None = None
     gpu_s: dict[str, _Seconds] = {}
+    util: dict[str, _Part] = {}
 
 
 class _RawMark(msgspec.Struct):
@@ -284,7 +286,8 @@ def _usage(raw: _RawUsage | None) -> Usage | None:
         for job, use in raw.jobs.items()
     }
     busy_ns = None if raw.busy_cpu_s is None else ns(raw.busy_cpu_s)
-    return Usage(jobs, busy_ns, raw.used_mem_bytes, _all_ns(raw.busy_cpu_s_by), _all_ns(raw.gpu_s) or {})
+    by, gpu_ns = _all_ns(raw.busy_cpu_s_by), _all_ns(raw.gpu_s) or {}
+    return Usage(jobs, busy_ns, raw.used_mem_bytes, by, gpu_ns, raw.util)
 
 
 def _all_ns(found: dict[str, float] | None) -> dict[str, int] | None:
@@ -349,7 +352,7 @@ class Recorder:
         usage: dict[str, Any] | None = None
         if use is not None:
             usage = {"busy_cpu_s": _s(use.busy_cpu_ns), "used_mem_bytes": use.used_mem_bytes}
-            usage |= _given(busy_cpu_s_by=_all_s(use.busy_by), gpu_s=_all_s(use.gpu_ns))
+            usage |= _given(busy_cpu_s_by=_all_s(use.busy_by), gpu_s=_all_s(use.gpu_ns), util=use.utilisation)
             usage["jobs"] = {job: _written_job(one) for job, one in use.jobs.items()}
         self._line(seen.t_ns, seen.wall_s, read=read, **({"usage": usage} if usage else {}))
 

@@ -221,9 +221,10 @@ def _told(db: sqlite3.Connection, state: State) -> dict[str, Any]:
                 "coverage": _held(state, gpus, coverage.get(run, {})),
                 "state": run_state,
                 "flags": json.loads(flags),
+                "used": json.loads(used),
             }
-            for run, elapsed_ns, run_state, gpus, flags in db.execute(
-                "SELECT run, elapsed_ns, state, gpus, flags FROM run ORDER BY start_s, run"
+            for run, elapsed_ns, run_state, gpus, flags, used in db.execute(
+                "SELECT run, elapsed_ns, state, gpus, flags, used FROM run ORDER BY start_s, run"
             )
         },
         "findings": [

@@ -26,7 +26,7 @@ from jobimpact_daemon.jobs.usage import UsageReader
 from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.notify import Notifier
 from jobimpact_daemon.recording import Recorder, book_name, booked
-from jobimpact_daemon.sources.base import GpuSource, KnowsMinors, Source
+from jobimpact_daemon.sources.base import GpuSource, KnowsMinors, Source, TellsUtilisation
 from jobimpact_daemon.sources.choice import choose
 
 __all__ = ["Sampler"]
@@ -97,6 +97,7 @@ class Sampler:
         self._health = {source.name: Health(source.name) for source in sources}
         # Asked at each reading: a protocol's isinstance is slow.
         self._gpu_sources = [source for source in sources if isinstance(source, GpuSource)]
+        self._telling = [source for source in sources if isinstance(source, TellsUtilisation)]
         self._gpu_use = GpuUse(usage.job_of)
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
@@ -233,7 +234,10 @@ class Sampler:
         self._gpu_use.add(use)
         told = self._gpu_use.told(usage)
         self._gpu_use.forget({run.job for run in runs} | {mark.job for mark in marks} | usage.jobs.keys())
-        return told
+        busy: dict[str, float] = {}
+        for one in self._telling:
+            busy |= one.utilisation()
+        return msgspec.structs.replace(told, utilisation=busy) if busy else told
 
     def _discover(self) -> None:
         now_ns = self._clock.boot_ns()

@@ -34,6 +34,7 @@ struct power {
     uint64_t reserved[18];
 };
 struct cap { uint64_t now, standard, dpm, min, max, reserved[3]; };
+struct activity { uint32_t gfx, umc, mm, reserved[13]; };
 struct enumeration { uint32_t render, card, hsa, hip; char hip_uuid[256]; };
 
 static struct library *library;
@@ -186,5 +187,17 @@ API int amdsmi_get_power_cap_info(void *handle, uint32_t sensor, struct cap *c)
     DEVICE("amdsmi_get_power_cap_info");
     memset(c, 0, sizeof *c);
     c->now = c->standard = c->max = sensor ? 0 : (uint64_t)d->cap_uw;
+    return OK;
+}
+
+/* Use follows power: at its cap a GPU is 100 % busy; one of the second die tells none (0xFFFF). */
+API int amdsmi_get_gpu_activity(void *handle, struct activity *a)
+{
+    DEVICE("amdsmi_get_gpu_activity");
+    memset(a, 0, sizeof *a);
+    int64_t uw = curve_level(&d->counter.curve, shown_ns(&d->counter, boot_ns()));
+    int64_t percent = d->cap_uw ? uw * 100 / d->cap_uw : 0;
+    a->gfx = d->meters & IS_SECOND_DIE ? 0xFFFF : (uint32_t)(percent < 100 ? percent : 100);
+    a->umc = a->mm = 0xFFFF;
     return OK;
 }

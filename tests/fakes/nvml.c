@@ -5,6 +5,7 @@
  *   device UUID NAME MINOR PCI LIMIT_MW MEM_BYTES USED_BYTES MIG <counter>     in index order; see curve.h
  *   meters MASK ARCH AVERAGE_NS MODULE_MW SLICES  of the device before; see enum meter below
  *   instance UUID GI CI CI_SLICES GI_SLICES MEM_MB FROM TO     a MIG device of the device before
+ *   busy PERCENT FROM TO                         the device before is so busy then, whatever it draws
  *   process PID GI CI FROM TO SM_PERCENT GRAPHICS              on the device before; GI -1: not in MIG mode
  *   reload CODE FROM TO 0                        for sessions older than TO: errors until a new nvmlInit
  *   fault CODE FROM TO N call...                 an error code; `*` is every call
@@ -36,13 +37,15 @@ enum meter { HAS_ENERGY = 1, HAS_USAGE = 2, HAS_INSTANT = 4, HAS_AVERAGE = 8, HA
 
 struct instance { char uuid[WORD]; int64_t gi, ci, ci_slices, gi_slices, mem_mb, from_ns, to_ns; };
 struct process { int64_t pid, gi, ci, from_ns, to_ns, sm, graphics; };
+struct busy { int64_t percent, from_ns, to_ns; };
 struct device {
     char uuid[WORD], name[WORD], pci[WORD];
     int64_t minor, limit_mw, mem_bytes, used_bytes, mig;
     int64_t meters, arch, average_ns, module_mw, slices;
     struct counter counter;
     struct windows windows;
-    int instance_count, process_count;
+    int instance_count, process_count, busy_count;
+    struct busy *busy;
     struct instance *instances;
     struct process *processes;
 };
@@ -134,6 +137,15 @@ static void add_process(struct device *d, struct script *s)
     p->graphics = next_number(s);
 }
 
+static void add_busy(struct device *d, struct script *s)
+{
+    d->busy = realloc(d->busy, (size_t)(d->busy_count + 1) * sizeof *d->busy);
+    struct busy *b = &d->busy[d->busy_count++];
+    b->percent = next_number(s);
+    b->from_ns = next_number(s);
+    b->to_ns = next_number(s);
+}
+
 static void read_part(struct device *d, struct script *s)
 {
     if (!strcmp(s->word, "meters"))
@@ -142,6 +154,8 @@ static void read_part(struct device *d, struct script *s)
         add_instance(d, s);
     else if (!strcmp(s->word, "process"))
         add_process(d, s);
+    else if (!strcmp(s->word, "busy"))
+        add_busy(d, s);
     else
         s->bad = 1;
 }

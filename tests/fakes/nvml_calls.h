@@ -270,11 +270,16 @@ API int nvmlDeviceGetPowerManagementLimit(void *handle, unsigned *milliwatts)
     return OK;
 }
 
-/* Use follows power: at its limit a GPU is 100 % busy. */
+/* As the script says; else use follows power: at its limit a GPU is 100 % busy. In MIG mode none is told. */
 API int nvmlDeviceGetUtilizationRates(void *handle, unsigned rates[2])
 {
     DEVICE("nvmlDeviceGetUtilizationRates");
-    int64_t percent = d->limit_mw ? power_mw(d) * 100 / d->limit_mw : 0;
+    if (d->mig == 1)
+        return NOT_SUPPORTED;
+    int64_t percent = d->limit_mw ? power_mw(d) * 100 / d->limit_mw : 0, now = boot_ns();
+    for (int i = 0; i < d->busy_count; i++)
+        if (d->busy[i].from_ns <= now && now < d->busy[i].to_ns)
+            percent = d->busy[i].percent;
     rates[0] = (unsigned)(percent < 100 ? percent : 100);
     rates[1] = 0;
     return OK;

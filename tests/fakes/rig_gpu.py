@@ -12,6 +12,7 @@ ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 POWER = "nvmlDeviceGetPowerUsage"
 FIELDS = "nvmlDeviceGetFieldValues"
 UTILISATION = "nvmlDeviceGetProcessUtilization"
+BUSY = "nvmlDeviceGetUtilizationRates"
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses"
 ALL = "*"
 FOREVER = 1 << 62
@@ -126,6 +127,18 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Busy:
+    """The GPU tells this utilisation in [from_ns, to_ns), whatever it draws."""
+
+    percent: int
+    from_ns: int = 0
+    to_ns: int = FOREVER
+
+    def text(self) -> str:
+        return f"busy {self.percent} {self.from_ns} {self.to_ns}"
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
     """One device; `counter` is in millijoules (see `gpu`). `mig` None: MIG mode is not supported.
 
@@ -150,6 +163,7 @@ class Gpu:
     slices: int = 7
     instances: tuple[Mig, ...] = ()
     processes: tuple[Process, ...] = ()
+    busy: tuple[Busy, ...] = ()
 
     def after(self, reloads: Sequence[Reload]) -> Gpu:
         """This GPU with the counter resets of the driver's reloads."""
@@ -161,7 +175,7 @@ class Gpu:
         words = [self.uuid, self.name.replace(" ", "~"), self.minor, pci, self.limit_mw]
         words += [self.mem_bytes, self.used_bytes, mig, self.counter.text()]
         more = [int(self.meters), self.arch, self.average_ms * NS_PER_MS, self.module_mw, self.slices]
-        parts = (*self.instances, *self.processes, *self.trouble)
+        parts = (*self.instances, *self.processes, *self.busy, *self.trouble)
         lines = [f"device {' '.join(map(str, words))}", f"meters {' '.join(map(str, more))}"]
         return "\n".join([*lines, *(one.text() for one in parts)])
 

@@ -60,7 +60,8 @@ out["versions"] = [n.nvmlSystemGetDriverVersion(), n.nvmlSystemGetNVMLVersion()]
 def tell(h):
     pci, memory = n.nvmlDeviceGetPciInfo(h), n.nvmlDeviceGetMemoryInfo(h)
     return [n.nvmlDeviceGetUUID(h), n.nvmlDeviceGetName(h), n.nvmlDeviceGetMinorNumber(h), pci.busId, pci.bus,
-        n.nvmlDeviceGetPowerUsage(h), n.nvmlDeviceGetEnforcedPowerLimit(h), n.nvmlDeviceGetUtilizationRates(h).gpu,
+        n.nvmlDeviceGetPowerUsage(h), n.nvmlDeviceGetEnforcedPowerLimit(h),
+        -code(n.nvmlDeviceGetUtilizationRates, h) or n.nvmlDeviceGetUtilizationRates(h).gpu,
         memory.total - memory.free, n.nvmlDeviceGetIndex(h)]
 handles = [n.nvmlDeviceGetHandleByIndex(i) for i in range(n.nvmlDeviceGetCount())]
 out["devices"] = [tell(h) for h in handles]
@@ -75,7 +76,18 @@ out["old handle"] = code(n.nvmlDeviceGetName, handles[0])
     out = ask(tmp_path, program, one, two)
     assert out["versions"] == ["550.54.15", "12.550.54.15"]
     assert out["devices"] == [
-        ["GPU-a", "NVIDIA A100-SXM4-40GB", 3, "00000000:04:00.0", 4, 300_000, 400_000, 75, 1 << 30, 0],
+        [
+            "GPU-a",
+            "NVIDIA A100-SXM4-40GB",
+            3,
+            "00000000:04:00.0",
+            4,
+            300_000,
+            400_000,
+            -Code.NOT_SUPPORTED,
+            1 << 30,
+            0,
+        ],
         ["GPU-b", "Tesla V100", 1, "00000000:02:00.0", 2, 50_000, 250_000, 20, 0, 1],
     ]
     assert (out["by uuid"], out["nobody"]) == (1, Code.NOT_FOUND)

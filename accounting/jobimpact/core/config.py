@@ -15,6 +15,7 @@ import yaml
 from msgspec import Meta, Struct, field
 
 from jobimpact.core.errors import ConfigError
+from jobimpact.core.progress import SOCKET
 
 if TYPE_CHECKING:
     from yaml import SafeLoader
@@ -262,6 +263,7 @@ class Node(_Keys, frozen=True):
     interval_s: Annotated[float, Meta(ge=0.1, le=30)] = 1.0
     marks: str = "/run/jobimpact/marks"
     mark_owners: tuple[Name, ...] = ()
+    progress: Annotated[str, Meta(min_length=1, max_length=100)] | None = SOCKET
     policy: Literal["default", "cpu_time", "exclusive"] = "default"
     idle_w: IdleWatts = field(default_factory=dict)
     max_gap_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0
@@ -512,7 +514,10 @@ def load_config(path: Path) -> Config:
         service=_placed(config.service, base),
         mail=_placed(config.mail, base),
         node=msgspec.structs.replace(
-            config.node, marks=placed(config.node.marks), sources=_placed(config.node.sources, base)
+            config.node,
+            marks=placed(config.node.marks),
+            progress=None if config.node.progress is None else placed(config.node.progress),
+            sources=_placed(config.node.sources, base),
         ),
     )
 

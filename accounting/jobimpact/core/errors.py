@@ -11,6 +11,7 @@ __all__ = [
     "JobImpactError",
     "MailError",
     "MarkError",
+    "ProgressError",
     "RecordError",
     "RecordingError",
     "SchedulerError",
@@ -49,6 +50,10 @@ class MailError(JobImpactError):
 
 class MarkError(JobImpactError):
     """A mark file is not what a hook writes."""
+
+
+class ProgressError(JobImpactError):
+    """What a job says of its progress cannot be said, or is none of ours: says why."""
 
 
 class RecordingError(JobImpactError):

@@ -147,6 +147,8 @@ class Usage(msgspec.Struct, frozen=True):
     """The node's CPU time by package."""
     gpu_ns: dict[str, int] = {}
     """Busy time on shared GPUs and MIG devices by processes of no job, cumulative, in ns."""
+    utilisation: dict[str, float] = {}
+    """How busy each whole GPU is, by UUID, from 0 to 1, where it was asked just now and tells."""
 
 
 class Slice(msgspec.Struct, frozen=True):

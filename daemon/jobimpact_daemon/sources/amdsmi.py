@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from jobimpact.core.records import Absent, Counter, Domain, Failed, Gauge, Reading
+from jobimpact_daemon.sources.base import UTILISATION_S
 from jobimpact_daemon.sources.driver import Driver
 
 __all__ = ["Amdsmi"]
@@ -83,6 +84,8 @@ class Amdsmi:
         self._retry_at = self._lost_retry_at = 0.0
         self._said: str | None = None
         self._late: str | None = None
+        self._utilisation: dict[str, float] = {}
+        self._utilisation_at = 0.0
 
     @property
     def problem(self) -> str | None:
@@ -95,6 +98,11 @@ class Amdsmi:
         """Minor number of the render device (/dev/dri/renderD128: 128) → UUID."""
         return {str(gpu.render): gpu.uuid for gpu in self._gpus.values() if gpu.render is not None}
 
+    def utilisation(self) -> dict[str, float]:
+        """How busy each GPU is, from 0 to 1, where the last reading asked and it tells; taken once."""
+        found, self._utilisation = self._utilisation, {}
+        return found
+
     def discover(self) -> list[Domain]:
         """Open the library if need be, and look anew at the caps; GPUs once seen stay known, lost or not."""
         self._late = self._driver.ask(self._look)
@@ -103,7 +111,9 @@ class Amdsmi:
     def read(self) -> dict[str, Reading]:
         """All counters in microjoules, or power in watts; failed where the driver does not answer in time."""
         found: dict[str, Reading] = {}
-        self._late = self._driver.ask(lambda: self._read_all(found))
+        busy: dict[str, float] = {}
+        self._late = self._driver.ask(lambda: self._read_all(found, busy))
+        self._utilisation = dict(busy)
         missing = Failed(self._late or self._said or "AMD SMI is not open")
         told = dict(found)  # a late answer goes on filling the other
         return {name: told.get(name, missing) for name in [gpu.domain.name for gpu in self._gpus.values()]}
@@ -203,7 +213,7 @@ class Amdsmi:
                 if gpu.handle is not None:
                     self._inspect(gpu)
 
-    def _read_all(self, found: dict[str, Reading]) -> None:
+    def _read_all(self, found: dict[str, Reading], busy: dict[str, float]) -> None:
         if not self._is_open():
             return
         gpus = self._gpus.values()
@@ -212,6 +222,12 @@ class Amdsmi:
         if gpus and all(gpu.lost for gpu in gpus):
             self._said = "the driver has lost all GPUs"
             self._shut()
+        elif time.monotonic() >= self._utilisation_at:
+            self._utilisation_at = time.monotonic() + UTILISATION_S
+            for gpu in gpus:
+                part = None if gpu.lost or gpu.absent else self._tried(self._activity, gpu)
+                if part is not None:
+                    busy[gpu.uuid] = part
 
     def _read(self, gpu: _Gpu) -> Reading:
         if gpu.handle is None:
@@ -249,6 +265,11 @@ class Amdsmi:
             if isinstance(watts, int) and watts < NOT_TOLD:
                 return float(watts)
         return None
+
+    def _activity(self, gpu: _Gpu) -> float | None:
+        """What its graphics engine did lately, 0 to 1; None: it does not tell."""
+        percent = self._smi.amdsmi_get_gpu_activity(gpu.handle).get("gfx_activity")
+        return percent / 100 if isinstance(percent, int) and 0 <= percent <= 100 else None
 
     def _tried(self, call: Callable[[Any], Any], argument: Any) -> Any:
         try:

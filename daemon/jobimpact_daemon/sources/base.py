@@ -6,7 +6,11 @@ from typing import Protocol, runtime_checkable
 
 from jobimpact.core.records import Domain, Reading, Slice
 
-__all__ = ["GpuSource", "KnowsMinors", "Meter", "Source"]
+__all__ = ["UTILISATION_S", "GpuSource", "KnowsMinors", "Meter", "Source", "TellsUtilisation"]
+
+UTILISATION_S = 2.0
+"""How often GPUs are asked how busy they are: a driver tells the mean over up to a second, for which it may have to
+ask the GPU itself, and of a job of minutes that is often enough."""
 
 
 class Source(Protocol):
@@ -54,6 +58,14 @@ class GpuSource(KnowsMinors, Protocol):
 
     def use(self) -> dict[str, dict[int, int]]:
         """Busy time of each process since it was first seen, in ns: GPU or MIG device → process id → busy time."""
+
+
+@runtime_checkable
+class TellsUtilisation(Protocol):
+    """A source that knows how busy its GPUs are."""
+
+    def utilisation(self) -> dict[str, float]:
+        """What the last reading brought of it, once: GPU's UUID → 0 to 1. A GPU that does not tell is not there."""
 
 
 class Meter(Protocol):

@@ -22,6 +22,7 @@ import msgspec
 import pynvml
 
 from jobimpact.core.records import Absent, Counter, Domain, Failed, Gauge, Method, Reading, Slice
+from jobimpact_daemon.sources.base import UTILISATION_S
 from jobimpact_daemon.sources.driver import Driver
 from jobimpact_daemon.sources.gpu_use import BusyTimes, Sample
 
@@ -78,7 +79,7 @@ _NO_METER = "no total-energy counter (NVML has one from Volta on), and no power 
 
 T = TypeVar("T")
 How = Literal["counter", "field", "usage"]
-Part = Literal["hung", "use_hung"]
+Part = Literal["hung", "use_hung", "utilisation_hung"]
 """Which of a GPU's calls hangs."""
 
 
@@ -110,8 +111,11 @@ class _Gpu(msgspec.Struct):
     """MIG devices by GPU instance and compute instance."""
     lost: bool = False
     hung: str | None = None
-    """Why it is not asked: an earlier call has not come back. `use_hung`: nor who uses it."""
+    """Why it is not asked: an earlier call has not come back. `use_hung`: nor who uses it; and so on."""
     use_hung: str | None = None
+    utilisation_hung: str | None = None
+    idle_unknown: bool = False
+    """It does not tell how busy it is: in MIG mode, on Jetson."""
     use_problem: str | None = None
 
 
@@ -120,6 +124,7 @@ class _Round(msgspec.Struct):
 
     readings: dict[str, Reading] = {}
     use: dict[str, dict[int, int]] | None = None
+    utilisation: dict[str, float] = {}
     at: _Gpu | None = None
     part: Part = "hung"
     left: bool = False
@@ -156,6 +161,8 @@ class Nvml:
         self._watched: frozenset[str] = frozenset()
         self._times = BusyTimes()
         self._use: dict[str, dict[int, int]] = {}
+        self._utilisation: dict[str, float] = {}
+        self._utilisation_at = 0.0
 
     @property
     def problem(self) -> str | None:
@@ -185,6 +192,11 @@ class Nvml:
         """
         return self._use
 
+    def utilisation(self) -> dict[str, float]:
+        """How busy each GPU is, from 0 to 1, where the last reading asked and it tells; taken once."""
+        found, self._utilisation = self._utilisation, {}
+        return found
+
     def discover(self) -> list[Domain]:
         """Open the library if need be, and look anew at limits and MIG devices; GPUs once seen stay known."""
         self._ask(self._look)
@@ -194,10 +206,12 @@ class Nvml:
         """All counters in microjoules, or power in watts; failed where the driver does not answer in time."""
         answer, why = self._ask(self._read_all)
         found = dict(answer.readings)
+        self._utilisation = dict(answer.utilisation)
         if answer.left:
             # One hangs, the others need not wait for the next tick.
             answer, why = self._ask(self._read_all)
             found |= answer.readings
+            self._utilisation |= answer.utilisation
         if answer.use is not None:
             self._use = answer.use
         missing = Failed(why or self._said or "NVML is not open")
@@ -225,7 +239,7 @@ class Nvml:
 
     def _is_open(self) -> bool:
         gpus = self._gpus.values()
-        hung = any(gpu.hung or gpu.use_hung for gpu in gpus)
+        hung = any(gpu.hung or gpu.use_hung or gpu.utilisation_hung for gpu in gpus)
         if not any(gpu.lost for gpu in gpus):
             self._lost_retry_s = LOST_RETRY_S
         elif self._open and not hung and time.monotonic() >= self._lost_retry_at:
@@ -310,8 +324,12 @@ class Nvml:
             # As each of them said it: what is repeated until the next session is no news.
             self._said = next(one.error for one in answer.readings.values() if isinstance(one, Failed))
             self._shut()
-        elif self._watched:
+            return
+        if self._watched:
             self._read_use(answer)
+        if time.monotonic() >= self._utilisation_at:
+            self._utilisation_at = time.monotonic() + UTILISATION_S
+            self._read_utilisation(answer)
 
     def _read(self, gpu: _Gpu) -> Reading:
         if gpu.handle is None:
@@ -334,6 +352,15 @@ class Nvml:
         if meter.how == "field":
             return Gauge(_field(gpu.handle, meter.field, meter.scope) / 1000)
         return Gauge(pynvml.nvmlDeviceGetPowerUsage(gpu.handle) / 1000)
+
+    def _read_utilisation(self, answer: _Round) -> None:
+        """After all energies: what hangs here costs none of them."""
+        for gpu in self._gpus.values():
+            if gpu.lost or gpu.hung or gpu.utilisation_hung or gpu.idle_unknown:
+                continue
+            part = self._do(answer, gpu, partial(_utilisation, gpu), "utilisation_hung")
+            if part is not None:
+                answer.utilisation[gpu.uuid] = part
 
     # -- on the thread: who uses shared GPUs ------------------------------------------------------------------------
 
@@ -400,12 +427,23 @@ def _inspect(gpu: _Gpu) -> None:
     # Readings to come may still cover a time under the former limit.
     gpu.max_w = HEADROOM * max(limit_w, gpu.limit_w or 0) if limit_w else None
     gpu.limit_w = limit_w
+    gpu.idle_unknown = False
     mode = _tried(pynvml.nvmlDeviceGetMigMode, gpu.handle)
     gpu.mig = mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE
     found = _instances(gpu.handle) if gpu.mig else {}
     total = _slice_count(gpu.handle) if found else 0
     gpu.slices = {uuid: Slice(gpu.uuid, parts, total) for uuid, parts in found.values() if parts and total}
     gpu.instances = {place: uuid for place, (uuid, _) in found.items()}
+
+
+def _utilisation(gpu: _Gpu) -> float | None:
+    """How busy it is, 0 to 1: the part of the last moment in which a kernel ran; None: it does not tell."""
+    try:
+        percent = pynvml.nvmlDeviceGetUtilizationRates(gpu.handle).gpu
+    except pynvml.NVMLError as error:
+        gpu.idle_unknown = error.value in _LACKING
+        return None
+    return percent / 100 if 0 <= percent <= 100 else None
 
 
 def _choose_meter(gpu: _Gpu) -> None:
@@ -530,7 +568,7 @@ def _notes(gpu: _Gpu) -> Iterator[str]:
         yield f"{name}: power is an average over {gpu.meter.averaged_s:g} s"
     if gpu.lost:
         yield f"{name}: lost"
-    yield from (f"{name}: {text}" for text in (gpu.hung, gpu.use_hung, gpu.use_problem) if text)
+    yield from (f"{name}: {text}" for text in (gpu.hung, gpu.use_hung, gpu.utilisation_hung, gpu.use_problem) if text)
 
 
 def _loaded(module: Path) -> str | None:

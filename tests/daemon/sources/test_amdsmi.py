@@ -245,3 +245,18 @@ for _ in range(2):
     first, second = done.stdout.splitlines()
     assert first == f"[] {{}} {sys_root}/module/amdgpu: the amdgpu driver is not loaded"
     assert second == "[] {} the Python package amdsmi is not installed (extra: jobimpact[amd])"
+
+
+@pytest.mark.usefixtures("rig")
+def test_utilisation_is_told_where_a_gpu_tells_it(tmp_path: Path) -> None:
+    """Half of its cap is half busy in the stand-in; a second die tells none, and that is no 0."""
+    program = """
+source = amdsmi.Amdsmi(5, sys_root)
+source.discover()
+source.read()
+out["busy"], out["again"] = source.utilisation(), source.utilisation()
+source.close()
+"""
+    second = AmdGpu("aaff-2", steady(0, 375), 2, meters=AmdMeter.SECOND_DIE)
+    out = ask(tmp_path, program, AmdGpu("aaff-1", steady(7_000_000, 375)), second)
+    assert out == {"busy": {"aaff-1": 0.5}, "again": {}}

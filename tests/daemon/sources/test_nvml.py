@@ -16,6 +16,7 @@ from tests.fakes.rig_child import ask_child, soon_ns
 from tests.fakes.rig_gpu import (
     AMPERE,
     BLACKWELL,
+    BUSY,
     ENERGY,
     FIELDS,
     FOREVER,
@@ -23,6 +24,7 @@ from tests.fakes.rig_gpu import (
     PASCAL,
     POWER,
     UTILISATION,
+    Busy,
     Code,
     Delay,
     Fault,
@@ -467,3 +469,50 @@ source.close()
     count, problem = ask(tmp_path, program, nvml_trouble=library)
     assert count == 0
     assert "Driver Not Loaded" in problem
+
+
+def test_utilisation_is_told_once_and_not_in_mig_mode(tmp_path: Path) -> None:
+    """Of whole GPUs, from 0 to 1; a GPU in MIG mode and one that refuses are not known, and no 0."""
+    refuses = (Fault(Code.NOT_SUPPORTED, 0, FOREVER, (BUSY,)),)
+    flat = Curve.flat(0, 0)
+    gpus = [gpu("GPU-a", flat, 0, busy=(Busy(35),)), gpu("GPU-b", flat, 1, busy=(Busy(0),))]
+    gpus += [gpu("GPU-c", flat, 2, mig=True), gpu("GPU-d", flat, 3, trouble=refuses)]
+    program = """
+source = nvml.Nvml(5)
+source.discover()
+out["read"] = told(source)
+out["first"], out["again"] = source.utilisation(), source.utilisation()
+source.read()
+out["soon"] = source.utilisation()
+nvml.UTILISATION_S = source._utilisation_at = 0
+source.read()
+out["later"], out["problem"] = source.utilisation(), source.problem
+source.close()
+"""
+    out = ask(tmp_path, program, *gpus)
+    assert set(out["read"]) == {"gpu:GPU-a", "gpu:GPU-b", "gpu:GPU-c", "gpu:GPU-d"}
+    assert out["first"] == out["later"] == {"GPU-a": 0.35, "GPU-b": 0.0}
+    assert (out["again"], out["soon"], out["problem"]) == ({}, {}, None)
+
+
+def test_a_utilisation_that_hangs_costs_no_energy(tmp_path: Path) -> None:
+    """The GPU is read on, and the others tell their utilisation; it is told again once the call has come back."""
+    hangs = (Delay(60_000, 0, FOREVER, (BUSY,)),)
+    gpus = [gpu("GPU-a", Curve.flat(0, 0), 0, start_mj=7, trouble=hangs)]
+    gpus += [gpu("GPU-b", Curve.flat(0, 0), 1, start_mj=9, busy=(Busy(50),))]
+    program = """
+source = nvml.Nvml(0.3)
+source.discover()
+out["first"] = told(source)
+for _ in range(600):
+    out["read"] = told(source)
+    out["busy"] = out.get("busy") or source.utilisation()
+    if out["busy"]: break
+    source._utilisation_at = 0
+    time.sleep(0.05)
+out["problem"] = source.problem
+"""
+    out = ask(tmp_path, program, *gpus)
+    assert out["first"] == out["read"] == {"gpu:GPU-a": 7000, "gpu:GPU-b": 9000}
+    assert out["busy"] == {"GPU-b": 0.5}
+    assert "gpu:GPU-a: timeout" in out["problem"]
