@@ -31,6 +31,7 @@ commands (each has --help):
   inventory   what making each type of node cost, part by part; `probe` drafts this machine's entry
   assess      use and embodied impact of a training or another functional unit, without a scheduler
   store       `init` sets the time-series server up; `check` says how it does
+  progress    from inside a job: how far it is, how good, and what it is
   demo        run real jobs on this machine and say what they cost
 
 exit status: 0 all answered, 1 some jobs unknown, 2 wrong usage or configuration,
@@ -224,6 +225,19 @@ def _store(words: list[str]) -> int:
     return store.run(given.what, given.config)
 
 
+def _progress(words: list[str]) -> int:
+    parser = _parser("progress", "From inside a job: how far it is, how good, and what it is. It never fails the job.")
+    parser.add_argument("--step", type=int, metavar="N", help="steps done so far")
+    metric = "a number to set against the energy: --metric acc=0.71; may be given again"
+    parser.add_argument("--metric", action="append", default=[], metavar="NAME=NUMBER", help=metric)
+    label = "what the job is: --set model=resnet50; may be given again"
+    parser.add_argument("--set", dest="labels", action="append", default=[], metavar="NAME=TEXT", help=label)
+    given = parser.parse_args(words)
+    from jobimpact.cli import progress
+
+    return progress.run(given.step, given.metric, given.labels, given.config)
+
+
 def _demo(words: list[str]) -> int:
     parser = _parser(
         "demo", "Run real jobs on this machine, meter them, and say what they cost. It makes its own configuration."
@@ -242,5 +256,6 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "inventory": _inventory,
     "assess": _assess,
     "store": _store,
+    "progress": _progress,
     "demo": _demo,
 }
