@@ -27,7 +27,9 @@ What a job cost: energy, GWP (climate), ADP (minerals), PE (primary energy).
 commands (each has --help):
   account     put the jobs that ended into the results; twice changes nothing
   schedule    do so every night
+  serve       answer users about their own jobs: the service on the accounting host
   books       what the nodes measured, and who it belongs to; of all time, a day or a month
+  report      what a user, a lab or the cluster used over a week, a month or a year
   inventory   what making each type of node cost, part by part; `probe` drafts this machine's entry
   assess      use and embodied impact of a training or another functional unit, without a scheduler
   store       `init` sets the time-series server up; `check` says how it does
@@ -160,6 +162,14 @@ def _schedule(words: list[str]) -> int:
     return account.run_schedule(given.config)
 
 
+def _serve(words: list[str]) -> int:
+    text = "Answer users about their own jobs, on this host's socket and for login nodes by munge."
+    given = _parser("serve", text).parse_args(words)
+    from jobimpact.cli import serve
+
+    return serve.run(given.config)
+
+
 def _books(words: list[str]) -> int:
     parser = _parser("books", "What each node measured = jobs + idle + system, and what is unknown.")
     parser.add_argument("--json", action="store_true", help="one JSON document")
@@ -181,6 +191,43 @@ def _books(words: list[str]) -> int:
     if given.day is not None or given.month is not None:
         return books.run_span(given.day, given.month, given.config, given.node, as_json=given.json)
     return books.run(given.config, given.node, as_json=given.json)
+
+
+def _report(words: list[str]) -> int:
+    text = "What a user, a lab or the cluster used over a time, in UTC: yours and this month, if nothing is said."
+    parser = _parser("report", text)
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--me", action="store_true", help="your own jobs: the default")
+    whose.add_argument("-u", "--user", metavar="NAME", help="this user's: for admins")
+    whose.add_argument("-A", "--lab", metavar="ACCOUNT", help="a lab's: for its heads and admins")
+    whose.add_argument("--cluster", action="store_true", help="all jobs of the cluster: for admins")
+    when = parser.add_mutually_exclusive_group()
+    for one, form in (("week", "2026-W47"), ("month", "2026-11"), ("year", "2026")):
+        said = f"like {form}; the current one, so far, if none is named"
+        when.add_argument(f"--{one}", nargs="?", const="", metavar=one.upper(), help=said)
+    when.add_argument("-S", "--begin", metavar="TIME", help="in place of these: jobs that ended from then on")
+    parser.add_argument("-E", "--end", metavar="TIME", help="and before then; default: now")
+    parser.add_argument("-M", metavar="CLUSTER", dest="on", help="only jobs of this cluster")
+    parser.add_argument("--all", action="store_true", help="every user, lab, partition, not the ten first")
+    out = parser.add_mutually_exclusive_group()
+    out.add_argument("--json", action="store_true", help="one JSON document")
+    out.add_argument("--html", metavar="FILE", help="write a page")
+    given = parser.parse_args(words)
+    if given.end is not None and given.begin is None:
+        parser.error("-E: from when? give -S")
+    from jobimpact.cli import report
+
+    length = next((one for one in ("week", "month", "year") if getattr(given, one) is not None), None)
+    asked = report.Asked(
+        "cluster" if given.cluster else "lab" if given.lab else "user",
+        given.on if given.cluster else given.lab or given.user,
+        length=length,
+        when=(getattr(given, length) or None) if length else None,
+        begin=given.begin,
+        end=given.end,
+        cluster=None if given.cluster else given.on,
+    )
+    return report.run(asked, given.config, as_json=given.json, html=given.html, every=given.all)
 
 
 def _inventory(words: list[str]) -> int:
@@ -252,7 +299,9 @@ def _demo(words: list[str]) -> int:
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "account": _account,
     "schedule": _schedule,
+    "serve": _serve,
     "books": _books,
+    "report": _report,
     "inventory": _inventory,
     "assess": _assess,
     "store": _store,
