@@ -345,12 +345,13 @@ def test_an_array_is_a_table_with_its_sum(world: World, capsys: Captured, monkey
     account(world.config, NOW)
     assert ask(world, "6") == 0
     said = capsys.readouterr().out
-    assert "job 6: 2 parts" in said
-    assert "1.00 kJ (0.000278 kWh) spent on parts that did not complete (1 of 2)." in said
-    assert re.search(r"^  sum +6\.00 kJ +\d+ mg$", said, re.MULTILINE)
+    assert "job 6: 2 tasks" in said
+    assert "1.00 kJ (0.000278 kWh) spent on tasks that did not complete (1 of 2)." in said
+    assert re.search(r"^  Energy +6\.00 kJ  0\.00167 kWh$", said, re.MULTILINE)
+    assert re.search(r"^  6_1 +FAILED .* 1\.00 kJ +100 % +[\d.]+ mg$", said, re.MULTILINE)
     assert "GWP (climate)" in said
     assert "lacks" not in said
-    assert "Accounted 2026-11-20 16:15:00 UTC; parts that ended later are not among them." in said
+    assert "Accounted 2026-11-20 16:15:00 UTC; tasks that ended later are not among them." in said
     assert max(map(len, said.splitlines())) <= 80
 
 
@@ -363,7 +364,7 @@ def test_an_array_s_sums_say_what_they_lack(world: World, capsys: Captured) -> N
     ask(world, "6")
     said = capsys.readouterr().out
     assert "The sum of energy lacks 1 of 2: not known.\n  The sum of GWP lacks 1 of 2: not known." in said
-    assert "Where less than 100 % is known, the sum is of that part." in said
+    assert "Incomplete: energy is known for 33.3 % of what they held" in said
 
 
 def test_every_line_fits_80_columns(world: World, capsys: Captured) -> None:

@@ -16,9 +16,14 @@ import msgspec
 from tests.accounting.world import T0, World
 
 from jobimpact.answers.query import Details, Group
+from jobimpact.core.config import Findings
 from jobimpact.core.records import Profile, Progress, RunUse
 from jobimpact.energy.profile import Point, Track, profile_of
+from jobimpact.findings.judge import of_array, of_job
 from jobimpact.nightly.night import account
+from jobimpact.report.group import group_view
+from jobimpact.report.job import job_view
+from jobimpact.report.text import group_text, job_text
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
 from jobimpact.results.sums import sums_of
@@ -355,16 +360,14 @@ def stories() -> dict[str, Story]:
 
 def main() -> None:
     """Print them."""
-    from jobimpact.core.config import Findings
-    from jobimpact.findings.judge import of_job
-    from jobimpact.report.job import job_view
-    from jobimpact.report.text import job_text
-
     for name, story in stories().items():
         print(f"=== {name}")
         if story.group is None:
             findings = of_job(story.job, Findings(), 0.2)
             print(job_text(job_view(story.job, findings=findings, details=story.details)))
+        else:
+            endings = story.group.sums.endings if story.group.sums else ()
+            print(group_text(group_view(story.group, findings=of_array(endings, story.jobs, Findings(), 0.2))))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from typing import Any
 from jobimpact.answers.query import Details
 from jobimpact.core.records import DomainKind
 from jobimpact.findings.finding import Finding
+from jobimpact.report.activity import activity_lines
 from jobimpact.report.advice import advice_of
+from jobimpact.report.equivalents import equivalents
 from jobimpact.report.notes import in_words
 from jobimpact.report.numbers import duration, energy, grams, kwh, memory, percent, rounded, span
 from jobimpact.report.view import Beside, EnergyRow, ImpactRow, JobView, Tone
@@ -16,7 +18,7 @@ from jobimpact.report.words import clean, count, listed, moment, some
 from jobimpact.results.outcome import FAILED
 from jobimpact.results.record import JobResult
 
-__all__ = ["INDICATORS", "KINDS", "ROOM", "elapsed", "job_view", "method", "spent_on", "tone_of"]
+__all__ = ["INDICATORS", "KINDS", "ROOM", "elapsed", "impact_row", "job_view", "method", "spent_on", "tone_of"]
 
 ROOM = 42
 """What a reason has room for in the table of energies; a longer one is told again, in full, among the notes."""
@@ -81,8 +83,10 @@ def job_view(
         range_of=f"{covered} only" if covered in {"use", "embodied"} else "",
         not_known=_not_known(one),
         beside=tuple(_beside(one)) if impacts else (),
-        equivalents=(),
-        activity=(),
+        equivalents=equivalents(_central(one.impacts["gwp_kgco2e"]["total"])),
+        activity=activity_lines(
+            one.labels, details.progress, one.energy_j, coverage=one.coverage, completed=one.state == "COMPLETED"
+        ),
         notes=tuple(_notes(one)),
         accounted=_accounted(one),
         method=method(one),
@@ -197,21 +201,43 @@ def _impacts(one: JobResult) -> Iterator[ImpactRow]:
         return
     for name, label, unit, shown in INDICATORS:
         found = one.impacts[name]
-        use, embodied, total = (_central(found[part]) for part in ("use", "embodied", "total"))
+        centrals = [_central(found[part]) for part in ("use", "embodied", "total")]
         edges = found[covered]
-        yield ImpactRow(
-            name=name,
-            label=label,
-            unit=unit,
-            use=_cell(use, shown),
-            embodied=_cell(embodied, shown),
-            total=_cell(total, shown),
-            span="" if edges is None else span(shown(edges["low"]), shown(edges["high"])),
-            use_central=use,
-            embodied_central=embodied,
-            low=None if edges is None else edges["low"],
-            high=None if edges is None else edges["high"],
-        )
+        yield impact_row(name, label, unit, shown, centrals, None if edges is None else (edges["low"], edges["high"]))
+
+
+def impact_row(
+    name: str,
+    label: str,
+    unit: str,
+    shown: Callable[[float], str],
+    centrals: Sequence[float | None],
+    edges: tuple[float, float] | None,
+) -> ImpactRow:
+    """One indicator.
+
+    Args:
+        name: its key; so are label, unit and `shown` of INDICATORS.
+        label: how it is called.
+        unit: what its mass is of.
+        shown: how it is written.
+        centrals: of use, embodied and total.
+        edges: the least and the most of what is told.
+    """
+    use, embodied, total = centrals
+    return ImpactRow(
+        name=name,
+        label=label,
+        unit=unit,
+        use=_cell(use, shown),
+        embodied=_cell(embodied, shown),
+        total=_cell(total, shown),
+        span="" if edges is None else span(*map(shown, edges)),
+        use_central=use,
+        embodied_central=embodied,
+        low=None if edges is None else edges[0],
+        high=None if edges is None else edges[1],
+    )
 
 
 def _central(part: dict[str, float] | None) -> float | None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from jobimpact.report.job import ROOM, elapsed, job_view, method, tone_of
-from jobimpact.report.numbers import energy, grams, kwh, percent
-from jobimpact.report.view import Advice, EnergyRow, JobView, Tone
-from jobimpact.report.words import clean, moment
+from jobimpact.answers.query import Group
+from jobimpact.report.group import group_view
+from jobimpact.report.job import ROOM, job_view, method
+from jobimpact.report.view import Advice, EnergyRow, GroupView, JobView, Tone
+from jobimpact.report.words import clean
 from jobimpact.results.record import JobResult
+from jobimpact.results.sums import sums_of
 
 __all__ = ["clean", "group_text", "job_text", "method_text", "wrapped"]
 
 WIDTH = 80
 MOST_ADVICE = 3
 """So many findings are told in full, the others counted."""
+_HINT = "One in full: jobimpact with its id; a line for each: --array."
 _GLUE = "\u00a0"
 _COLOURS: dict[Tone, str] = {"bad": "31", "good": "32", "plain": "33"}
 
@@ -35,9 +38,9 @@ def job_text(one: JobResult | JobView, *, colour: bool = False) -> str:
     return "\n".join("\n".join(part) + "\n" for part in parts if part)
 
 
-def method_text(one: JobResult | JobView) -> str:
+def method_text(one: JobResult | JobView | GroupView) -> str:
     """What a job's figures rest on, as a paragraph that ends with a newline; empty where there are no figures."""
-    said = one.method if isinstance(one, JobView) else method(one)
+    said = method(one) if isinstance(one, JobResult) else one.method
     return "\n".join(textwrap.wrap(said, WIDTH)) + "\n" if said else ""
 
 
@@ -79,7 +82,7 @@ def _energy_row(row: EnergyRow) -> Iterator[str]:
     yield from (line.replace(_GLUE, " ") for line in lines)
 
 
-def _impacts(view: JobView) -> Iterator[str]:
+def _impacts(view: JobView | GroupView) -> Iterator[str]:
     if view.impacts:
         of = f" ({view.range_of})" if view.range_of else ""
         yield f"  {'Impact':<18} {'use':>10} {'embodied':>10} {'total':>10}  range{of}"
@@ -87,62 +90,68 @@ def _impacts(view: JobView) -> Iterator[str]:
         cells = " ".join(f"{cell:>10}" for cell in (row.use, row.embodied, row.total))
         yield f"    {row.label:<16} {cells}  {row.span} {row.unit}".rstrip()
     yield from wrapped(view.not_known)
-    if view.beside:
+    beside = view.beside if isinstance(view, JobView) else ()
+    if beside:
         yield f"  {'Beside the total':<18} {'GWP':>10} {'ADP':>10} {'PE':>10}"
-    for one in view.beside:
+    for one in beside:
         yield f"    {one.label:<16} {one.gwp:>10} {one.adp:>10} {one.pe:>10}  {one.said}".rstrip()
 
 
-def group_text(job: str, results: list[JobResult], *, colour: bool = False) -> str:
-    """The tasks of an array or the parts of a heterogeneous job: a line each, and their sum."""
-    known = [one.energy_j for one in results if one.energy_j is not None]
-    failed = [one for one in results if tone_of(one.state) == "bad"]
-    lost = [one.energy_j for one in failed if one.energy_j is not None]
-    lines = [f"{_bold(f'job {clean(job)}', colour=colour)}: {len(results)} parts", ""]
-    if lost and sum(lost):
-        of = f"{len(failed)} of {len(results)}"
-        lines += [f"  {energy(sum(lost))} ({kwh(sum(lost) / 3.6e6)}) spent on parts that did not complete ({of}).", ""]
-    lines.append(f"  {'job':<16} {'state':<14} {'elapsed':>12} {'energy':>10}  {'known':>6}  {'GWP (climate)':>13}")
-    lines += [
-        f"  {clean(one.job_id):<16.16} {clean(one.state).partition(',')[0]:<14.14} {elapsed(one):>12} "
-        f"{'-' if one.energy_j is None else energy(one.energy_j):>10}  "
-        f"{'-' if one.energy_j is None else percent(one.coverage):>6}  {_gwp(one):>13}"
-        for one in results
-    ]
-    totals = [one.impacts["gwp_kgco2e"]["total"] for one in results]
-    gwp = [found["central"] for found in totals if found is not None]
-    lines.append(
-        f"  {'sum':<16} {'':<14} {'':>12} {energy(sum(known)) if known else '-':>10}  {'':>6}  "
-        f"{grams(sum(gwp)) if gwp else '-':>13}"
+def group_text(group: Group | GroupView | str, results: Sequence[JobResult] = (), *, colour: bool = False) -> str:
+    """The tasks of an array or the parts of a heterogeneous job, together: never a line for each of many.
+
+    Args:
+        group: it, or what is said of it; or the id of `results`.
+        results: the tasks of an id.
+        colour: for a terminal.
+    """
+    if isinstance(group, str):
+        group = Group(group, tuple(results), sums_of(results))
+    view = group if isinstance(group, GroupView) else group_view(group)
+    parts = (
+        [*_group_head(view, colour=colour)],
+        [line for said in view.lead for line in wrapped(said)],
+        *advice_lines(view.advice, colour=colour),
+        [*_endings(view, colour=colour)],
+        [*_tasks(view, colour=colour)],
+        [*_impacts(view)],
+        [line for said in view.equivalents for line in wrapped(said)],
+        [line for said in (*view.notes, _HINT, view.accounted) for line in wrapped(said)],
     )
-    lines.append("")
-    for number, what in ((len(known), "energy"), (len(gwp), "GWP")):
-        if number < len(results):
-            lines.append(f"  The sum of {what} lacks {len(results) - number} of {len(results)}: not known.")
-    if any(one.coverage < 1 for one in results if one.energy_j is not None):
-        lines.append("  Where less than 100 % is known, the sum is of that part.")
-    if known:
-        lines.append(f"  Energy in all: {kwh(sum(known) / 3.6e6)}.")
-    lines.append("  GWP (climate): use + embodied, in CO2e. One part in full: jobimpact ID.")
-    lines += _up_to(results)
-    return "\n".join(lines) + "\n"
+    return "\n".join("\n".join(part) + "\n" for part in parts if part)
 
 
-def _up_to(results: list[JobResult]) -> Iterator[str]:
-    """Parts that are not over are not among them: nobody knows yet which there are."""
-    accounted = [one.accounted_s for one in results if one.accounted_s is not None]
-    if accounted:
-        yield f"  Accounted {moment(max(accounted))} UTC; parts that ended later are not among them."
+def _group_head(view: GroupView, *, colour: bool) -> Iterator[str]:
+    title, _, size = view.title.partition(": ")
+    yield f"{_bold(title, colour=colour)}: {size}"
+    if view.name:
+        yield f"  {textwrap.shorten(view.name, WIDTH - 4, placeholder='...')}"
+    for fact in view.facts:
+        yield from wrapped(fact)
 
 
-def _gwp(one: JobResult) -> str:
-    found = one.impacts["gwp_kgco2e"]["total"]
-    return "-" if found is None else grams(found["central"])
+def _endings(view: GroupView, *, colour: bool) -> Iterator[str]:
+    yield f"  {'Energy':<32} {view.total or '-':>10}  {view.total_kwh}".rstrip()
+    for row in view.endings:
+        state = _painted(f"{row.state:<22.22}", row.tone, colour=colour and row.tone == "bad")
+        yield f"    {row.jobs:>7,} {state} {row.energy:>10}"
+
+
+def _tasks(view: GroupView, *, colour: bool) -> Iterator[str]:
+    if view.tasks:
+        if view.tasks_are:
+            yield f"  {view.tasks_are}:"
+        yield f"  {'job':<16} {'state':<14} {'elapsed':>12} {'energy':>10}  {'known':>6}  {'GWP (climate)':>13}"
+    for row in view.tasks:
+        state = _painted(f"{row.state:<14.14}", row.tone, colour=colour and row.tone == "bad")
+        yield f"  {row.job:<16.16} {state} {row.elapsed:>12} {row.energy:>10}  {row.known:>6}  {row.gwp:>13}"
 
 
 def wrapped(text: str, indent: str = "  ") -> list[str]:
     """Lines of 80 columns; none of no text."""
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    whole = text.replace(" %", f"{_GLUE}%")
+    lines = textwrap.wrap(whole, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return [line.replace(_GLUE, " ") for line in lines]
 
 
 def _bold(text: str, *, colour: bool) -> str:

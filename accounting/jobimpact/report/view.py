@@ -11,7 +11,7 @@ import msgspec
 
 from jobimpact.core.records import DomainKind, Profile, Progress
 
-__all__ = ["Advice", "Beside", "EnergyRow", "ImpactRow", "JobView"]
+__all__ = ["Advice", "Beside", "EndingRow", "EnergyRow", "GroupView", "ImpactRow", "JobView", "TaskRow"]
 
 Tone = Literal["good", "bad", "plain"]
 
@@ -107,3 +107,51 @@ class JobView(msgspec.Struct, frozen=True):
     cluster: str = ""
     profile: Profile | None = None
     progress: tuple[Progress, ...] = ()
+
+
+class EndingRow(msgspec.Struct, frozen=True):
+    """Tasks that ended alike."""
+
+    state: str
+    """With the exit code where that tells."""
+    tone: Tone
+    jobs: int
+    energy: str
+
+
+class TaskRow(msgspec.Struct, frozen=True):
+    """One task or part, in a line. Texts are `-` where nothing is known."""
+
+    job: str
+    state: str
+    tone: Tone
+    elapsed: str
+    energy: str
+    known: str
+    gwp: str
+
+
+class GroupView(msgspec.Struct, frozen=True):
+    """An array, or the parts of a heterogeneous job, together."""
+
+    title: str
+    """`job 200: 300 tasks`."""
+    name: str
+    facts: tuple[str, ...]
+    lead: tuple[str, ...]
+    advice: tuple[Advice, ...]
+    total: str
+    total_kwh: str
+    endings: tuple[EndingRow, ...]
+    tasks: tuple[TaskRow, ...]
+    """All of a few; of many those that stand out."""
+    tasks_are: str
+    """What they are: `Most energy without completing`; empty: all of them."""
+    impacts: tuple[ImpactRow, ...]
+    range_of: str
+    not_known: str
+    equivalents: tuple[str, ...]
+    notes: tuple[str, ...]
+    accounted: str
+    method: str
+    cluster: str = ""
