@@ -7,8 +7,9 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from jobimpact.core.config import config_path, each_cluster, load_config
-from jobimpact.core.errors import ConfigError, JobImpactError
+from jobimpact.cli.mail import after_night
+from jobimpact.core.config import Config, config_path, each_cluster, load_config
+from jobimpact.core.errors import BusyError, ConfigError, JobImpactError
 from jobimpact.nightly.night import NightReport, account, recompute
 from jobimpact.nightly.schedule import schedule
 
@@ -36,7 +37,7 @@ def run(begin: str | None, end: str | None, config: str | None, *, again: bool =
             if from_s is not None and again:
                 _say(recompute(one, now_s, from_s, int(now_s) if to_s is None else to_s), whose, ", recomputed")
             else:
-                _say(account(one, now_s, from_s, to_s), whose, "")
+                _account(one, now_s, from_s, to_s, whose)
         except JobImpactError as error:
             # The other clusters' jobs are not to wait for this one's.
             failed.append(error)
@@ -46,6 +47,19 @@ def run(begin: str | None, end: str | None, config: str | None, *, again: bool =
     if last is not None:
         raise last
     return 0
+
+
+def _account(config: Config, now_s: float, from_s: int | None, to_s: int | None, whose: str) -> None:
+    """One cluster, and the mails after it; if it fails, admins are told of that."""
+    try:
+        report = account(config, now_s, from_s, to_s)
+    except BusyError:
+        raise  # the other one mails
+    except JobImpactError as error:
+        after_night(config, (str(error),))
+        raise
+    _say(report, whose, "")
+    after_night(config, report.problems)
 
 
 def _say(report: NightReport, whose: str, how: str) -> None:
@@ -67,7 +81,7 @@ def run_schedule(config: str | None) -> int:
     """
     site = load_config(config_path(config))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    schedule(site, time.time)
+    schedule(site, time.time, after_night)
     return 0
 
 

@@ -34,6 +34,7 @@ commands (each has --help):
   assess      use and embodied impact of a training or another functional unit, without a scheduler
   store       `init` sets the time-series server up; `check` says how it does
   progress    from inside a job: how far it is, how good, and what it is
+  mail        tell users by mail what their jobs cost; `status` says how mails stand
   demo        run real jobs on this machine and say what they cost
 
 exit status: 0 all answered, 1 some jobs unknown, 2 wrong usage or configuration,
@@ -285,6 +286,34 @@ def _progress(words: list[str]) -> int:
     return progress.run(given.step, given.metric, given.labels, given.config)
 
 
+def _mail(words: list[str]) -> int:
+    if words[:1] == ["status"]:
+        given = _parser("mail status", "How mails stand, and those that a person should look at.").parse_args(words[1:])
+        from jobimpact.cli import mail
+
+        return mail.status(given.config)
+    if words[:1] == ["resend"]:
+        parser = _parser("mail resend", "Send a mail that is uncertain, or was refused, once more.")
+        parser.add_argument("key", metavar="KEY", help="as `mail status` lists it")
+        given = parser.parse_args(words[1:])
+        from jobimpact.cli import mail
+
+        return mail.resend(given.config, given.key)
+    parser = _parser(
+        "mail",
+        "Send this night's mails, as accounting does at its end; unless mail.send is true, put them into a folder and "
+        "say who would get what, and why. With an option it only shows them, and notes nothing. `status` says how "
+        "mails stand, `resend KEY` sends one once more.",
+    )
+    parser.add_argument("--night", metavar="DATE", help="of jobs that ended on a day (UTC), like 2026-11-20")
+    parser.add_argument("--preview", metavar="DIR", help="into this folder, and send none")
+    parser.add_argument("--to", metavar="ADDRESS", help="send all of them there, and to nobody else")
+    given = parser.parse_args(words)
+    from jobimpact.cli import mail
+
+    return mail.run(given.config, given.night, given.preview, given.to)
+
+
 def _demo(words: list[str]) -> int:
     parser = _parser(
         "demo", "Run real jobs on this machine, meter them, and say what they cost. It makes its own configuration."
@@ -306,5 +335,6 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "assess": _assess,
     "store": _store,
     "progress": _progress,
+    "mail": _mail,
     "demo": _demo,
 }

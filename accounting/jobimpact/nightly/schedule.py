@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jobimpact.core.config import Config, each_cluster
-from jobimpact.core.errors import JobImpactError
+from jobimpact.core.errors import BusyError, JobImpactError
 from jobimpact.nightly.extra import extra
 from jobimpact.nightly.night import account
 
@@ -15,7 +15,11 @@ __all__ = ["night", "schedule"]
 _log = logging.getLogger(__name__)
 
 
-def schedule(config: Config, clock: Callable[[], float]) -> None:
+After = Callable[[Config, Sequence[str]], None]
+"""What follows the accounting of a cluster, given what that ran into."""
+
+
+def schedule(config: Config, clock: Callable[[], float], after: After | None = None) -> None:
     """Account every night at `nightly.at`, local time, until the process is told to stop.
 
     One night at a time; nights missed while the machine slept are made up for by one, however late. A night that
@@ -34,7 +38,7 @@ def schedule(config: Config, clock: Callable[[], float]) -> None:
     scheduler.add_job(
         night,
         "cron",
-        (config, clock),
+        (config, clock, after),
         hour=hour,
         minute=minute,
         coalesce=True,
@@ -45,20 +49,24 @@ def schedule(config: Config, clock: Callable[[], float]) -> None:
     scheduler.start()
 
 
-def night(config: Config, clock: Callable[[], float]) -> bool:
+def night(config: Config, clock: Callable[[], float], after: After | None = None) -> bool:
     """One night of the schedule, cluster by cluster: whether it went well. Its outcome is logged."""
-    went_well = [_account(one, clock) for one in each_cluster(config)]  # each, whatever became of those before
+    went_well = [_account(one, clock, after) for one in each_cluster(config)]  # each, whatever became of those before
     return all(went_well)
 
 
-def _account(config: Config, clock: Callable[[], float]) -> bool:
+def _account(config: Config, clock: Callable[[], float], after: After | None) -> bool:
     try:
         report = account(config, clock())
     except JobImpactError as error:
         _log.error("this night's accounting of %s failed: %s", config.cluster, error)
+        if after is not None and not isinstance(error, BusyError):
+            after(config, (str(error),))
         return False
     for problem in report.problems:
         _log.warning("%s: %s", config.cluster, problem)
     counts = (report.new, report.changed, report.unchanged, report.estimated, report.not_measured)
     _log.info("%s: %d new, %d changed, %d unchanged, %d estimated, %d not measured", config.cluster, *counts)
+    if after is not None:
+        after(config, report.problems)
     return True

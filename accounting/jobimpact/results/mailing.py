@@ -2,7 +2,7 @@
 
 A mail is `planned`, is `sending` from just before its text goes to the server, and is `sent` once the server has said
 so. `retry` waits for another night, `failed` was refused for good, `uncertain` may or may not have arrived and is
-never repeated by itself, `digest` is told in the user's digest instead.
+never repeated by itself, `digest` is told in the user's digest instead, `dropped` is not wanted any more.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from sqlalchemy.exc import DBAPIError
 
 from jobimpact.core.errors import StoreError
 from jobimpact.results.outcome import FAILED
-from jobimpact.results.record import database_path
+from jobimpact.results.record import JobResult, database_path, result_of
 from jobimpact.results.tables import job_result, mail, make_engine, meta, migrate
 from jobimpact.results.turn import Runner
 
 __all__ = ["Kind", "MailRow", "Mailing", "State", "Unit"]
 
 Kind = Literal["job", "array", "het"]
-State = Literal["planned", "sending", "sent", "retry", "failed", "uncertain", "digest"]
+State = Literal["planned", "sending", "sent", "retry", "failed", "uncertain", "digest", "dropped"]
 
 LEASE_S = 86400
 """After so long a mail that a process on another host began to send is uncertain: nobody here can tell if it lives."""
@@ -96,9 +96,9 @@ class Mailing:
         self._engine.dispose()
 
     def units(self, from_s: float, to_s: float) -> list[Unit]:
-        """What jobs that ended within (from_s, to_s] make up, by their end."""
+        """What jobs that ended within [from_s, to_s) make up, by their end."""
         c = job_result.c
-        ran = c.start_s.is_not(None) | c.energy_j.is_(None) | (c.energy_j != 0)
+        ran = _ran()
         failed = c.state.in_(sorted(FAILED)) & ran
         kind = sa.case((c.array_id.is_not(None), "array"), (c.het_id.is_not(None), "het"), else_="job")
         name = sa.func.coalesce(c.array_id, c.het_id, c.job_id)
@@ -116,31 +116,30 @@ class Mailing:
                 last.label("last"),
                 c.state,  # SQLite's word: beside a max(), a bare column is of that row
             )
-            .where(c.cluster == self._cluster, c.end_s > from_s, c.end_s <= to_s)
+            .where(_mine(c.cluster, self._cluster), c.end_s >= from_s, c.end_s < to_s)
             .group_by("kind", "id", c.user)
             .order_by("last", "id")
         )
         with self._transaction() as db:
             return [Unit(*row) for row in db.execute(query)]
 
-    def users(self, from_s: float, to_s: float, account: str | None = None) -> list[str]:
-        """Who had jobs that ran and ended within [from_s, to_s); of one account, or of all."""
+    def accounts(self, from_s: float, to_s: float) -> set[str]:
+        """Accounts with a job that ran and ended within [from_s, to_s)."""
         c = job_result.c
-        ran = c.start_s.is_not(None) | c.energy_j.is_(None) | (c.energy_j != 0)
-        inside = (c.cluster == self._cluster) & (c.end_s >= from_s) & (c.end_s < to_s) & ran
-        if account is not None:
-            inside &= c.account == account
+        inside = _mine(c.cluster, self._cluster) & (c.end_s >= from_s) & (c.end_s < to_s) & _ran()
         with self._transaction() as db:
-            return list(db.execute(sa.select(c.user).where(inside).distinct().order_by(c.user)).scalars())
+            return set(db.execute(sa.select(c.account).where(inside, c.account.is_not(None)).distinct()).scalars())
 
-    def newest(self, unit: Unit, from_s: float, to_s: float, most: int) -> list[str]:
-        """Keys of a unit's jobs that ended within (from_s, to_s], those with the most energy first."""
+    def jobs(self, unit: Unit, from_s: float, to_s: float, most: int) -> list[JobResult]:
+        """A unit's jobs that ended within [from_s, to_s), those with the most energy first."""
         c = job_result.c
         by = {"array": c.array_id, "het": c.het_id, "job": c.job_id}[unit.kind]
-        inside = (by == unit.id) & (c.cluster == self._cluster) & (c.end_s > from_s) & (c.end_s <= to_s)
-        query = sa.select(c.key).where(inside, c.user == unit.user)
+        inside = (by == unit.id) & (c.end_s >= from_s) & (c.end_s < to_s) & (c.user == unit.user)
+        names = [field.name for field in msgspec.structs.fields(JobResult)]
+        query = sa.select(*(c[name] for name in names)).where(inside, _mine(c.cluster, self._cluster))
         with self._transaction() as db:
-            return list(db.execute(query.order_by(c.energy_j.desc()).limit(most)).scalars())
+            rows = db.execute(query.order_by(c.energy_j.desc()).limit(most)).all()
+        return [result_of(dict(zip(names, row, strict=True))) for row in rows]
 
     def begun(self) -> float | None:
         """When mails were first sent of this cluster, in epoch seconds; None: none ever was."""
@@ -261,6 +260,17 @@ class Mailing:
                 yield db
         except DBAPIError as error:
             raise StoreError(f"{self._path}: {error.orig}") from error
+
+
+def _ran() -> Any:
+    """As outcome.has_run() has it."""
+    c = job_result.c
+    return c.start_s.is_not(None) | c.energy_j.is_(None) | (c.energy_j != 0)
+
+
+def _mine(column: Any, cluster: str) -> Any:
+    """Rows of a cluster, not found by its index, which is of every row: SQLite would rather go by that."""
+    return column.concat("") == cluster
 
 
 def _runner() -> str:
