@@ -29,6 +29,16 @@ def test_a_time_limit_is_told_or_not_known(tmp_path: Path) -> None:
     assert [one.time_limit_s for one in found] == [90.0, None]
 
 
+def test_labels_are_told_or_stand_in_a_comment(tmp_path: Path) -> None:
+    """What is told comes first; what is malformed is left out, and costs no record."""
+    world = World(tmp_path)
+    world.say("1", comment="x jobimpact:model=a,steps=7", labels={"model": "b", "a b": "c", "unit": "\u001b[31m"})
+    world.say("2")
+    found = LocalRecords(tmp_path / "jobs.jsonl", "lab").finished(T0, T0 + 200)
+    assert found.problems == ()
+    assert [one.labels for one in found.records] == [{"model": "b", "steps": "7"}, {}]
+
+
 def test_only_jobs_that_ended_in_the_window(tmp_path: Path) -> None:
     """Both edges are inclusive; a job without an end is not finished."""
     world = World(tmp_path)

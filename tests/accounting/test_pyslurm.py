@@ -261,11 +261,22 @@ def test_the_scheduler_s_own_words_are_kept_as_text(site: Site) -> None:
     """Every attribute that was asked for, and resources as Slurm writes them."""
     site(STORY["gpus"][0])
     [job] = PySlurm("lab").finished(T0, T1).records
-    assert set(job.raw) == set(ATTRIBUTES)
+    assert set(job.raw) == set(ATTRIBUTES) - {"comment"}
     assert job.raw["allocated_tres"] == "billing=2,cpu=2,gres/gpu=3,gres/gpu:a100=2,gres/gpu:v100=1,mem=500M,node=1"
     assert {name: job.raw[name] for name in ("time_limit", "qos", "db_index", "cancelled_by", "array_id")} == {
         "time_limit": "60", "qos": "normal", "db_index": "7", "cancelled_by": "", "array_id": "",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("comment", "labels"), [(None, {}), ("mine\njobimpact:model=a,steps=7", {"model": "a", "steps": "7"})]
+)
+def test_labels_are_read_from_comments(site: Site, comment: str | None, labels: dict[str, str]) -> None:
+    """Of which nothing else is kept."""
+    site({"derived_es": comment})
+    [job] = PySlurm("lab").finished(T0, T1).records
+    assert job.labels == labels
+    assert "mine" not in json.dumps(job.raw)
 
 
 # -- which jobs ------------------------------------------------------------------------------------------------------

@@ -140,6 +140,41 @@ def test_the_command_is_the_one_every_version_has(
     assert json.loads((folder / "asked.json").read_text())["argv"][5] != first
 
 
+COMMENTED = (*FIELDS, "comment", "dbindex")
+
+
+@pytest.mark.parametrize(
+    ("comment", "labels"),
+    [
+        ("", {}),
+        ("for Tuesday's talk", {}),
+        ("run 7 jobimpact:model=resnet50,steps=90000 again", {"model": "resnet50", "steps": "90000"}),
+        ("a\nb\n123\x1f124|x\njobimpact:model=gpt\n", {"model": "gpt"}),
+        ("jobimpact:model=\x1b[31m,steps=7", {"steps": "7"}),
+        ("jobimpact:" + "x" * 60_000 + ",model=a", {"model": "a"}),
+    ],
+)
+def test_labels_are_read_from_comments_of_which_nothing_else_is_kept(
+    fake: Fake, comment: str, labels: dict[str, str]
+) -> None:
+    """Whatever a user wrote there, newlines and separators too: this row is whole, and so is the next."""
+    fake([*row(), comment, "7"], [*row(jobidraw="124"), "", "8"], fields=COMMENTED)
+    found = Sacct("here").finished(0, 1)
+    assert found.problems == ()
+    assert [(one.raw_id, one.labels, one.raw["dbindex"]) for one in found.records] == [
+        ("123", labels, "7"),
+        ("124", {}, "8"),
+    ]
+    assert all("comment" not in one.raw for one in found.records)
+
+
+def test_a_comment_is_never_asked_for_as_the_last_field(fake: Fake) -> None:
+    """There a newline in it would look like the row's end."""
+    folder = fake(row(), fields=(*FIELDS, "Comment"))
+    assert len(Sacct("here").finished(0, 1).records) == 1
+    assert json.loads((folder / "asked.json").read_text())["argv"][-1] == ",".join(FIELDS)
+
+
 def test_fields_are_asked_for_where_the_version_has_them(fake: Fake) -> None:
     """Case does not matter, others are left alone, and an index beyond 64 bits with a sign stays a text."""
     index = "17633430817157663744"

@@ -53,6 +53,17 @@ def test_any_fields_are_one_outcome_between_good_rows(changes: list[tuple[str, s
     assert len(found.records) + len(found.problems) == (2 if blank else 3)
 
 
+@given(names, names)
+def test_any_comment_leaves_its_row_and_the_next_whole(comment: str, name: str) -> None:
+    """Free text, like a name; none of it is in `raw`."""
+    fields = (*FIELDS, "comment", "dbindex")
+    rows = [[*row(jobidraw="1", jobname=name), comment, "7"], [*row(jobidraw="2"), "", "8"]]
+    found = read_rows(["".join(TOKEN.join(one) + "\n" for one in rows).encode()], TOKEN, "c", fields)
+    assert found.problems == ()
+    assert [(one.raw_id, one.raw["dbindex"]) for one in found.records] == [("1", "7"), ("2", "8")]
+    assert not any("comment" in one.raw for one in found.records)
+
+
 @given(st.data(), names)
 def test_a_row_that_is_cut_anywhere_costs_no_other(data: st.DataObject, name: str) -> None:
     """Short of fields or of a part of one."""

@@ -7,9 +7,10 @@ appends (a job's start, then the same job with its end). Times are epoch seconds
      "submit": 1795190300, "start": 1795190301.2, "end": 1795190309.3,
      "nodes": ["node01"], "cpus": 4, "mem_bytes": 1073741824, "gpus": 1}
 
-`account`, `partition`, `exclusive` (it was given whole nodes) and `time_limit_s` (how long it might have run) may be
-added; `start`, `end`, `exit_code`, `cpus`, `mem_bytes` and `gpus` may be left out or null; `nodes` may be a host list
-in one string (`node[01-02]`). An `id` has a digit.
+`account`, `partition`, `exclusive` (it was given whole nodes), `time_limit_s` (how long it might have run), `labels`
+(`{"model": "resnet50"}`) and `comment` (as Slurm's: `jobimpact:model=resnet50,steps=90000`) may be added; `start`,
+`end`, `exit_code`, `cpus`, `mem_bytes` and `gpus` may be left out or null; `nodes` may be a host list in one string
+(`node[01-02]`). An `id` has a digit.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jobimpact.core.errors import RecordError, SchedulerError
+from jobimpact.core.labels import MAX_LABELS, is_name, is_value, parse_comment
 from jobimpact.core.records import JobRecord
 from jobimpact.schedulers.base import LATEST_S, MOST, Finished, array_of, expand_nodes, held_at
 
@@ -50,6 +52,8 @@ class _Line(Struct, frozen=True, forbid_unknown_fields=True):
     gpus: Count | None = None
     exclusive: bool = False
     time_limit_s: Annotated[float, Meta(gt=0, lt=LATEST_S)] | None = None
+    comment: str | None = None
+    labels: dict[str, str] = {}
 
 
 class LocalRecords:
@@ -133,4 +137,11 @@ class LocalRecords:
             exclusive=found.exclusive,
             array_id=array_of(found.id),
             time_limit_s=found.time_limit_s,
+            labels=_labels(found),
         )
+
+
+def _labels(found: _Line) -> dict[str, str]:
+    """As of a comment: what is malformed is left out."""
+    named = {name: text for name, text in found.labels.items() if is_name(name) and is_value(text)}
+    return dict(list((parse_comment(found.comment) | named).items())[:MAX_LABELS])

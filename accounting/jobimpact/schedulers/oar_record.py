@@ -14,6 +14,7 @@ from itertools import pairwise
 import msgspec
 
 from jobimpact.core.errors import RecordError
+from jobimpact.core.labels import parse_comment
 from jobimpact.core.records import JobRecord
 from jobimpact.schedulers.base import LATEST_S
 
@@ -206,6 +207,8 @@ def record_of(rows: Rows, cluster: str) -> JobRecord:
         raw=_raw(rows),
         exclusive="deploy" in kinds,
         array_id=_array(job, in_array=rows.in_array),
+        # OAR has no comment: what else a user may write freely (`message` is the scheduler's) is the name.
+        labels=parse_comment(job.get("job_name")),
         time_limit_s=_walltime_s(job.get("moldable_walltime")),
         off_books=next((why for kind, why in _OFF_BOOKS.items() if kind in kinds), None),
     )

@@ -21,6 +21,7 @@ licence is the GPL. It may belong to another Python than ours. Of `pyslurm.db.Jo
 | `memory` | ReqMem | what was asked for, MiB: not what the job had |
 | `allocated_tres` | AllocTRES | `cpu`, `mem` (MiB), `node`, `gres` by name; None: nothing |
 | `requested_tres` | ReqTRES | the same |
+| `comment` | Comment | only its labels are kept |
 | `requeue_count` | Restarts | not 0: there are earlier runs |
 | `db_index` | DBIndex | |
 
@@ -47,6 +48,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jobimpact.core.errors import RecordError, SchedulerError
+from jobimpact.core.labels import parse_comment
 from jobimpact.core.records import JobRecord
 from jobimpact.schedulers.base import LATEST_S, MOST, Finished, array_of, expand_nodes, held_at
 from jobimpact.schedulers.pyslurm_child import ATTRIBUTES, NO_PYSLURM, OTHER_PYSLURM
@@ -311,9 +313,10 @@ def _record(job: _Job, told: dict[str, Any], cluster: str) -> JobRecord:
         cpus=tres.get("cpu") if ran else None,
         mem_bytes=_mem_bytes(tres),
         gpus=gpus_of(tres) if tres else None,
-        raw={name: _text(told.get(name)) for name in ATTRIBUTES},
+        raw={name: _text(told.get(name)) for name in ATTRIBUTES if name != "comment"},
         array_id=array_of(job_id),
         time_limit_s=time_limit_s(told.get("time_limit")),
+        labels=parse_comment(_text(told.get("comment"))),
     )
 
 

@@ -31,7 +31,7 @@ ATTRIBUTES = (
     "name", "user_name", "user_id", "account", "partition", "qos", "state", "cancelled_by", "exit_code",
     "exit_code_signal", "submit_time", "eligible_time", "start_time", "end_time", "elapsed_time", "suspended_time",
     "time_limit", "requeue_count", "db_index", "num_nodes", "nodelist", "cpus", "memory", "requested_tres",
-    "allocated_tres",
+    "allocated_tres", "comment",
 )  # fmt: skip
 """Of `pyslurm.db.Job`, as 25.11 has them."""
 TRES = ("cpu", "mem", "node", "billing", "energy")

@@ -1,7 +1,7 @@
 """Slurm's records, by `sacct`: the one way that every version from 21.08 on has.
 
-An unknown field is fatal there, so the installed version is asked which it knows. Names of jobs are free text,
-newlines and all, so fields are parted by a token that is new for each call: a name cannot forge a field.
+An unknown field is fatal there, so the installed version is asked which it knows. Names of jobs and comments are free
+text, newlines and all, so fields are parted by a token that is new for each call: no text can forge a field.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class Sacct:
         lacking = [field for field in FIELDS if field not in known]
         if lacking:
             raise SchedulerError(f"sacct: it has no field {', '.join(lacking)}: Slurm 21.08 or later is needed")
-        return FIELDS + tuple(field for field in EXTRA_FIELDS if field in known)
+        extra = tuple(field for field in EXTRA_FIELDS if field in known)
+        return FIELDS + (() if extra == ("comment",) else extra)  # not last, where a newline would end the row
 
     def _command(self, command: list[str]) -> Command:
         environment = {name: value for name, value in os.environ.items() if name not in _OTHERS}

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from jobimpact.core.errors import RecordError
+from jobimpact.core.labels import parse_comment
 from jobimpact.core.records import JobRecord
 from jobimpact.schedulers.base import LATEST_S, MOST, Finished, array_of, expand_nodes
 from jobimpact.schedulers.slurm import EARLIEST_S, NEVER_RAN, gpus_of, since_submission, time_limit_s
@@ -22,8 +23,18 @@ FIELDS = (
     "ncpus", "nnodes", "nodelist",
 )  # fmt: skip
 """What every version from 21.08 on has, in the order in which it is asked for: ids first, no free text last."""
-EXTRA_FIELDS = ("dbindex", "derivedexitcode", "exclusive", "failednode", "originalsluid", "restarts", "sluid")
-"""Asked for where the installed version has them, and kept in `raw`."""
+EXTRA_FIELDS = (
+    "comment",
+    "dbindex",
+    "derivedexitcode",
+    "exclusive",
+    "failednode",
+    "originalsluid",
+    "restarts",
+    "sluid",
+)
+"""Asked for where the installed version has them, and kept in `raw`, but for the comment: of that only the labels are
+ours. It is free text, so it does not stand last."""
 UNIT_SEPARATOR = "\x1f"
 ROW_BYTES = 1 << 18
 """A longer row is none."""
@@ -68,7 +79,8 @@ def read_rows(
             raw = _raw(texts, fields, whole, same)
             if only is not None and raw["cluster"].lower() != only.lower():
                 raise RecordError(f"of cluster {raw['cluster']!r:.60}, not {only!r:.60}")
-            records.append(_record(raw, cluster))
+            labels = parse_comment(raw.pop("comment", None))
+            records.append(_record(raw, cluster, labels))
         except RecordError as error:
             named = " ".join(texts[:2]) or "(empty)"
             problems.append(RecordError(f"sacct row {named!r:.60}: {error}"))
@@ -122,11 +134,14 @@ def _raw(texts: list[str], fields: Sequence[str], whole: bool, same: dict[str, s
         raise RecordError("it breaks off")
     if len(same) > SAME_TEXTS:
         same.clear()
-    # Most texts are those of other rows: they are held once.
-    return {field: same.setdefault(text, text) for field, text in zip(fields, texts, strict=True)}
+    # Most texts are those of other rows: they are held once. Comments may be long, and are not held at all.
+    return {
+        field: text if field == "comment" else same.setdefault(text, text)
+        for field, text in zip(fields, texts, strict=True)
+    }
 
 
-def _record(raw: dict[str, str], cluster: str) -> JobRecord:
+def _record(raw: dict[str, str], cluster: str, labels: dict[str, str]) -> JobRecord:
     raw_id = raw["jobidraw"]
     if not _DIGITS.match(raw_id):
         raise RecordError(f"jobidraw {raw_id!r:.40} is not a number")
@@ -162,6 +177,7 @@ def _record(raw: dict[str, str], cluster: str) -> JobRecord:
         exclusive=ran and raw.get("exclusive") == "NODE",
         array_id=array_of(raw["jobid"]),
         time_limit_s=time_limit_s(raw["timelimitraw"]),
+        labels=labels,
     )
 
 

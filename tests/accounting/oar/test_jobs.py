@@ -97,6 +97,13 @@ def test_raw_is_all_that_oar_said(site: Site) -> None:
     assert "secret" not in json.dumps(raw)
 
 
+def test_labels_stand_in_the_name(site: Site) -> None:
+    """OAR has no comment; its `message` is the scheduler's own, and has the name in it."""
+    name = "train jobimpact:model=gpt,steps=90"
+    site.job(7, job_name=name)
+    assert (only(site).name, only(site).labels) == (name, {"model": "gpt", "steps": "90"})
+
+
 FRAG, KILL = "FRAG_JOB_REQUEST", "SEND_KILL_JOB"
 ENDED = "Waiting 0-1, toLaunch 1-2, Launching 2-4, Running 4-30, Finishing 30-31, "
 NOT_LAUNCHED = "Waiting 0-0, toLaunch 0-0, Launching 0-2, Finishing 2-2, Error 2"

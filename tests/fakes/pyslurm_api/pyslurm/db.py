@@ -177,6 +177,7 @@ class Job:
     suspended_time = property(lambda self: _time(self._row["time_suspended"]))
     time_limit = property(lambda self: _time(self._row["timelimit"]))
     db_index = property(lambda self: self._row["job_db_inx"])
+    comment = property(lambda self: _word(self._row.get("derived_es")))
     nodelist = property(lambda self: _word(self._row["nodelist"]))
     memory = property(lambda self: _count(self._row["tres_req"], 2))
     num_nodes = property(lambda self: _count(self._row["tres_alloc"], 4))
