@@ -13,6 +13,9 @@ from jobimpact.results.record import JobResult
 
 __all__ = ["GpusUsed", "cpu_use", "gpus_used", "kind_energy", "memory_peak", "stuck_meters", "unused_gpus_energy"]
 
+_GUESSED = "memory share from cpus"
+"""A node's flag of a run."""
+
 
 class GpusUsed(msgspec.Struct, frozen=True):
     """GPUs whose utilisation is known."""
@@ -70,8 +73,12 @@ def memory_peak(one: JobResult) -> tuple[float, float] | None:
         Bytes at the peak, and bytes held; None: not known of each of its nodes.
     """
     found = []
+    nodes = one.energy["nodes"]
     for node, use in _nodes(one):
-        held, peak = node.get("mem_bytes"), use.mem_peak_bytes if use else None
+        peak = use.mem_peak_bytes if use else None
+        # A node that was not told what a job holds of its memory takes it by the CPUs: then the record knows better.
+        guessed = len(nodes) == 1 or _GUESSED in (node.get("flags") or ())
+        held = (one.mem_bytes or 0) / len(nodes) if guessed else node.get("mem_bytes")
         if not held or peak is None:
             return None
         found.append((float(peak), float(held)))

@@ -23,11 +23,17 @@ _GLUE = "\u00a0"
 _COLOURS: dict[Tone, str] = {"bad": "31", "good": "32", "plain": "33"}
 
 
-def job_text(one: JobResult | JobView, *, colour: bool = False) -> str:
-    """One incarnation of a job, as a report that ends with a newline; the method is not in it."""
+def job_text(one: JobResult | JobView, *, colour: bool = False, cluster: bool = False) -> str:
+    """One incarnation of a job, as a report that ends with a newline; the method is not in it.
+
+    Args:
+        one: its result, or what is said of it.
+        colour: for a terminal.
+        cluster: name its cluster: there are several.
+    """
     view = one if isinstance(one, JobView) else job_view(one)
     parts = (
-        [*_head(view, colour=colour)],
+        [*_head(view, colour=colour), *_cluster(view, named=cluster)],
         [line for said in view.lead for line in wrapped(said)],
         *advice_lines(view.advice, colour=colour),
         [*_energy(view)],
@@ -50,6 +56,10 @@ def _head(view: JobView, *, colour: bool) -> Iterator[str]:
         yield f"  {textwrap.shorten(view.name, WIDTH - 4, placeholder='...')}"
     for fact in view.facts:
         yield from wrapped(fact)
+
+
+def _cluster(view: JobView | GroupView, *, named: bool) -> list[str]:
+    return wrapped(f"cluster {view.cluster}") if named and view.cluster else []
 
 
 def advice_lines(advice: tuple[Advice, ...], *, colour: bool = False) -> Iterator[list[str]]:
@@ -97,19 +107,26 @@ def _impacts(view: JobView | GroupView) -> Iterator[str]:
         yield f"    {one.label:<16} {one.gwp:>10} {one.adp:>10} {one.pe:>10}  {one.said}".rstrip()
 
 
-def group_text(group: Group | GroupView | str, results: Sequence[JobResult] = (), *, colour: bool = False) -> str:
+def group_text(
+    group: Group | GroupView | str,
+    results: Sequence[JobResult] = (),
+    *,
+    colour: bool = False,
+    cluster: bool = False,
+) -> str:
     """The tasks of an array or the parts of a heterogeneous job, together: never a line for each of many.
 
     Args:
         group: it, or what is said of it; or the id of `results`.
         results: the tasks of an id.
         colour: for a terminal.
+        cluster: name its cluster: there are several.
     """
     if isinstance(group, str):
         group = Group(group, tuple(results), sums_of(results))
     view = group if isinstance(group, GroupView) else group_view(group)
     parts = (
-        [*_group_head(view, colour=colour)],
+        [*_group_head(view, colour=colour), *_cluster(view, named=cluster)],
         [line for said in view.lead for line in wrapped(said)],
         *advice_lines(view.advice, colour=colour),
         [*_endings(view, colour=colour)],
