@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from tests.grafana.render.browser import Browser
 
@@ -28,7 +28,6 @@ class Looking:
         self._browser = Browser(folder)
         for domain in ("Network", "Accessibility"):
             self._browser._ask(f"{domain}.enable")
-        self.asked: list[str] = []
 
     def open(self, html: str, theme: Theme = "light", width: int = 1000, height: int = 800) -> None:
         """Show a page, and wait until it is whole."""
@@ -90,3 +89,9 @@ class Looking:
     def close(self) -> None:
         """End the browser."""
         self._browser.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -219,7 +219,7 @@ def _draw_power(axes: Axes, profile: Profile, marks: list[float], colours: dict[
             linewidth=0.0, zorder=1, label="not known" if number == 0 else None,
         )  # fmt: skip
     axes.set_xlim(xs[0], xs[-1] + (xs[-1] - xs[0]) * 0.004)
-    axes.set_ylim(0, (top / power or 1.0) * 1.12)
+    axes.set_ylim(0, (top / power or 1.0) * 1.2)
     axes.set_xticks(list(_ticks(xs[0], xs[-1], _STEPS[time_unit])))
     axes.set_xlabel(f"time since start ({time_unit})")
     axes.set_ylabel(f"power ({power_unit})")
@@ -241,7 +241,7 @@ def _draw_marks(axes: Axes, marks: list[float], xs: list[float], colours: dict[s
     shown = inside[:: max(1, math.ceil(len(inside) / MOST_MARKS))]
     if shown:
         axes.plot(
-            shown, [0.965] * len(shown), linestyle="none", marker="v", markersize=4.5, color=colours["accent"],
+            shown, [0.895] * len(shown), linestyle="none", marker="v", markersize=4.5, color=colours["accent"],
             markeredgewidth=0, transform=axes.get_xaxis_transform(), label="progress told", zorder=4,
         )  # fmt: skip
 
@@ -358,9 +358,12 @@ def _power_words(profile: Profile, progress: Sequence[Progress], *, running: boo
     joules = math.fsum(value * (edges[at + 1] - edges[at]) for value, at in known)
     most, when = max(known, key=lambda found: found[0])
     start = f"{datetime.fromtimestamp(profile.start_s + edges[0], UTC):%Y-%m-%d %H:%M} UTC"
+    # Of a power that hardly changes there is no moment to name.
+    steady = most * known_s <= joules * 1.02
+    peak = "" if steady else f", at most {_watts(most)} after {duration(edges[when] - edges[0])}"
     said = [
         f"From {start}, {duration(over_s)}{' so far' if running else ''}.",
-        f"{_watts(joules / known_s)} on average, at most {_watts(most)} after {duration(edges[when] - edges[0])}.",
+        f"{_watts(joules / known_s)} on average{peak}.",
     ]
     parts = [f"{LABELS[kind]} {_watts(mean)}" for kind, mean in _means(profile)]
     if len(parts) > 1:

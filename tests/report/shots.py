@@ -1,0 +1,102 @@
+"""Pictures of what people get: `python -m tests.report.shots DIR` draws each story as page, mail and terminal."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.report.looking import Looking, Theme
+from tests.report.stories import Story, stories
+
+from jobimpact.core.config import Findings
+from jobimpact.findings.judge import of_job
+from jobimpact.report.job import job_view
+from jobimpact.report.mail_body import Foot, MailBody, job_mail
+from jobimpact.report.page import job_page
+from jobimpact.report.text import job_text, method_text
+from jobimpact.report.view import JobView
+
+__all__ = ["as_mail_program", "as_terminal", "faces", "view_of"]
+
+FOOT = Foot(
+    "You get this because this job used more than 1 kWh, or failed after more than 0.1 kWh.",
+    "To get none: write NONE to jobimpact@hpc.example.org, or set the weekly summary instead.",
+    "Questions, and doubts about a number: hpc-help@example.org",
+)
+_COLOURS = {"1": "font-weight: bold", "31": "color: #ff8a80", "32": "color: #86d993", "33": "color: #ffd166"}
+
+
+def view_of(story: Story) -> JobView:
+    """One job, with its findings."""
+    return job_view(story.job, findings=of_job(story.job, Findings(), 0.2), details=story.details)
+
+
+def faces(story: Story) -> tuple[str, MailBody, str]:
+    """A story as a page, as a mail and as text in colours."""
+    view = view_of(story)
+    text = "\n".join(filter(None, (job_text(view, colour=True), method_text(view))))
+    return job_page([view], title=view.title), job_mail(view, FOOT), text
+
+
+def as_mail_program(body: MailBody) -> str:
+    """The HTML with its pictures where a mail program puts them."""
+    shown = body.html
+    for cid, png in body.images.items():
+        shown = shown.replace(f'"cid:{cid}"', f'"data:image/png;base64,{base64.b64encode(png).decode()}"')
+    return shown
+
+
+def as_terminal(text: str, command: str) -> str:
+    """Text with its colours as a terminal shows it."""
+    lines = re.sub(
+        r"\x1b\[(\d+)m(.*?)\x1b\[0m",
+        lambda found: f'<span style="{_COLOURS[found[1]]}">{found[2]}</span>',
+        html.escape(text.rstrip("\n"), quote=False),
+    )
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Terminal</title><style>body { margin: 0; '
+        "background: #14181b; color: #dfe5e8; width: max-content; } pre { margin: 0; padding: 18px 22px; "
+        'font: 14px/1.35 "DejaVu Sans Mono", monospace; } .prompt { color: #8fa0ab; }</style>'
+        f'<pre><span class="prompt">$ {html.escape(command)}</span>\n{lines}</pre></html>'
+    )
+
+
+def shoot(browser: Looking, folder: Path, name: str, story: Story) -> None:
+    """All pictures of one story."""
+    page, mail, text = faces(story)
+    (folder / f"{name}.html").write_text(page, encoding="utf-8")
+    themes: tuple[Theme, ...] = ("light", "dark")
+    for theme in themes:
+        browser.open(page, theme)
+        (folder / f"{name}-{theme}.png").write_bytes(browser.picture())
+    browser.printed(folder, f"{name}-print")
+    browser.open(page, "light", 390)
+    (folder / f"{name}-phone.png").write_bytes(browser.picture())
+    browser.open(as_mail_program(mail), "light", 660)
+    (folder / f"{name}-mail.png").write_bytes(browser.picture())
+    asked = story.group.asked if story.group else story.job.job_id
+    browser.open(as_terminal(text, f"jobimpact {asked}"), "light", 740, 100)
+    (folder / f"{name}-terminal.png").write_bytes(browser.picture())
+
+
+def main(given: list[str]) -> int:
+    """Draw them."""
+    if not given:
+        print(__doc__, file=sys.stderr)
+        return 2
+    folder, wanted = Path(given[0]), given[1:]
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as own, Looking(Path(own)) as browser:
+        for name, story in stories().items():
+            if story.group is None and (not wanted or name in wanted):
+                shoot(browser, folder, name, story)
+                print(name)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
