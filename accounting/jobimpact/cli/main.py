@@ -288,7 +288,8 @@ def _progress(words: list[str]) -> int:
 
 def _mail(words: list[str]) -> int:
     if words[:1] == ["status"]:
-        given = _parser("mail status", "How mails stand, and those that a person should look at.").parse_args(words[1:])
+        parser = _parser("mail status", "How mails stand, and those that a person should look at.")
+        given = parser.parse_args(words[1:])
         from jobimpact.cli import mail
 
         return mail.status(given.config)
