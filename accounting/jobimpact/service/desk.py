@@ -45,7 +45,7 @@ class Desk:
             if trouble is not None:
                 return refusal("version", trouble)
             request = msgspec.json.decode(body, type=Request)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             words = f"not a question that this release knows ({error}): is jobimpact newer there than here?"
             return refusal("request", words)
         try:

@@ -49,7 +49,7 @@ class Seal:
         found = self._munge.open(credential)
         try:
             nonce = msgspec.json.decode(found.payload, type=_Nonce).nonce
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise CredentialError("munge: a credential that was not made for this service") from error
         if not 16 <= len(nonce) <= 64:
             raise CredentialError("munge: a credential that was not made for this service")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 
 __all__ = ["Turns"]
+
+_LOG = logging.getLogger(__name__)
 
 Work = Callable[[], None]
 
@@ -37,6 +40,8 @@ class Turns:
             whose, work = found
             try:
                 work()
+            except Exception:  # noqa: BLE001 (the thread must be there for the next user)
+                _LOG.exception("a question could not be worked on")
             finally:
                 self._done(whose)
 
