@@ -476,12 +476,16 @@ def _row(of: str, one: Place, whole: Sums) -> SplitRow:
         name=clean(one.name) or _NONE[of],
         jobs=f"{sums.jobs:,}",
         energy="-" if joules is None else energy(joules),
-        share=percent(joules / whole.energy_j) if joules is not None and whole.energy_j else "",
+        share=_share(joules, whole.energy_j),
         failed="-" if sums.failed_energy_j is None else energy(sums.failed_energy_j),
         gpu_hours=_number(sums.gpu_hours) if sums.gpu_hours else "",
         gwp="-" if gwp is None or gwp.total is None else INDICATORS[0][3](gwp.total[1]),
         joules=joules,
     )
+
+
+def _share(joules: float | None, whole_j: float | None) -> str:
+    return percent(joules / whole_j).replace("less than ", "< ") if joules is not None and whole_j else ""
 
 
 def _job(one: JobResult) -> JobLine:

@@ -13,6 +13,7 @@ __all__ = ["WIDTH", "fitted", "impact_lines", "period_text", "wrapped"]
 
 WIDTH = 80
 _BAR = 40
+_NAME = 20
 ROWS = 10
 """So many lines of a split are shown, unless all are asked for."""
 _DIM, _BOLD, _RED, _OFF = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
@@ -125,7 +126,7 @@ def _beside(view: PeriodView) -> Iterator[str]:
         most = max((one.joules or 0.0 for one in view.past), default=0.0)
         for one in view.past:
             said = f"  {one.said}" if one.said else ""
-            yield f"    {one.label:<24} {_bar(one.joules, 0.0, most, 28):<28} {one.amount:>9}{said}"
+            yield f"    {one.label:<24} {_bar(one.joules, 0.0, most, 24):<24} {one.amount:>9}{said}"
     yield from wrapped(view.median)
 
 
@@ -154,12 +155,12 @@ def _bar(joules: float | None, failed_j: float, most: float, width: int) -> str:
 def _split(split: Split, *, every: bool) -> Iterator[str]:
     hours = any(row.gpu_hours for row in split.rows)
     gpu = f" {'GPU-hours':>10}" if hours else ""
-    yield f"  {split.label:<24} {'jobs':>7} {'energy':>9} {'share':>7} {'not done':>9}{gpu} {'GWP':>8}"
+    yield f"  {split.label:<{_NAME + 2}} {'jobs':>7} {'energy':>9} {'share':>7} {'not done':>9}{gpu} {'GWP':>8}"
     shown = split.rows if every else split.rows[:ROWS]
     for row in shown:
         gpu = f" {row.gpu_hours:>10}" if hours else ""
         cells = f"{row.jobs:>7} {row.energy:>9} {row.share:>7} {row.failed:>9}"
-        yield f"    {fitted(row.name, 22)} {cells}{gpu} {row.gwp:>8}"
+        yield f"    {fitted(row.name, _NAME)} {cells}{gpu} {row.gwp:>8}"
     if len(split.rows) > len(shown):
         yield f"    and {len(split.rows) - len(shown)} more: --all"
 

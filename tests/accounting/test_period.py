@@ -1,0 +1,274 @@
+"""A time of a user, a lab or the cluster: what is summed, whose it is, and what it is held against."""
+
+from __future__ import annotations
+
+from math import fsum
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+import pytest
+from tests.accounting.period_world import DAY, MONTH, Jobs, many, within
+
+from jobimpact.answers.period import MEDIAN_USERS, period
+from jobimpact.answers.query import Period, PeriodQuery, Sums, Who
+from jobimpact.core.errors import StoreError
+from jobimpact.report.period import period_view, trend_of
+from jobimpact.results.read import Reader
+from jobimpact.results.record import JobResult
+
+ROOT = Who(0, "root", admin=True)
+ALICE = Who(1000, "alice")
+NOVEMBER = (MONTH, MONTH + 30 * DAY)
+FIELD = {"user": "user", "lab": "account", "cluster": "cluster"}
+
+
+def asked(jobs: Jobs, query: PeriodQuery, who: Who = ROOT) -> Period:
+    reader = Reader(jobs.world.config.results)
+    try:
+        return period(reader, query, who, jobs.world.config)
+    finally:
+        reader.close()
+
+
+def of(name: str = "alice", what: Any = "user", span: tuple[float, float] = NOVEMBER, **more: Any) -> PeriodQuery:
+    return PeriodQuery(of=what, name=name, from_s=span[0], to_s=span[1], **more)
+
+
+def check(sums: Sums, rows: list[JobResult], *, light: bool = False) -> None:
+    """Sums beside the rows themselves, taken apart in another way."""
+    ran = [row for row in rows if row.start_s is not None or row.energy_j != 0]
+    bad = [row for row in ran if row.state != "COMPLETED"]
+    known = [row.energy_j for row in ran if row.energy_j is not None]
+    lost = [row.energy_j for row in bad if row.energy_j is not None]
+    assert (sums.jobs, sums.ran, sums.failed, sums.measured) == (len(rows), len(ran), len(bad), len(known))
+    assert sums.energy_j == (pytest.approx(fsum(known)) if known or not ran else None)
+    assert sums.failed_energy_j == (pytest.approx(fsum(lost)) if lost or not bad else None)
+    held = [100.0 if row.elapsed_s is None and row.start_s is not None else row.elapsed_s or 0.0 for row in ran]
+    assert sums.node_hours == pytest.approx(fsum(held) / 3600)
+    gpus = [(row.gpus or 0) * seconds for row, seconds in zip(ran, held, strict=True)]
+    assert sums.gpu_hours == pytest.approx(fsum(gpus) / 3600)
+    if fsum(held):
+        measured = fsum(seconds * row.coverage for row, seconds in zip(ran, held, strict=True))
+        assert sums.coverage == pytest.approx(measured / fsum(held))
+    assert sum(one.jobs for one in sums.endings) == len(rows)
+    assert fsum(one.energy_j or 0.0 for one in sums.endings) == pytest.approx(fsum(known))
+    if light:
+        assert sums.impacts == {}
+        return
+    totals = [row.impacts["gwp_kgco2e"]["total"] for row in ran if row.impacts["gwp_kgco2e"]["total"]]
+    gwp = sums.impacts["gwp_kgco2e"]
+    assert gwp.known == len(totals)
+    if totals:
+        each = [fsum(one[end] for one in totals) for end in ("low", "central", "high")]
+        assert gwp.total == pytest.approx(tuple(each))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("what", "name"), [("user", "alice"), ("lab", "nlp"), ("cluster", "lab")])
+def test_sums_and_splits_are_those_of_the_rows(tmp_path: Path, seed: int, what: str, name: str) -> None:
+    """The whole, each split, each day and each span before are what the rows come to; the largest are the largest."""
+    jobs = Jobs(tmp_path)
+    many(jobs, seed)
+    jobs.write()
+    found = asked(jobs, of(name, what))
+    mine = [row for row in jobs.rows if getattr(row, FIELD[what]) == name]
+    now = within(mine, *NOVEMBER)
+    check(found.sums, now)
+    for split, field in (("user", "user"), ("lab", "account"), ("partition", "partition")):
+        for place in found.by.get(split, ()):
+            check(place.sums, [row for row in now if (getattr(row, field) or "") == place.name])
+    models = {place.name: place.sums for place in found.by["model"]}
+    for model, sums in models.items():
+        check(sums, [row for row in now if row.labels.get("model", "") == model])
+    assert [place.name for place in found.by["day"]] == sorted(place.name for place in found.by["day"])
+    for place in found.by["day"]:
+        day = [row for row in now if int(row.end_s or 0) // DAY == (_day(place.name) // DAY)]
+        check(place.sums, day, light=True)
+    assert len(found.before) == 3
+    for number, sums in enumerate(found.before, 1):
+        check(sums, within(mine, MONTH - number * 30 * DAY, MONTH - (number - 1) * 30 * DAY), light=True)
+    most = sorted(now, key=lambda row: -(row.energy_j or 0.0))[:5]
+    assert [row.key for row in found.most] == [row.key for row in most]
+    worst = [row for row in now if row.state != "COMPLETED" and row.energy_j]
+    worst.sort(key=lambda row: -(row.energy_j or 0.0))
+    assert [row.key for row in found.worst] == [row.key for row in worst[:5]]
+    cpu = [row.energy_j for row in now if row.energy_j is not None and (row.start_s is not None or row.energy_j)]
+    assert found.kinds["cpu"] == pytest.approx(fsum(cpu))
+
+
+def _day(name: str) -> float:
+    from datetime import UTC, datetime
+
+    return datetime.fromisoformat(name).replace(tzinfo=UTC).timestamp()
+
+
+MAY = [
+    ("user", "alice", ALICE, True),
+    ("user", "1000", ALICE, True),
+    ("user", "bob", ALICE, False),
+    ("user", "nobody", ALICE, False),
+    ("lab", "nlp", ALICE, False),
+    ("lab", "nlp", Who(1000, "alice", labs=("nlp",)), True),
+    ("lab", "vision", Who(1000, "alice", labs=("nlp",)), False),
+    ("user", "bob", Who(1000, "alice", labs=("nlp",)), False),
+    ("cluster", "lab", Who(1000, "alice", labs=("nlp",)), False),
+    ("cluster", "lab", ROOT, True),
+    ("lab", "nlp", ROOT, True),
+    ("user", "nobody", ROOT, False),
+    ("lab", "nothing", ROOT, False),
+    ("cluster", "other", ROOT, False),
+]
+
+
+@pytest.mark.parametrize(("what", "name", "who", "may"), MAY)
+def test_who_sees_what(tmp_path: Path, what: str, name: str, who: Who, may: bool) -> None:
+    """Users see themselves, heads their lab, admins all; what is not theirs reads as what is not there."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice")
+    jobs.add("bob")
+    jobs.write()
+    if may:
+        assert asked(jobs, of(name, what), who).query.name == name
+    else:
+        with pytest.raises(StoreError, match=f"^{what} {name}: unknown, or not yours$"):
+            asked(jobs, of(name, what), who)
+
+
+def test_one_cluster_of_several(tmp_path: Path) -> None:
+    """`-M` leaves the jobs of other clusters out."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 10.0)
+    jobs.add("alice", 5.0, cluster="other")
+    jobs.write()
+    assert asked(jobs, of()).sums.energy_j == 15.0
+    assert asked(jobs, of(cluster="other")).sums.energy_j == 5.0
+
+
+def test_what_is_not_measured_is_not_zero(tmp_path: Path) -> None:
+    """Of days and sums of which nothing is known there is no number; a day without jobs has none to know."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", None, MONTH + 10)
+    jobs.add("alice", None, MONTH + 2 * DAY)
+    jobs.write()
+    found = asked(jobs, of())
+    assert found.sums.energy_j is None
+    assert found.kinds["cpu"] is None
+    view = period_view(found)
+    assert view.lead == ("Not measured: of no job's energy is anything known.",)
+    assert view.total == ""
+    assert view.total_kwh == ""
+    assert [(one.joules, one.jobs) for one in view.days[:3]] == [(None, 1), (0, 0), (None, 1)]
+    jobs.add("alice", 7000.0, MONTH + 11)
+    jobs.write()
+    view = period_view(asked(jobs, of()))
+    assert view.total == "7.00 kJ"
+    assert any(line.startswith("Of 2 of 3 jobs nothing was measured") for line in view.lead)
+
+
+@pytest.mark.parametrize(
+    ("covered", "spans"),
+    [
+        ([(MONTH - 91 * DAY, MONTH + 31 * DAY)], 3),
+        ([(MONTH - 45 * DAY, MONTH + 31 * DAY)], 1),
+        ([(MONTH - 100 * DAY, MONTH - 40 * DAY), (MONTH - 30 * DAY, MONTH + 31 * DAY)], 1),
+        ([(MONTH + DAY, MONTH + 31 * DAY)], 0),
+        ([(MONTH - 5 * DAY, MONTH + 31 * DAY)], 0),
+    ],
+)
+def test_only_times_that_are_wholly_accounted_are_compared(
+    tmp_path: Path, covered: list[tuple[float, float]], spans: int
+) -> None:
+    """The spans before end where a night is lacking; without one, no trend is told."""
+    jobs = Jobs(tmp_path)
+    for month in range(4):
+        jobs.add("alice", 1000.0 * (month + 1), MONTH - month * 30 * DAY + 3600)
+    jobs.write(*covered)
+    found = asked(jobs, of())
+    assert [one.energy_j for one in found.before] == [2000.0, 3000.0, 4000.0][:spans]
+    trend = trend_of(found)
+    assert (trend.ratio if trend else None) == (0.5 if spans else None)
+
+
+def test_a_time_that_is_not_over_is_held_against_one_as_long(tmp_path: Path) -> None:
+    """Ten days of a month are compared with the ten days before it."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 100.0, MONTH + DAY)
+    jobs.add("alice", 400.0, MONTH - DAY)
+    jobs.add("alice", 5000.0, MONTH - 11 * DAY)
+    jobs.write((MONTH - 30 * DAY, MONTH + 10 * DAY - 1))
+    found = asked(jobs, of())
+    assert found.accounted_to_s == MONTH + 10 * DAY
+    assert [one.energy_j for one in found.before] == [400.0, 5000.0, 0.0]
+    view = period_view(found)
+    assert view.time == "November 2026, so far"
+    assert view.trend[0] == "Down 75 % against the 10 days before (400 J)."
+    assert len(view.days) == 10
+
+
+def test_sums_of_other_coverage_are_not_compared(tmp_path: Path) -> None:
+    """Half as much of what was measured is no change of what was used: no percentage is told."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 100.0)
+    jobs.add("alice", 50.0, MONTH - DAY, coverage=0.5)
+    jobs.write()
+    trend = trend_of(asked(jobs, of()))
+    assert trend is not None
+    assert trend.ratio is None
+    assert trend.why_not == "50 % of it was measured then, 100 % now"
+
+
+@pytest.mark.parametrize("users", [MEDIAN_USERS - 1, MEDIAN_USERS, MEDIAN_USERS + 1])
+def test_the_median_of_a_lab_names_nobody(tmp_path: Path, users: int) -> None:
+    """It is told from five users on, number by number, and nothing else of other users is in the answer."""
+    jobs = Jobs(tmp_path)
+    energies = [100.0 * 3**number for number in range(users)]
+    names = ["alice", *(f"secret-{number}" for number in range(1, users))]
+    for name, joules in zip(names, energies, strict=True):
+        jobs.add(name, joules)
+        jobs.add(name, joules, state="FAILED")
+    jobs.add("stranger", 1e9, account="vision")
+    jobs.write()
+    found = asked(jobs, of(), ALICE)
+    said = msgspec.json.encode(found).decode()
+    assert "secret" not in said
+    assert "stranger" not in said
+    if users < MEDIAN_USERS:
+        assert found.median is None
+        assert found.median_users == 0
+        return
+    assert found.median is not None
+    assert (found.median_lab, found.median_users) == ("nlp", users)
+    assert found.median.energy_j == pytest.approx(2 * median(energies))
+    assert found.median.failed_energy_j == pytest.approx(median(energies))
+    assert f"the median of the {users} users of nlp" in period_view(found).median
+
+
+@pytest.mark.parametrize(
+    "span", [(MONTH, MONTH + 6 * DAY), (MONTH + 1, MONTH + 10 * DAY), (MONTH, MONTH + 10 * DAY + 1)]
+)
+def test_no_median_of_a_time_that_could_tell_of_one_job(tmp_path: Path, span: tuple[float, float]) -> None:
+    """Times shorter than a week, or not of whole days, have none: their edges could be moved over somebody's job."""
+    jobs = Jobs(tmp_path)
+    for number in range(9):
+        jobs.add(f"user{number}" if number else "alice", 100.0)
+    jobs.write()
+    assert asked(jobs, of(span=span), ALICE).median is None
+    assert asked(jobs, of(span=(MONTH, MONTH + 7 * DAY)), ALICE).median is not None
+
+
+def test_a_user_without_jobs_and_results_that_are_not_there(tmp_path: Path) -> None:
+    """Nothing is an answer of its own: no job, not zero joules measured."""
+    jobs = Jobs(tmp_path)
+    empty = asked(jobs, of(), ALICE)
+    assert empty.sums.jobs == 0
+    assert empty.accounted_to_s is None
+    assert empty.before == ()
+    jobs.add("bob")
+    jobs.write()
+    view = period_view(asked(jobs, of(), ALICE))
+    assert view.facts == ("No job ended in this time.",)
+    assert view.total == ""
+    assert view.impacts == ()
+    assert view.method == ""
