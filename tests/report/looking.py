@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -71,6 +73,14 @@ class Looking:
         clip = {"x": 0, "y": 0, "width": size[0], "height": min(size[1], height or size[1]), "scale": scale}
         shot = self._browser._ask("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
         return base64.b64decode(shot["data"])
+
+    @contextlib.contextmanager
+    def printing(self, theme: Theme) -> Iterator[None]:
+        """The page as it is laid out for paper, for a reader of that theme."""
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        self._browser._ask("Emulation.setEmulatedMedia", media="print", features=features)
+        yield
+        self._browser._ask("Emulation.setEmulatedMedia", media="", features=features)
 
     def pdf(self) -> bytes:
         """The page as it prints on A4."""

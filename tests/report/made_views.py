@@ -136,5 +136,5 @@ def hostile_view() -> JobView:
         title=f"job {HOSTILE[0]}", state=HOSTILE[1], name=said, facts=HOSTILE, lead=HOSTILE,
         advice=tuple(Advice(one, one, one, one) for one in HOSTILE), activity=HOSTILE, notes=HOSTILE,
         equivalents=HOSTILE, method=said, accounted=said, cluster=said, not_known=said,
-        beside=(Beside(*HOSTILE[:5]),), progress=progress(name=HOSTILE[7]),
+        beside=(Beside(said, '1 g', '-', '3 MJ', said),), progress=progress(name=HOSTILE[7]),
     )  # fmt: skip

@@ -102,7 +102,7 @@ def job_subject(view: JobView) -> str:
     title = clean(view.title)
     job = f"{title[:1].upper()}{title[1:]}{f' ({name})' if name else ''}"
     state = clean(view.state).partition(" (")[0].partition(",")[0].strip()
-    ended = _ENDED.get(state)
+    ended = _ENDED.get(state.partition(" ")[0])
     if ended is not None:
         return subject_line(f"{job} {ended}{f' after {view.total_kwh}' if view.total_kwh else ''}")
     return subject_line(f"{job}: {view.total_kwh or 'energy not known'}, {state.lower()}")
@@ -123,7 +123,7 @@ def mail_html(template: str, subject: str, foot: Foot, *, preview: str, **values
         preview: what mail programs show beside the subject.
         values: what else the template names.
     """
-    safe = foot if foot.link.startswith(("https://", "http://")) else msgspec.structs.replace(foot, link="")
+    safe = msgspec.structs.replace(foot, link=_web(foot.link))
     return render(template, subject=subject, foot=safe, preview=preview, c=LIGHT, **values)
 
 
@@ -131,8 +131,13 @@ def foot_text(foot: Foot) -> str:
     """The same as text; empty lines are left out."""
     said = [line for line in (foot.why, foot.stop, foot.contact) if line]
     lines = [part for line in said for part in textwrap.wrap(clean(line), WIDTH)]
-    lines += [clean(foot.link)] if foot.link else []
+    lines += filter(None, [_web(foot.link)])
     return "-- \n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _web(link: str) -> str:
+    """An address of the web; of another sort, empty."""
+    return clean(link) if link.startswith(("https://", "http://")) else ""
 
 
 def _images(found: dict[str, Picture | None]) -> dict[str, bytes]:
