@@ -57,7 +57,6 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.world = World(folder)
-        self.uses: dict[str, tuple[RunUse, dict[str, str]]] = {}
         self.tracks: dict[str, list[Track]] = {}
         for name in ("node01", "node02", "node03", "node04"):
             node = self.world.node(name)
@@ -127,7 +126,6 @@ class Site:
         )
         books.db.commit()
         books.db.close()
-        self.uses[job] = (use or RunUse(), labels or {})
 
     def night(self) -> None:
         """Account for all of it."""
@@ -137,15 +135,9 @@ class Site:
         """What is answered for an id."""
         reader = Reader(self.world.config.results)
         try:
-            return tuple(self._whole(one) for one in reader.find(job))
+            return tuple(reader.find(job))
         finally:
             reader.close()
-
-    def _whole(self, one: JobResult) -> JobResult:
-        """With its use and labels, where the accounting does not carry them."""
-        use, labels = self.uses[one.job_id]
-        nodes = {name: {"use": msgspec.to_builtins(use)} | node for name, node in one.energy["nodes"].items()}
-        return msgspec.structs.replace(one, energy=one.energy | {"nodes": nodes}, labels=labels | one.labels)
 
     def profile(self, job: str) -> Profile | None:
         """Its power over time."""
@@ -272,7 +264,6 @@ def _others(site: Site) -> None:
         name="half-measured",
     )
     site.world.say("128", nodes=["node09"], start=T0, end=T0 + 7200, name="not-measured", cpus=8)
-    site.uses["128"] = (RunUse(), {})
     site.job(
         "129",
         "node02",

@@ -119,8 +119,9 @@ def _repeated(what: str) -> Callable[[Finding], str]:
 
 
 def _repeated_measured(found: Finding) -> str:
-    code = f"exit code {clean(found.said)}; " if found.said else ""
-    return f"{code}told from {found.threshold:g} tasks on"
+    code = f"exit code {clean(found.said)}" if found.said else ""
+    least = f"told from {found.threshold:g} tasks on" if found.threshold is not None else ""
+    return "; ".join(filter(None, (code, least)))
 
 
 _NOT_YOURS = "Not your fault: it can be submitted again as it is. Checkpoints save the work of long runs."
