@@ -41,10 +41,10 @@ def answer(world: World, capsys: Captured, *words: str) -> tuple[int, dict[str, 
 
 
 def test_a_finished_job_in_json(world: World, capsys: Captured) -> None:
-    """Schema 1: energy by domain with method and coverage, three indicators, factors, inventory, revision."""
+    """Schema 2: energy by domain with method and coverage, three indicators, factors, inventory, revision."""
     account(world.config, NOW)
     status, said = answer(world, capsys, "1")
-    assert (status, said["schema"], said["errors"]) == (0, 1, [])
+    assert (status, said["schema"], said["errors"]) == (0, 2, [])
     [job] = said["jobs"]
     assert (job["job"], job["user"], job["state"], job["revision"]) == ("1", "alice", "COMPLETED", 1)
     assert (job["start"], job["end"]) == ("2026-11-20T15:58:20Z", "2026-11-20T16:00:00Z")
@@ -94,7 +94,9 @@ def test_ids_after_an_unknown_one_are_still_answered(world: World, capsys: Captu
     account(world.config, NOW)
     assert ask(world, "99,1", "1.0") == 1
     said = capsys.readouterr()
-    assert said.err == "job 99: unknown, or not yours\n"
+    unknown, step = said.err.splitlines()
+    assert unknown == "job 99: unknown, or not yours"
+    assert step == "jobimpact: steps are not metered by themselves: 1.0 is answered with its whole job"
     assert said.out.count("job 1  COMPLETED") == 1
 
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jobimpact.cli.ids import check
+from jobimpact.cli.options import takes_value
 from jobimpact.core.errors import ConfigError, JobImpactError
 
 __all__ = ["main"]
@@ -16,13 +18,23 @@ USAGE = 2
 UNREACHABLE = 3
 
 _HELP = """\
-usage: jobimpact JOBID...  [--json] [--config FILE]
+usage: jobimpact JOBID... [OPTION]...
+       jobimpact -u USER | --me | -A ACCOUNT  [-S TIME] [-E TIME] [OPTION]...
        jobimpact COMMAND ...
 
 What a job cost: energy, GWP (climate), ADP (minerals), PE (primary energy).
 
   jobimpact 123 124_4 125+1    jobs, tasks of arrays, parts of heterogeneous jobs
-  jobimpact 124                all of an array
+  jobimpact 124                all of an array; 124_[1-5,7] some of its tasks
+  jobimpact --me -S now-7days  your jobs of a week
+
+options of an answer (all: jobimpact 1 --help):
+  -u USER, --me, -A ACCOUNT, -M CLUSTER    whose jobs, and where
+  -S TIME, -E TIME, -T                     when, in sacct's forms; -T cuts jobs there
+  --array                                  a line for each task
+  --json, --csv, -P, --html FILE, -n       other forms; -n without headings
+  --units, --no-color, --no-pager          how it looks
+  --config FILE                            the configuration
 
 commands (each has --help):
   account     put the jobs that ended into the results; twice changes nothing
@@ -69,48 +81,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     at = _first_word(words)
-    if at is None:
-        if "--version" in words:
-            from importlib.metadata import version  # a third of an answer's time
-
-            print(f"jobimpact {version('jobimpact')}")
-            return 0
-        wanted = "-h" in words or "--help" in words
-        print(_HELP, end="", file=sys.stdout if wanted else sys.stderr)
-        return 0 if wanted else USAGE
-    command = _COMMANDS.get(words[at])
-    if command is not None:
+    command = None if at is None else _COMMANDS.get(words[at])
+    if at is not None and command is not None:
         return command(words[:at] + words[at + 1 :])
-    _check_ids([words[at]])  # before the options of a command that is not there
+    if at is None and "--version" in words:
+        from importlib.metadata import version  # a third of an answer's time
+
+        print(f"jobimpact {version('jobimpact')}")
+        return 0
+    wanted = at is None and ("-h" in words or "--help" in words)
+    if wanted or not words:
+        asked = wanted or sys.stdout.isatty()
+        print(_HELP, end="", file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else USAGE
+    if at is not None:
+        check([words[at]], _COMMANDS)  # before the options of a command that is not there
     return _answer(words)
 
 
 def _first_word(words: list[str]) -> int | None:
-    """Where the first word is that is neither an option nor `--config`'s file."""
+    """Where the first word is that is neither an option nor an option's value."""
     for index, word in enumerate(words):
-        if not word.startswith("-") and (index == 0 or words[index - 1] != "--config"):
+        if not word.startswith("-") and (index == 0 or not takes_value(words[index - 1])):
             return index
     return None
-
-
-def _check_ids(words: list[str]) -> None:
-    """Every id of Slurm and of a record has a digit; a word without one is a command misspelt.
-
-    Raises:
-        ConfigError: no id at all, or a word that is none.
-    """
-    ids = [one for word in words for one in word.replace(",", " ").split()]
-    if not ids:
-        raise ConfigError("no job id is given: see jobimpact --help")
-    for one in ids:
-        if one in _COMMANDS:
-            raise ConfigError(f"{one!r}: a command comes first, and alone")
-        if not any(char.isdigit() for char in one):
-            from difflib import get_close_matches
-
-            near = get_close_matches(one, _COMMANDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see jobimpact --help"
-            raise ConfigError(f"{one!r:.60} is neither a command nor a job id: {hint}")
 
 
 class _Help(argparse.HelpFormatter):
@@ -131,15 +125,9 @@ def _parser(name: str, text: str) -> argparse.ArgumentParser:
 
 
 def _answer(words: list[str]) -> int:
-    parser = _parser("", "What jobs cost.")
-    parser.add_argument("jobs", nargs="+", metavar="JOBID", help="ids, parted by spaces or commas")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-    given = parser.parse_args(words)
-    for word in given.jobs:
-        _check_ids([word])
     from jobimpact.cli import answer
 
-    return answer.run(given.jobs, given.config, as_json=given.json)
+    return answer.run(words, _COMMANDS)
 
 
 def _account(words: list[str]) -> int:

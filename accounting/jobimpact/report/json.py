@@ -1,47 +1,89 @@
-"""Answers as one JSON document, schema 1: for programs. Null always has a reason beside it."""
+"""Answers as one JSON document, schema 2 (docs/schema/answer-2.json). Null always has a reason beside it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
+from jobimpact.answers.query import Details, Group
+from jobimpact.findings.finding import Finding
 from jobimpact.results.record import JobResult
+from jobimpact.results.sums import SumImpact, Sums
 
-__all__ = ["SCHEMA", "document", "dumps", "job_document", "utc"]
+__all__ = ["SCHEMA", "document", "dumps", "job_document", "sums_document", "utc"]
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of the document. A key may be added within a version; none is taken out or changes its meaning."""
 
+Json = dict[str, Any]
 
-def dumps(results: Iterable[JobResult], errors: Iterable[str]) -> str:
+
+def dumps(found: Json) -> str:
     """The document as text, one line for each value."""
-    return json.dumps(document(results, errors), indent=2, allow_nan=False)
+    return json.dumps(found, indent=2, allow_nan=False)
 
 
-def document(results: Iterable[JobResult], errors: Iterable[str]) -> dict[str, Any]:
-    """Every job that was asked for and found, and one line for each that was not."""
-    return {"schema": SCHEMA, "jobs": [job_document(one) for one in results], "errors": list(errors)}
+def document(
+    groups: Sequence[Group],
+    errors: Iterable[str],
+    *,
+    window: tuple[float | None, float | None, bool] | None = None,
+    findings: Callable[[JobResult], Sequence[Finding]] = lambda _: (),
+    details: Callable[[JobResult], Details] | None = None,
+) -> Json:
+    """Every job that was found, once; each group that was asked for; and one line for each that was not found.
 
-
-def job_document(one: JobResult) -> dict[str, Any]:
-    """One incarnation of a job: energies in joules, impacts in the unit of their key, times in ISO 8601, UTC."""
-    impacts = one.impacts
+    Args:
+        groups: in the order asked.
+        errors: one line each.
+        window: from when to when was asked, epoch seconds, and whether jobs are cut at it.
+        findings: of a job.
+        details: of a job; None: power over time and progress are left out.
+    """
+    jobs = {(one.cluster, one.key): one for group in groups for one in group.jobs}
+    from_s, to_s, is_cut = window or (None, None, False)
     return {
+        "schema": SCHEMA,
+        "window": None if window is None else {"from": utc(from_s), "to": utc(to_s), "cut": is_cut},
+        "jobs": [
+            job_document(one, findings=findings(one), details=None if details is None else details(one))
+            for one in jobs.values()
+        ],
+        "groups": [_group(group) for group in groups if group.sums is not None],
+        "errors": list(errors),
+    }
+
+
+def job_document(one: JobResult, *, findings: Sequence[Finding] = (), details: Details | None = None) -> Json:
+    """One incarnation of a job: energies in joules, impacts in the unit of their key, times in ISO 8601, UTC.
+
+    Args:
+        one: the job.
+        findings: about it.
+        details: its power over time and its progress; None: left out.
+    """
+    impacts = one.impacts
+    found = {
         "job": one.job_id,
         "raw_id": one.raw_id,
+        "array": one.array_id,
         "cluster": one.cluster,
         "user": one.user,
         "account": one.account,
         "partition": one.partition,
         "name": one.name,
+        "labels": one.labels,
         "state": one.state,
         "exit_code": one.exit_code,
         "submit": utc(one.submit_s),
         "start": utc(one.start_s),
         "end": utc(one.end_s),
         "elapsed_s": one.elapsed_s,
+        "time_limit_s": one.time_limit_s,
         "known_until": utc(one.known_until_s),
         "nodes": list(one.nodes),
         "cpus": one.cpus,
@@ -49,12 +91,58 @@ def job_document(one: JobResult) -> dict[str, Any]:
         "gpus": one.gpus,
         "energy": _energy(one.energy),
         "impacts": {name: _indicator(value) for name, value in impacts.items()},
+        "findings": [_told(finding) for finding in findings],
         "factors": one.factors,
         "inventory": one.inventory,
         "warnings": list(one.warnings),
         "accounted_at": utc(one.accounted_s),
         "revision": one.revision,
     }
+    if details is not None:
+        found["profile"] = None if details.profile is None else msgspec.to_builtins(details.profile)
+        found["progress"] = [_told(mark) for mark in details.progress]
+    return found
+
+
+def sums_document(sums: Sums) -> Json:
+    """Several jobs together: hours, joules, and impacts in the unit of their key."""
+    return {
+        "jobs": sums.jobs,
+        "ran": sums.ran,
+        "failed": sums.failed,
+        "measured": sums.measured,
+        "energy_j": sums.energy_j,
+        "failed_energy_j": sums.failed_energy_j,
+        "coverage": sums.coverage,
+        "cpu_hours": sums.cpu_hours,
+        "gpu_hours": sums.gpu_hours,
+        "node_hours": sums.node_hours,
+        "impacts": {name: _summed(found) for name, found in sums.impacts.items()},
+        "endings": [msgspec.to_builtins(ending) for ending in sums.endings],
+        "first_start": utc(sums.first_start_s),
+        "last_end": utc(sums.last_end_s),
+        "accounted_at": utc(sums.accounted_s),
+    }
+
+
+def _group(group: Group) -> Json:
+    sums = {} if group.sums is None else sums_document(group.sums)
+    return {"asked": group.asked, "listed": bool(group.jobs)} | sums | {"trouble": group.trouble}
+
+
+def _summed(found: SumImpact) -> Json:
+    parts = {name: getattr(found, name) for name in ("use", "embodied", "total")}
+    ranges = {
+        name: None if three is None else dict(zip(("low", "central", "high"), three, strict=True))
+        for name, three in parts.items()
+    }
+    return ranges | {"known": found.known}
+
+
+def _told(found: msgspec.Struct) -> Json:
+    """What is known of it."""
+    plain: Json = msgspec.to_builtins(found)
+    return {name: value for name, value in plain.items() if value is not None}
 
 
 def utc(at_s: float | None) -> str | None:
@@ -65,7 +153,7 @@ def utc(at_s: float | None) -> str | None:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
-def _indicator(found: dict[str, Any]) -> dict[str, Any]:
+def _indicator(found: Json) -> Json:
     """One indicator; what is told beside it only where there is any."""
     beside = {
         name: _without_none(found[name], "reason") for name in ("idle_share", "shared") if found.get(name) is not None
@@ -74,17 +162,17 @@ def _indicator(found: dict[str, Any]) -> dict[str, Any]:
     return _without_none(own, "reason") | beside
 
 
-def _energy(energy: dict[str, Any]) -> dict[str, Any]:
+def _energy(energy: Json) -> Json:
     domains = {kind: _without_none(found, "reason") for kind, found in energy["domains"].items()}
     nodes = {name: _node(found) for name, found in energy["nodes"].items()}
     return _without_none(energy | {"domains": domains, "nodes": nodes}, "reason")
 
 
-def _node(node: dict[str, Any]) -> dict[str, Any]:
+def _node(node: Json) -> Json:
     if node["reason"] is not None:
         return {"reason": node["reason"]}
     domains = {name: _without_none(found, "reason") for name, found in node["domains"].items()}
-    return {
+    found = {
         "state": node["state"],
         "start": utc(node["start_s"]),
         "end": utc(node["end_s"]),
@@ -92,7 +180,9 @@ def _node(node: dict[str, Any]) -> dict[str, Any]:
         "domains": domains,
         "flags": node["flags"],
     }
+    use = node.get("use")  # earlier releases had none
+    return found | ({} if use is None else {"use": {name: value for name, value in use.items() if value is not None}})
 
 
-def _without_none(found: dict[str, Any], key: str) -> dict[str, Any]:
+def _without_none(found: Json, key: str) -> Json:
     return {name: value for name, value in found.items() if name != key or value is not None}

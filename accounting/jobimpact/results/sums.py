@@ -12,7 +12,7 @@ import msgspec
 from jobimpact.results.outcome import FAILED, has_run
 from jobimpact.results.record import JobResult
 
-__all__ = ["INDICATORS", "Adder", "Ending", "SumImpact", "Sums", "sums_by", "sums_of"]
+__all__ = ["INDICATORS", "Adder", "Ending", "SumImpact", "Sums", "merged", "sums_by", "sums_of"]
 
 INDICATORS = ("gwp_kgco2e", "adp_kgsbe", "pe_mj")
 
@@ -212,6 +212,49 @@ def sums_of(jobs: Iterable[JobResult]) -> Sums | None:
     for job in jobs:
         adder.add(job)
     return None if job is None else adder.sums()
+
+
+def merged(several: Sequence[Sums]) -> Sums | None:
+    """Sums over jobs of which none is in two of them; None: there are none."""
+    if len(several) < 2:
+        return several[0] if several else None
+    endings: dict[tuple[str, str | None], Ending] = {}
+    for one in (ending for sums in several for ending in sums.endings):
+        how = one.state, one.exit_code
+        was = endings.get(how, Ending(*how, 0, None))
+        endings[how] = Ending(*how, was.jobs + one.jobs, _known_sum(was.energy_j, one.energy_j))
+    covered = [(one.coverage, one.node_hours) for one in several if one.coverage is not None]
+    hours = sum(weight for _, weight in covered)
+    return Sums(
+        jobs=sum(one.jobs for one in several),
+        ran=sum(one.ran for one in several),
+        failed=sum(one.failed for one in several),
+        measured=sum(one.measured for one in several),
+        energy_j=_known_sum(*(one.energy_j for one in several)),
+        failed_energy_j=_known_sum(*(one.failed_energy_j for one in several)),
+        coverage=sum(coverage * weight for coverage, weight in covered) / hours if hours else None,
+        cpu_hours=sum(one.cpu_hours for one in several),
+        gpu_hours=sum(one.gpu_hours for one in several),
+        node_hours=sum(one.node_hours for one in several),
+        impacts={name: _merged_impact([one.impacts.get(name, SumImpact()) for one in several]) for name in INDICATORS},
+        endings=tuple(sorted(endings.values(), key=lambda one: (-one.jobs, one.state, one.exit_code or ""))),
+        first_start_s=min((one.first_start_s for one in several if one.first_start_s is not None), default=None),
+        last_end_s=max((one.last_end_s for one in several if one.last_end_s is not None), default=None),
+        accounted_s=max((one.accounted_s for one in several if one.accounted_s is not None), default=None),
+    )
+
+
+def _merged_impact(several: Sequence[SumImpact]) -> SumImpact:
+    def added(part: str) -> Three | None:
+        known = [getattr(one, part) for one in several if getattr(one, part) is not None]
+        return tuple(map(sum, zip(*known, strict=True))) if known else None
+
+    return SumImpact(added("use"), added("embodied"), added("total"), sum(one.known for one in several))
+
+
+def _known_sum(*several: float | None) -> float | None:
+    known = [one for one in several if one is not None]
+    return sum(known) if known else None
 
 
 def sums_by(
