@@ -23,6 +23,7 @@ from jobimpact_daemon.holdings import Run
 from jobimpact_daemon.metering import Metering
 from jobimpact_daemon.node_rest import CALIBRATED, NodeRest
 from jobimpact_daemon.run_use import add_utilisation
+from jobimpact_daemon.words import RunWords
 
 if TYPE_CHECKING:
     from jobimpact.core.calibration import NodeCalibration
@@ -66,6 +67,8 @@ class Bookkeeper:
         self.state = state
         self.closed: list[Run] = []
         """Runs that nothing can be added to any more, until the ledger has them."""
+        self.words = RunWords()
+        """What runs say of themselves, and the ledger does not have yet."""
         self._in_ledger = taken
         self._max_gap_ns = max_gap_ns
         self._accounts = Accounts(state, idle_w)
@@ -90,6 +93,16 @@ class Bookkeeper:
     def findings(self) -> list[Finding]:
         """What a person should know of, and the ledger does not have yet."""
         return self._accounts.findings
+
+    def find(self, kind: str, subject: str, text: str) -> None:
+        """Tell a person; the same again only after a while."""
+        self._accounts.find(kind, subject, text)
+
+    def energy_of(self, run: Run) -> int | None:
+        """What a run has in the books, over all domains, in microjoules; None: nothing is known."""
+        found = [self.accounts.get((name, run.key)) for name in self.state.domains]
+        known = [account.uj for account in found if account is not None]
+        return sum(known) if known else None
 
     # -- what is on the node ------------------------------------------------------------------------------------
 

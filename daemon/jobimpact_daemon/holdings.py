@@ -19,7 +19,7 @@ from jobimpact.core.records import IDLE, SYSTEM, Domain, JobUsage, NodeFacts, Us
 from jobimpact.core.units import NS
 from jobimpact_daemon.attribution import Weights, split
 
-__all__ = ["MILLION", "CgroupMemory", "GpuUtilisation", "Growth", "Held", "Holdings", "Run", "Snapshot"]
+__all__ = ["MILLION", "CgroupMemory", "GpuUtilisation", "Growth", "Held", "Holdings", "Run", "Snapshot", "Words"]
 
 DEFICIT_NS = -NS
 """How much CPU time the runs may be ahead of the node's own count (a coarser clock) before it is forgotten."""
@@ -56,6 +56,18 @@ class GpuUtilisation(msgspec.Struct):
     known_ns: int = 0
     readings: int = 0
     seen_busy: bool = False
+
+
+class Words(msgspec.Struct):
+    """What a run has said of itself, and how much of it."""
+
+    wall_s: float = 0.0
+    """The stamp of its last point."""
+    gap_s: float = 1.0
+    """Points are so far apart, or are one."""
+    rows: int = 0
+    metrics: list[str] = []
+    labels: dict[str, str] = {}
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -149,6 +161,7 @@ class Run(msgspec.Struct):
     """The largest reading of its memory."""
     utilisation: dict[str, GpuUtilisation] = {}
     """By GPU."""
+    words: Words = msgspec.field(default_factory=Words)
 
     def flag(self, flag: str) -> None:
         """Add a flag, once."""

@@ -22,6 +22,7 @@ from jobimpact_daemon.books import Finding
 from jobimpact_daemon.holdings import Holdings, Run
 from jobimpact_daemon.outbox import HealthRow, Outbox, RunRow
 from jobimpact_daemon.run_use import used
+from jobimpact_daemon.words import MAX_ROWS
 
 __all__ = ["Ledger"]
 
@@ -39,6 +40,14 @@ TOLD_STEP_S = 60.0
 FINDINGS = 10_000
 """More findings than this nobody reads."""
 NOTHING = Account()
+_EVERY_OTHER = """
+DELETE FROM progress WHERE run = :run AND wall_s IN (
+  SELECT wall_s FROM (
+    SELECT wall_s, row_number() OVER (ORDER BY wall_s DESC) AS n
+    FROM (SELECT DISTINCT wall_s FROM progress WHERE run = :run)
+  ) WHERE n % 2 = 0
+)"""
+"""The last point stays."""
 
 
 class _Saved(msgspec.Struct):
@@ -194,6 +203,7 @@ class Ledger:
 
     def _write(self, books: Bookkeeper, marks: list[str], wall_s: float) -> list[tuple[Run, RunRow]]:
         db, state, t_ns = self._db, books.state, books.state.holdings.t_ns
+        self._write_words(books)
         data = msgspec.json.encode(_Saved(state, marks))
         db.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (STATE_VERSION, data))
         db.executemany(
@@ -225,6 +235,25 @@ class Ledger:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", names)
         self._write_points(books, runs, wall_s)
         return list(zip(runs, rows, strict=True))
+
+    def _write_words(self, books: Bookkeeper) -> None:
+        """What runs have said; of those that said too much, every other point goes, and they may say less often."""
+        db, words = self._db, books.words
+        db.executemany(
+            "INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?, ?)",
+            [(*key, *row) for key, row in words.rows.items()],
+        )
+        db.executemany(
+            "INSERT OR REPLACE INTO label VALUES (?, ?, ?, ?)", [(*key, *row) for key, row in words.labels.items()]
+        )
+        for key, run in words.full.items():
+            [run.words.rows] = db.execute("SELECT count(*) FROM progress WHERE run = ?", (key,)).fetchone()
+            if run.words.rows > MAX_ROWS:
+                db.execute(_EVERY_OTHER, {"run": key})
+                [run.words.rows] = db.execute("SELECT count(*) FROM progress WHERE run = ?", (key,)).fetchone()
+                run.words.gap_s *= 2
+                text = f"more than {MAX_ROWS} points: every other one is dropped, and others are merged within"
+                books.find("progress thinned", key, f"{text} {run.words.gap_s:g} s")
 
     def _write_points(self, books: Bookkeeper, runs: list[Run], wall_s: float) -> None:
         due = {run.key: run for run in runs if self._is_due(run, wall_s)}
@@ -290,6 +319,7 @@ class Ledger:
         books.touched.clear()
         books.findings.clear()
         books.closed.clear()
+        books.words.clear()
         if not self._keep:
             self._prune_daily(wall_s, books.state.holdings)
 

@@ -192,6 +192,7 @@ class Outbox:
         rows: Rows = {"edge": [], "minute": [], "profile": []}
         after.owed |= {key for key in books.touched if key[1] in FREE}
         self._add_runs(rows, books, runs, stamp_ms, after, minute=minute)
+        rows["edge"] += self._words(books)
         if minute:
             owed = {key for key in books.accounts if key[1] in FREE} if self._whole else after.owed
             rows["minute"] += self._free(books, stamp_ms, owed)
@@ -248,6 +249,16 @@ class Outbox:
         held = books.state.holdings.runs
         after.begun = set(held)
         after.closed = {key: row for key, row in after.closed.items() if key in held}
+
+    def _words(self, books: Bookkeeper) -> Iterator[Point]:
+        """What runs have said of themselves: what is said once cannot be had again."""
+        for (key, wall_s, metric), (step, value, uj) in books.words.rows.items():
+            at = floor(wall_s * 1000)
+            told: dict[str, series.Value | None] = {"stamp_ms": at, "step": step, "energy_uj": uj, "value": value}
+            yield Point(series.JOB_PROGRESS, (*self._where, key, metric or None), at, told)
+        for (key, name), (text, wall_s) in books.words.labels.items():
+            at = floor(wall_s * 1000)
+            yield Point(series.JOB_LABEL, (*self._where, key, name), at, {"stamp_ms": at, "value": text})
 
     def _zeros(self, run: Run, books: Bookkeeper, start_ms: int, stamp_ms: int) -> Iterator[Point]:
         """It had nothing when it began; of GPUs in those that it holds."""

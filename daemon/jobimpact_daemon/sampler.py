@@ -22,9 +22,11 @@ from jobimpact_daemon.health import Health
 from jobimpact_daemon.jobs.gpu_use import GpuUse, shared_gpus
 from jobimpact_daemon.jobs.gpus import name_devices, named
 from jobimpact_daemon.jobs.marks import MarkFolder
+from jobimpact_daemon.jobs.progress_socket import ProgressSocket
 from jobimpact_daemon.jobs.usage import UsageReader
 from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.notify import Notifier
+from jobimpact_daemon.progress import Listener
 from jobimpact_daemon.recording import Recorder, book_name, booked
 from jobimpact_daemon.sources.base import GpuSource, KnowsMinors, Source, TellsUtilisation
 from jobimpact_daemon.sources.choice import choose
@@ -58,6 +60,7 @@ class Sampler:
         topology: which logical CPUs each of the metered packages has.
         notifier: tells systemd that the loop goes round.
         recorder: writes a recording as well, if given.
+        progress: where jobs tell how far they are, if they may.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Sampler:
         boot: str,
         notifier: Notifier,
         recorder: Recorder | None = None,
+        progress: ProgressSocket | None = None,
     ) -> None:
         self._clock = clock
         self._interval_ns = round(interval_s * NS)
@@ -99,6 +103,8 @@ class Sampler:
         self._gpu_sources = [source for source in sources if isinstance(source, GpuSource)]
         self._telling = [source for source in sources if isinstance(source, TellsUtilisation)]
         self._gpu_use = GpuUse(usage.job_of)
+        self._progress = progress
+        self._listener = Listener(books, usage.job_at)
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
         self._read_ns = self._committed_ns = -COMMIT_NS
@@ -170,6 +176,9 @@ class Sampler:
         }
         seen = Observation(self._read_ns, wall_s, readings, self._read_usage(marks))
         self._record(seen, marks)
+        if self._progress is not None:
+            # Before the marks: a job's last word comes just before its end.
+            self._listener.take(*self._progress.take(), self._read_ns)
         self._books.observe(seen, marks)
         self._marks.take([name for name, _ in found])
         self._report_rejected(wall_s)
@@ -241,6 +250,8 @@ class Sampler:
 
     def _discover(self) -> None:
         now_ns = self._clock.boot_ns()
+        if self._progress is not None:
+            self._progress.mend()
         for source in self._sources:
             self._found[source.name] = source.discover()
         if self._started_ns is None:

@@ -24,6 +24,7 @@ from jobimpact_daemon.bookkeeper import Bookkeeper, Observation
 from jobimpact_daemon.jobs.gpus import named
 from jobimpact_daemon.jobs.marks import MarkFolder
 from jobimpact_daemon.jobs.node import NETWORK, NodeProc, file_system
+from jobimpact_daemon.jobs.progress_socket import ProgressSocket
 from jobimpact_daemon.jobs.usage import UsageReader
 from jobimpact_daemon.ledger import Ledger
 from jobimpact_daemon.notify import Notifier
@@ -124,6 +125,8 @@ def run(config: Config, record: TextIO | None = None) -> None:
     marks.take(list(taken))
     boot = proc.boot_id()
     _go_on(books, marks, boot, resumed=resumed)
+    place = config.node.progress
+    progress = None if place is None else ProgressSocket(Path(place), proc.processes, clock.wall_s)
     sources = make_sources(config, clock)
     sampler = Sampler(
         clock=clock,
@@ -146,6 +149,7 @@ def run(config: Config, record: TextIO | None = None) -> None:
         boot=boot,
         notifier=Notifier(),
         recorder=Recorder(record) if record else None,
+        progress=progress,
     )
     _stop_by_signal(sampler)
     log.info("%s: %s", config.node.name, "going on" if resumed else "starting new books")
@@ -154,6 +158,8 @@ def run(config: Config, record: TextIO | None = None) -> None:
     sampler.run()
     for source in sources:
         source.close()
+    if progress is not None:
+        progress.close()
     if publisher is not None:
         publisher.stop()
     ledger.close()

@@ -47,12 +47,14 @@ class Daemon:
         self.config = folder / "jobimpact.yaml"
         self.process: subprocess.Popen[str] | None = None
         self._pid = 0
+        self.progress: Path | None = None
         self.configure()
 
     def configure(self) -> None:
         rapl = {"root": str(self.node.powercap.root), "idle_w": {"package-0": 40}}
         node: Json = {"name": "n1", "interval_s": 0.2, "marks": str(self.marks), "proc_root": str(self.node.proc_root)}
         node |= {"cgroup_root": str(self.folder / "cgroup"), "sources": {"rapl": rapl, "nvml": {"deadline_s": 0.2}}}
+        node["progress"] = self.progress and str(self.progress)
         config = {"cluster": "c", "store": {"local": {"path": str(self.store)}}, "node": node}
         self.config.write_text(json.dumps(config))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import sys
@@ -63,7 +64,14 @@ def run(step: int | None, metrics: Sequence[str], labels: Sequence[str], config:
     """
     job = job_of(os.environ)
     try:
-        data = encode(said_by(step, metrics, labels, job))
+        said = said_by(step, metrics, labels, job)
+        # A training that diverges is no wrong usage, and its job goes on.
+        odd = [name for name, number in said.metrics.items() if not math.isfinite(number)]
+        for name in odd:
+            print(f"jobimpact progress: metric {name}: {said.metrics.pop(name)}: left out", file=sys.stderr)
+        if odd and said.step is None and not said.metrics and not said.labels:
+            return 0
+        data = encode(said)
     except ProgressError as error:
         print(f"jobimpact progress: {error}", file=sys.stderr)
         return 2

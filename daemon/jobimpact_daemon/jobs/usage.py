@@ -256,6 +256,18 @@ class UsageReader:
             self._pids[pid, start] = job
         return self._sluids.get(job, job)
 
+    def job_at(self, cgroups: Iterable[tuple[int, str]], sid: int | None) -> str | None:
+        """The job that a process was of, by what was seen of it.
+
+        Args:
+            cgroups: where it was: version and path, as `cgroup_paths` tells them.
+            sid: its session.
+        """
+        job = self._job_in(cgroups)
+        if job is None:
+            return None if sid is None else self._sessions.get(sid)
+        return self._sluids.get(job, job)
+
     def _job_in(self, paths: Iterable[tuple[int, str]]) -> str | None:
         for version, path in paths:
             for place in tuple(self._places.values()):
