@@ -14,7 +14,7 @@ import msgspec
 
 from jobimpact.core.errors import ConfigError, CredentialError
 
-__all__ = ["MAX_PAYLOAD", "Munge", "Opened", "clock_trouble"]
+__all__ = ["MAX_PAYLOAD", "Munge", "Opened", "stale_trouble"]
 
 MAX_PAYLOAD = 512 << 10
 """Bytes in one credential: munge takes messages of 1 MiB, and base64 makes four bytes of three."""
@@ -122,16 +122,18 @@ class Munge:
         return "".join(char if char.isprintable() else "?" for char in said.decode(errors="replace"))
 
 
-def clock_trouble(opened: Opened, here: str, there: str) -> str:
+def stale_trouble(opened: Opened, here: str, there: str) -> str:
     """What is wrong with a stale credential, in words.
 
     Args:
-        opened: `expired` or `rewound`.
+        opened: it is `expired`, `rewound` or `replayed`.
         here: what this host is called.
         there: what the host is called where it was made.
     """
+    if opened.stale == "replayed":
+        return f"munge: {here} has had this message before: somebody repeats what they heard"
     side = "ahead of" if opened.ahead_s > 0 else "behind"
-    return f"munge: the clock of {there} is {abs(opened.ahead_s)} s {side} that of {here}, or it answers that late"
+    return f"munge: the clock of {there} is {abs(opened.ahead_s)} s {side} that of {here}"
 
 
 @cache

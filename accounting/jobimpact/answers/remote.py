@@ -121,7 +121,10 @@ class RemoteAnswers:
             )
 
     def _over_munge(self, ask: Ask, until_s: float) -> bytes:
-        from jobimpact.answers.munge import Munge  # ctypes and zlib are only loaded where they are needed
+        from jobimpact.answers.munge import (
+            Munge,
+            stale_trouble,
+        )  # ctypes and zlib are only loaded where they are needed
         from jobimpact.answers.parts import Joined
 
         server = _number(self._service.user)
@@ -143,9 +146,7 @@ class RemoteAnswers:
                     if opened.uid != server:
                         raise CredentialError(f"munge: uid {opened.uid} answers, not service.user ({server})")
                     if opened.stale is not None:
-                        from jobimpact.answers.munge import clock_trouble
-
-                        raise CredentialError(clock_trouble(opened, _HERE, _THERE))
+                        raise CredentialError(stale_trouble(opened, _HERE, _THERE))
                     joined.add(opened.payload)
         except TimeoutError:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from jobimpact.answers.munge import Munge, Opened, clock_trouble
+from jobimpact.answers.munge import Munge, stale_trouble
 from jobimpact.answers.parts import parts
 from jobimpact.core.errors import CredentialError
 
@@ -51,9 +51,10 @@ class Seal:
             nonce = msgspec.json.decode(found.payload, type=_Nonce).nonce
         except (msgspec.MsgspecError, RecursionError) as error:
             raise CredentialError("munge: a credential that was not made for this service") from error
+        stale = stale_trouble(found, _HERE, _THERE) if found.stale else None
         if not 16 <= len(nonce) <= 64:
             raise CredentialError("munge: a credential that was not made for this service")
-        return Asked(found.uid, found.payload, nonce, _why(found))
+        return Asked(found.uid, found.payload, nonce, stale)
 
     def close(self, asked: Asked, body: bytes) -> list[bytes]:
         """Seal a reply for whoever asked.
@@ -65,11 +66,3 @@ class Seal:
             CredentialError: munge does not make them.
         """
         return [self._munge.seal(one, asked.uid) for one in parts(asked.nonce, body)]
-
-
-def _why(found: Opened) -> str | None:
-    if found.stale is None:
-        return None
-    if found.stale == "replayed":
-        return "munge: this question was asked before: somebody on the way repeats it"
-    return clock_trouble(found, _HERE, _THERE)
