@@ -67,6 +67,7 @@ def group_view(group: Group, *, findings: Sequence[Finding] = (), currency: str 
         accounted=_accounted(sums, what),
         method=next(iter(methods), "") if len(methods) == 1 else _several(methods),
         cluster=_alike([one.cluster for one in group.jobs]),
+        failed=sums.failed,
     )
 
 

@@ -155,3 +155,5 @@ class GroupView(msgspec.Struct, frozen=True):
     accounted: str
     method: str
     cluster: str = ""
+    failed: int = 0
+    """So many ran and did not complete."""
