@@ -28,7 +28,7 @@ from jobimpact.core.records import (
 from jobimpact.energy.books import NodeSpan, span_books
 from jobimpact.energy.hours import free_hours, run_hours
 from jobimpact.energy.node_hours import NodeHours, node_hours
-from jobimpact.energy.profile import SPANS, Point, Track
+from jobimpact.energy.profile import SPANS, Point, Track, end_of, tracks_of
 from jobimpact.energy.progress import points_of
 
 __all__ = ["EARLY_S", "NO_RUN", "TAKEN", "DomainBooks", "EndedRun", "LocalEnergy", "MeterBooks", "in_time"]
@@ -282,26 +282,22 @@ class LocalEnergy:
         found, unread = self._ask_all(lambda node, db: _runs(node, db, raw_id))
         return sorted(found, key=lambda run: run.start_s), unread
 
-    def tracks(self, run: RunEnergy) -> list[Track]:
-        """A run's domains over time, by the points that its node's file has of it.
+    def tracks(self, run: RunEnergy) -> list[Track] | None:
+        """A run's domains over time, by the points that its node's file has of it; None: it does not tell.
 
         Raises:
             StoreError: the node's file cannot be read.
         """
-        end_s = run.start_s + run.elapsed_ns / 1e9 if run.end_s is None else run.end_s
         asked = {
             "run": run_key(run.job, run.restart),
             "start": run.start_s,
-            "width": max((end_s - run.start_s) / (2 * SPANS), 1e-3),
+            "width": max((end_of(run) - run.start_s) / (2 * SPANS), 1e-3),
         }
         points: dict[str, list[Point]] = {}
         with self._reading(run.node) as db:
             for domain, *row in db.execute(_POINTS, asked):
                 points.setdefault(domain, []).append(msgspec.convert(row, Point))
-        return [
-            Track(one.kind, run.start_s, end_s, one.uj, one.known_ns, tuple(points.get(one.domain, ())))
-            for one in run.domains
-        ]
+        return tracks_of(run, points)
 
     def ended(self, from_s: float, to_s: float) -> tuple[list[EndedRun], list[str]]:
         """Runs that ended within [from_s, to_s), and why a node's file could not be asked.

@@ -8,16 +8,16 @@ profile has few spans: their edges are points, those of holes first, and the ene
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import inf
 
 import msgspec
 
-from jobimpact.core.records import DomainKind, Profile
+from jobimpact.core.records import DomainKind, Profile, RunEnergy
 from jobimpact.core.units import NS
 
-__all__ = ["SPANS", "Course", "Point", "Track", "profile_of", "thinned"]
+__all__ = ["SPANS", "Course", "Point", "Track", "end_of", "profile_of", "thinned", "tracks_of"]
 
 SPANS = 96
 """A profile has no more."""
@@ -29,6 +29,10 @@ CLOSE_PARTS = 2 * SPANS
 """Edges lie no nearer to each other than the job's time by this, but at holes."""
 DIGITS = 4
 """Of watts."""
+SHORT_S = 120.0
+"""A run that lasted no longer needs no points between its start and its end."""
+STEP_PART = 0.05
+"""By so much of its time, and `SHORT_S`, a run's wall clock may be out against its boot clock."""
 SLACK_S = 2.0
 """By so much less than the time between two points the known time may grow where nothing is missing."""
 
@@ -51,6 +55,33 @@ class Track(msgspec.Struct, frozen=True):
     uj: int
     known_ns: int
     points: tuple[Point, ...] = ()
+
+
+def end_of(run: RunEnergy) -> float:
+    """Where a run ends, or its books do, in epoch seconds."""
+    return run.start_s + run.elapsed_ns / NS if run.end_s is None else run.end_s
+
+
+def tracks_of(run: RunEnergy, points: Mapping[str, Sequence[Point]]) -> list[Track] | None:
+    """A run's domains, those that are known, over time.
+
+    Args:
+        run: what its node's books say of it.
+        points: by domain.
+
+    Returns:
+        A track each. None: of one of them it is not known when its energy came, for its points are gone, or the wall
+        clock stepped; or the energy is an estimate.
+    """
+    end_s, lasted_s = end_of(run), run.elapsed_ns / NS
+    stepped = abs(end_s - run.start_s - lasted_s) > SHORT_S + STEP_PART * lasted_s
+    known = [one for one in run.domains if one.known_ns]
+    gone = any(not points.get(one.domain) for one in known) and lasted_s > SHORT_S
+    if run.state == "estimated" or stepped or gone:
+        return None
+    return [
+        Track(one.kind, run.start_s, end_s, one.uj, one.known_ns, tuple(points.get(one.domain, ()))) for one in known
+    ]
 
 
 class Course:

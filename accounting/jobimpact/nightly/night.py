@@ -22,6 +22,7 @@ from jobimpact.nightly.closing import Months, closable, merged
 from jobimpact.nightly.estimate import estimated, unestimated
 from jobimpact.nightly.extra import opened
 from jobimpact.nightly.incarnations import Incarnations
+from jobimpact.nightly.profiles import ProfileKeeper
 from jobimpact.nightly.segment import BATCH, Job, Segment, ended_before, job_of, kept
 from jobimpact.schedulers import job_source
 from jobimpact.schedulers.base import JobSource
@@ -143,6 +144,8 @@ class _Night:
         self._bad_rows: dict[str, None] = {}
         self._closed: list[str] = []
         self._strange: list[EndedRun] = []
+        self._profiles: ProfileKeeper | None = None
+        """None: a recomputation, which leaves them as they are."""
 
     def __enter__(self) -> Self:
         return self
@@ -162,6 +165,7 @@ class _Night:
         self._accounts.energy.nodes()  # a store that is not there is an error, not a night without a measurement
         self._tell_of_change()
         self._open_again()
+        self._profiles = profiles = ProfileKeeper(self._config, self._accounts.energy, self._results)
         source = job_source(self._config)
         told_s = to_s - self._config.nightly.look_back_days * DAY_S
         strange_s = self._told_from(from_s) if by_itself else from_s - DAY_S
@@ -185,6 +189,7 @@ class _Night:
         self._fill_in(Segment(self._accounts, self._results, self._cluster, {}), from_s)
         self._tell_of_strangers()
         self._true_up()
+        self._problems += profiles.finish()
         if by_itself:
             self._results.set_told(self._cluster, told_s)
         return self._report(from_s, to_s)
@@ -327,6 +332,8 @@ class _Night:
             self._not_measured += sum(job.summary.total_j is None for job in jobs)
             self._estimated += sum(any(run.state == "estimated" for run in job.energy.runs) for job in jobs)
             self._counts += segment.write(jobs, self._now_s)
+            if self._profiles is not None:
+                self._profiles.take(jobs)
 
     def _close(self, month: str, segment: Segment) -> None:
         self._months.close(month, self._accounts.assessor, segment.occupancy, self._idle_hours, self._now_s)

@@ -131,7 +131,9 @@ job_profile = sa.Table(
     *(Column(name, Text, primary_key=True) for name in ("cluster", "key")),
     Column("profile", Text),
     Column("progress", Text, nullable=False),
+    Column("energy_j", Float),
 )
+"""`energy_j` is that of the row when its profile was looked for; `profile` is NULL where there was none to be had."""
 
 mail = sa.Table(
     "mail",

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobimpact.core.errors import StoreError
 from jobimpact.core.records import Charge, Shares, Stay, Triple
+from jobimpact.results.profiles import Profiles
 from jobimpact.results.published import Published, note_changes
 from jobimpact.results.record import (
     JSON_COLUMNS,
@@ -108,6 +109,10 @@ class Results:
     def published(self, cluster: str) -> Published:
         """What of a cluster is in the time-series server, and what is not."""
         return Published(self._transaction, cluster)
+
+    def profiles(self, cluster: str) -> Profiles:
+        """Power over time and progress of a cluster's jobs."""
+        return Profiles(self._transaction, cluster)
 
     def stays_over(self, cluster: str, node: str, from_s: float, to_s: float) -> list[Stay]:
         """Who was on a node at any time within [from_s, to_s]."""
