@@ -43,8 +43,7 @@ class Profiles:
                     .where(row.cluster == self._cluster, row.key.in_(some), row.energy_j >= least_j)
                     .where(mine.energy_j.is_(None) | (mine.energy_j != row.energy_j))
                 )
-                for key, energy_j in db.execute(query):
-                    found[key] = energy_j
+                found |= {row[0]: row[1] for row in db.execute(query)}
         return found
 
     def put(self, found: Mapping[str, tuple[Profile | None, float]]) -> None:
