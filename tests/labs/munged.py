@@ -50,12 +50,12 @@ class Host:
 
     Args:
         socket: of its daemon.
-        log: its words.
+        pid: the daemon's.
     """
 
-    def __init__(self, socket: Path, log: Path) -> None:
+    def __init__(self, socket: Path, pid: int) -> None:
         self.socket = str(socket)
-        self.log = log
+        self.pid = pid
 
     def credential(self, payload: str, *options: str) -> bytes:
         """Made by munge's own command, as this process's user."""
@@ -103,7 +103,6 @@ def munged(folder: Path, name: str, key: bytes, shift_s: int = 0) -> Iterator[Ho
         library = home / "clock.so"
         subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, home / "clock.c"], check=True)
         environment |= {"LD_PRELOAD": str(library), "SHIFT_S": str(shift_s)}
-    host = Host(home / "socket", home / "log")
     options = [f"--{name}={home / file}" for name, file in _FILES.items()]
     drop = ["setpriv", "--reuid", "munge", "--regid", "munge", "--clear-groups", "--pdeathsig", "KILL"]
     with (home / "words").open("wb") as words:
@@ -113,6 +112,7 @@ def munged(folder: Path, name: str, key: bytes, shift_s: int = 0) -> Iterator[Ho
             stdout=words,
             stderr=subprocess.STDOUT,
         )
+    host = Host(home / "socket", daemon.pid)
     try:
         until(lambda: _answers(host), PATIENCE_S, (home / "words").read_text)
         yield host

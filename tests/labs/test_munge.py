@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from jobimpact.core.config import Access, Config, Lab, Service
 from jobimpact.core.errors import CredentialError, StoreError
 from jobimpact.results.record import JobResult
 from jobimpact.service.desk import Desk
-from jobimpact.service.doors import open_tcp
+from jobimpact.service.doors import Door, open_socket, open_tcp
 from jobimpact.service.seal import Seal
 from jobimpact.service.server import Limits, Server
 
@@ -82,17 +83,20 @@ def site() -> Iterator[Site]:
 
 
 @contextmanager
-def serving(host: Host | Path, jobs: Sequence[JobResult] = JOBS, **limits: Any) -> Iterator[str]:
+def serving(
+    host: Host | Path, jobs: Sequence[JobResult] = JOBS, door: Door | None = None, **limits: Any
+) -> Iterator[str]:
     """The service on the accounting host; gives its address."""
-    door = open_tcp("127.0.0.1:0")
+    tcp = open_tcp("127.0.0.1:0")
+    doors = [tcp, door] if door else [tcp]
     config = Config(access=Access(()), labs={"physics": Lab(heads=("games",))})
     desk = Desk(WhoIs(config), lambda who: List(who, jobs))
     path = host.socket if isinstance(host, Host) else str(host)
-    server = Server([door], desk, Seal(Munge(path)), Limits(**limits))
+    server = Server(doors, desk, Seal(Munge(path)), Limits(**limits))
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:
-        yield f"127.0.0.1:{door.sock.getsockname()[1]}"
+        yield f"127.0.0.1:{tcp.sock.getsockname()[1]}"
     finally:
         server.stop()
         thread.join(PATIENCE_S)
@@ -358,6 +362,22 @@ def test_no_munge_on_either_side(site: Site, caplog: pytest.LogCaptureFixture) -
         with pytest.raises(StoreError, match="closed without an answer"):
             RemoteAnswers(site.ask(address)).jobs(Query())
     assert "Did you start munged" in caplog.text
+
+
+def test_a_munge_daemon_that_hangs(site: Site) -> None:
+    """On the login node: the user waits no longer than they are to. On the host: its own users are answered."""
+    with munged(site.folder, "hung", KEY) as hung:
+        os.kill(hung.pid, signal.SIGSTOP)
+        with serving(site.host) as address, pytest.raises(StoreError, match=r"within 0\.1 s, or the munge daemon"):
+            RemoteAnswers(msgspec.structs.replace(site.ask(address, hung), timeout_s=0.1)).jobs(Query())
+        door = open_socket(str(site.folder / "answers.sock"))
+        with serving(hung, door=door) as address:
+            for _ in range(20):
+                with pytest.raises(StoreError, match=r"no answer within 0\.1 s"):
+                    RemoteAnswers(msgspec.structs.replace(site.ask(address), timeout_s=0.1)).jobs(Query())
+            here = Service(socket=str(door.made), timeout_s=PATIENCE_S)
+            assert RemoteAnswers(here).jobs(Query(("3",))).groups[0].jobs
+            os.kill(hung.pid, signal.SIGCONT)
 
 
 def test_nobody_there(site: Site) -> None:

@@ -7,6 +7,8 @@ import pwd
 import socket
 import struct
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -88,7 +90,8 @@ class RemoteAnswers:
             trouble = version_trouble(body, _HERE, _THERE)
             reply = msgspec.json.decode(body, type=Reply) if trouble is None else None
         except TimeoutError as error:
-            raise StoreError(f"{self._where}: no answer within {self._service.timeout_s:g} s") from error
+            munge = ", or the munge daemon of this host hangs" if self._service.ask else ""
+            raise StoreError(f"{self._where}: no answer within {self._service.timeout_s:g} s{munge}") from error
         except msgspec.MsgspecError as error:
             raise StoreError(f"{self._where}: an answer that is none of jobimpact's: {error}") from error
         except CredentialError as error:
@@ -135,14 +138,16 @@ class RemoteAnswers:
             )
         munge = Munge(self._service.munge_socket)
         nonce = os.urandom(16).hex()
-        credential = munge.seal(_encoded(Request(PROTOCOL, ask, nonce)), server)
+        body = _encoded(Request(PROTOCOL, ask, nonce))
+        credential = _by_then(until_s, lambda: munge.seal(body, server))
         joined = Joined(nonce, MAX_REPLY)
         try:
             address = split_address(str(self._service.ask))
             with socket.create_connection(address, timeout=max(until_s - time.monotonic(), 0.001)) as sock:
                 send(sock, credential, until_s)
                 while not joined.whole:
-                    opened = munge.open(receive(sock, _MAX_FRAME, until_s))
+                    sealed = receive(sock, _MAX_FRAME, until_s)
+                    opened = _by_then(until_s, partial(munge.open, sealed))
                     if opened.uid != server:
                         raise CredentialError(f"munge: uid {opened.uid} answers, not service.user ({server})")
                     if opened.stale is not None:
@@ -193,6 +198,33 @@ def _connect(sock: socket.socket, path: str, until_s: float) -> None:
             return sock.connect(path)
         except BlockingIOError:
             time.sleep(min(_PAUSE_S, left_s))
+
+
+def _by_then(until_s: float, work: Callable[[], T]) -> T:
+    """Do what may hang by itself: libmunge waits ten seconds for a munge daemon that does not answer.
+
+    Raises:
+        TimeoutError: it is not done by then.
+    """
+    from threading import Thread
+
+    done: list[T] = []
+    failed: list[CredentialError] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except CredentialError as error:
+            failed.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(max(until_s - time.monotonic(), 0.0))
+    if failed:
+        raise failed[0]
+    if not done:
+        raise TimeoutError
+    return done[0]
 
 
 def _number(user: str) -> int | None:
