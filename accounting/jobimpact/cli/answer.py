@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,9 +14,11 @@ from jobimpact.answers.query import Answerer, Answers, Details, Group
 from jobimpact.cli.asked import Asked, asked
 from jobimpact.core.config import Config, config_path, load_config
 from jobimpact.core.errors import ConfigError, JobImpactError, StoreError
-from jobimpact.findings.finding import Finding
 from jobimpact.results.record import JobResult, database_path
 from jobimpact.results.sums import Sums, merged, sums_of
+
+if TYPE_CHECKING:
+    from jobimpact.findings.finding import Finding
 
 __all__ = ["answerer", "run"]
 
@@ -250,7 +253,6 @@ class _Teller:
         return merged([one for one in parts if one is not None])
 
     def _reports(self) -> str:
-        from jobimpact.report.group import group_view
         from jobimpact.report.job import job_view
         from jobimpact.report.text import group_text, job_text, method_text
 
@@ -259,6 +261,8 @@ class _Teller:
         methods: dict[str, None] = {}
         for group in self._groups:
             if not group.jobs or len({one.job_id for one in group.jobs}) > 1:
+                from jobimpact.report.group import group_view
+
                 whole = group_view(group, findings=self._of_array(group), currency=currency)
                 blocks.append(group_text(whole, colour=self._colour))
                 methods[method_text(whole)] = None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
 import sys
 
 __all__ = ["put", "width"]
@@ -43,6 +41,9 @@ def _size() -> tuple[int, int]:
 
 def _paged(text: str) -> bool:
     """Whether the pager showed it; one that cannot be started has not."""
+    import shlex
+    import subprocess
+
     command = shlex.split(os.environ.get("PAGER") or _DEFAULT)
     if not command or command == ["cat"]:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -93,7 +92,7 @@ def _listed(name: str) -> str:
 def _parameters(asked: Selection) -> dict[str, Any]:
     seen = asked.seen_by or Seen(())
     return {
-        "job": asked.job,
+        "job": None if asked.job is None else _text(asked.job),
         "users": _json(asked.users),
         "accounts": _json(asked.accounts),
         "clusters": _json(asked.clusters),
@@ -105,4 +104,9 @@ def _parameters(asked: Selection) -> dict[str, Any]:
 
 
 def _json(words: Iterable[str]) -> str:
-    return json.dumps(list(words))
+    return msgspec.json.encode([_text(word) for word in words]).decode()
+
+
+def _text(word: str) -> str:
+    """A name that came in bytes which are no text is nobody's; to SQLite it must be one all the same."""
+    return word.encode("utf-8", "replace").decode()
