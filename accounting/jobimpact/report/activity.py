@@ -69,7 +69,8 @@ def gain(progress: Sequence[Progress], name: str) -> Gain | None:
     if sign * (best - first) <= 0:
         return None
     enough = first + PART * (best - first)
-    most_uj, most = next(point for point in points if sign * (point[1] - enough) >= 0)
+    # The gain of the largest floats is infinite: then only the best is enough.
+    most_uj, most = next((point for point in points if sign * (point[1] - enough) >= 0), (best_uj, best))
     return Gain(name, first, best, best_uj, most, most_uj)
 
 
