@@ -6,7 +6,7 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,10 @@ from tests.stores.servers import Server
 
 from jobimpact.cli.main import main
 from jobimpact.core.config import InfluxStore, VictoriaStore
+from jobimpact.core.line import line
+from jobimpact.core.nodefile import node_file
+from jobimpact.core.records import Profile
+from jobimpact.core.series import JOB_LABEL, JOB_PROGRESS, Point
 from jobimpact.core.server import Server as Way
 from jobimpact.nightly.night import account
 
@@ -65,6 +69,23 @@ class Kept:
             ]
             self.jobs[f"n{number}"] = some
             self.lines += keep_day(folder, Day(f"n{number}", some, WALL), LASTS, store)
+        words_as_tags = isinstance(store, VictoriaStore)
+        self.lines += [line(point, words_as_tags=words_as_tags) for point in _said(folder, self.jobs["n1"][0])]
+
+
+def _said(folder: Path, job: DayJob) -> Iterator[Point]:
+    """What a job said of itself: into its node's file, and as points."""
+    at = int(WALL + job.start_s + 30)
+    labels = {"model": 'resnet50, 50% \\ "so"', "activity": "learning"}
+    progress = (("acc", 7, 0.71, 900), ("loss", 7, 1e-300, 900), ("", 7, None, 900))
+    with closing(sqlite3.connect(node_file(folder, "n1"))) as db, db:
+        for name, value in labels.items():
+            db.execute("INSERT INTO label VALUES (?, ?, ?, ?)", (job.id, name, value, at))
+            yield Point(JOB_LABEL, (CLUSTER, "n1", job.id, name), at * 1000, {"stamp_ms": at * 1000, "value": value})
+        for metric, step, value, uj in progress:
+            db.execute("INSERT INTO progress VALUES (?, ?, ?, ?, ?, ?)", (job.id, at, metric, step, value, uj))
+            fields: dict[str, Any] = {"stamp_ms": at * 1000, "step": step, "value": value, "energy_uj": uj}
+            yield Point(JOB_PROGRESS, (CLUSTER, "n1", job.id, metric or None), at * 1000, fields)
 
 
 KeptFor = Callable[[InfluxStore | VictoriaStore], Kept]
@@ -133,12 +154,29 @@ def rows(world: World) -> list[Any]:
     return [{name: value for name, value in row.items() if name not in ("computed_s", "computed_at")} for row in found]
 
 
+def profiles(world: World) -> dict[str, tuple[Profile, list[Any]]]:
+    with closing(sqlite3.connect(world.results)) as db:
+        rows = db.execute("SELECT key, profile, progress FROM job_profile WHERE profile IS NOT NULL").fetchall()
+    return {key: (msgspec.json.decode(one, type=Profile), json.loads(progress)) for key, one, progress in rows}
+
+
 def test_a_night_through_a_server_is_the_same_night(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows, digests, books of all time and of days; and a second night changes nothing."""
     reports = [account(world.config, NOW) for world in (site.near, site.far)]
     assert reports[0].new > 5
     assert [one for one in reports[1].problems if "publish" not in one] == list(reports[0].problems)
     assert rows(site.far) == rows(site.near)
+    assert any(json.loads(row["labels"]).get("model") == 'resnet50, 50% \\ "so"' for row in rows(site.far))
+    near, far = profiles(site.near), profiles(site.far)
+    assert len(near) > 5
+    assert near.keys() == far.keys()
+    assert any(progress for _, progress in far.values())
+    for key, (profile, progress) in near.items():
+        other = far[key][0]
+        assert (other.edges_s, far[key][1]) == (profile.edges_s, progress)
+        assert other.watts.keys() == profile.watts.keys()
+        for kind, watts in profile.watts.items():
+            assert [one or 0.0 for one in other.watts[kind]] == pytest.approx([one or 0.0 for one in watts], rel=2e-3)
     again = account(site.far.config, NOW + 60)
     assert (again.new, again.changed, again.unchanged) == (0, 0, reports[0].new)
     capsys.readouterr()
