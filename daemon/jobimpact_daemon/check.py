@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sqlite3
 import stat
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from jobimpact_daemon.jobs.cgroups import layouts
 from jobimpact_daemon.jobs.node import NETWORK, NodeProc, file_system
 from jobimpact_daemon.replay import idle_watts
 from jobimpact_daemon.service import make_sources, node_facts
-from jobimpact_daemon.sources.base import Source
+from jobimpact_daemon.sources.base import Source, TellsUtilisation
 from jobimpact_daemon.sources.choice import choose
 from jobimpact_daemon.sources.poller import Poller
 
@@ -55,6 +56,7 @@ def check(config: Config, path: Path) -> list[Said]:
     found = {source.name: source.discover() for source in sources}
     for source in sources:
         said += _check_source(source, found[source.name], readings[source.name], config)
+        said += _check_utilisation(source, found[source.name])
         source.close()
     said += _check_choice(found, readings)
     said += _check_coverage([domain for ones in found.values() for domain in ones], config)
@@ -62,7 +64,13 @@ def check(config: Config, path: Path) -> list[Said]:
     # What was said of a source just now need not be said of its books.
     told = {_reason(one) for one in said}
     stored = [one for one in stored if not (one.text.startswith("books: ") and _reason(one) in told)]
-    said += [_check_marks(Path(config.node.marks)), *stored, *check_server(config), *_check_cgroups(config)]
+    said += [
+        _check_marks(Path(config.node.marks)),
+        _check_progress(config.node.progress),
+        *stored,
+        *check_server(config),
+        *_check_cgroups(config),
+    ]
     if config.scheduler.slurm is not None:
         said += check_slurm(config.node.name, facts)
     return said + check_oar(config)
@@ -93,6 +101,18 @@ def _check_source(source: Source, domains: list[Domain], readings: dict[str, Rea
         mend = source.name in CONFIGURED and not any(one.word == "ok" for one in said)
         said.append(Said("MEND" if mend else "note", f"{source.name}: {source.problem}"))
     return said
+
+
+def _check_utilisation(source: Source, domains: list[Domain]) -> list[Said]:
+    """Which GPUs tell how busy they are: by that a held GPU is known to be unused."""
+    gpus = {domain.name.partition(":")[2] for domain in domains if domain.kind == "gpu"}
+    if not gpus or not isinstance(source, TellsUtilisation):
+        return []
+    silent = sorted(gpus - source.utilisation().keys())
+    told = f"{source.name}: {len(gpus) - len(silent)} of {len(gpus)} GPUs tell how busy they are"
+    if not silent:
+        return [Said("ok", told)]
+    return [Said("note", f"{told}: not {', '.join(silent)} (in MIG mode, or the driver does not know)")]
 
 
 def _idle(domain: Domain, config: Config) -> str:
@@ -191,6 +211,19 @@ def _check_marks(folder: Path) -> Said:
         return Said("MEND", f"marks: {folder}: cannot be read and written by this user")
     waiting = sum(not name.startswith(".") and name != "rejected" for name in os.listdir(folder))
     return Said("ok", f"marks: {folder}: {waiting} waiting")
+
+
+def _check_progress(place: str | None) -> Said:
+    if place is None:
+        return Said("note", "progress: node.progress is switched off: jobs cannot tell how far they are")
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+            out.setblocking(False)
+            out.connect(place)
+    except OSError as error:
+        why = error.strerror or str(error)
+        return Said("note", f"progress: {place}: {why}: jobs cannot tell how far they are until the daemon listens")
+    return Said("ok", f"progress: {place}: the daemon listens to its jobs")
 
 
 def _check_store(config: Config, sources: set[str]) -> list[Said]:

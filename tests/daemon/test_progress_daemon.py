@@ -96,6 +96,24 @@ def test_a_job_tells_how_far_it_is(daemon: Daemon, place: Path) -> None:
     assert told["gpu_known_ns"] > 0
 
 
+def test_check_says_whether_jobs_are_heard_and_gpus_tell(daemon: Daemon, place: Path) -> None:
+    """Before the daemon runs, while it does, and where it is switched off."""
+
+    def check() -> str:
+        environ = {**os.environ, **daemon.node.env, "PATH": "/nowhere"}
+        return subprocess.run(daemon.command("check"), env=environ, capture_output=True, text=True, check=False).stdout
+
+    assert f"progress: {place}: No such file or directory: jobs cannot tell" in check()
+    daemon.start()
+    said = check()
+    assert f"progress: {place}: the daemon listens to its jobs" in said
+    assert "nvml: 1 of 1 GPUs tell how busy they are" in said
+    daemon.stop()
+    daemon.progress = None
+    daemon.configure()
+    assert "node.progress is switched off" in check()
+
+
 def _utilised(daemon: Daemon) -> int:
     return sum(bool(line.get("usage", {}).get("util")) for line in daemon.lines())
 

@@ -11,7 +11,7 @@ from tests.daemon.books import GIB
 
 from jobimpact.core.errors import StoreError
 from jobimpact.core.nodefile import SCHEMA, open_for_reading
-from jobimpact.core.records import Counter, NodeFacts, Usage
+from jobimpact.core.records import Counter, JobUsage, NodeFacts, Usage
 from jobimpact.core.units import NS
 from jobimpact.energy.local import LocalEnergy
 from jobimpact_daemon.bookkeeper import Bookkeeper, Observation
@@ -116,6 +116,30 @@ def test_a_file_of_schema_3_goes_on_with_an_outbox(tmp_path: Path) -> None:
         found = db.execute("SELECT class, n, bytes FROM outbox_size ORDER BY class").fetchall()
     db.close()
     assert found == [("edge", 3, 2), ("minute", 0, 0), ("profile", 0, 0)]
+
+
+def test_a_file_of_schema_4_goes_on_with_use_and_words(tmp_path: Path) -> None:
+    """Of its open run use is known from now on; of what ended before, nothing: that is not zero."""
+    path = tmp_path / "n1.sqlite"
+    before = old_file(path, 4)
+    ledger = Ledger(path, "n1", "c")
+    state, _, _ = ledger.load(NodeFacts(4, 4 * GIB, ("GPU-a", "GPU-b")))
+    books = Bookkeeper(state, {}, ledger.taken)
+    books.accounts = ledger.accounts(state)
+    books.resume()
+    for t in range(150, 175):
+        usage = Usage({"1": JobUsage((t - 149) * NS, GIB)}, utilisation={"GPU-a": 0.5})
+        books.observe(Observation(t * NS, 1.8e9 + t, {"package-0": Counter(140 * 10**8)}, usage), [])
+    assert ledger.commit(books)
+    ledger.close()
+    with sqlite3.connect(path) as db:
+        assert dict(db.execute("SELECT name, measured_uj FROM domain")) == before
+        used = {run: json.loads(text) for run, text in db.execute("SELECT run, used FROM run")}
+        assert db.execute("SELECT count(*) FROM progress").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM label").fetchone() == (0,)
+    db.close()
+    gpu = {"gpu_busy_ns": 12 * NS, "gpu_known_ns": 24 * NS, "gpus_seen": 1, "gpus_unused": 0}
+    assert used == {"1": {"cpu_ns": 25 * NS, "mem_peak_bytes": GIB} | gpu, "2": {}}
 
 
 @pytest.mark.parametrize("schema", EARLIER)
