@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from jobimpact.core.records import Profile, Progress
-from jobimpact.report.view import Advice, Beside, EnergyRow, ImpactRow, JobView
+from jobimpact.report.view import Advice, Beside, EndingRow, EnergyRow, GroupView, ImpactRow, JobView, TaskRow
 
-__all__ = ["HOSTILE", "bare_view", "full_view", "hostile_view", "profile", "progress"]
+__all__ = ["HOSTILE", "bare_view", "full_view", "hostile_group", "hostile_view", "profile", "progress"]
 
 START_S = 1_795_219_200.0
 HOSTILE = (
@@ -137,4 +137,17 @@ def hostile_view() -> JobView:
         advice=tuple(Advice(one, one, one, one) for one in HOSTILE), activity=HOSTILE, notes=HOSTILE,
         equivalents=HOSTILE, method=said, accounted=said, cluster=said, not_known=said,
         beside=(Beside(said, '1 g', '-', '3 MJ', said),), progress=progress(name=HOSTILE[7]),
+    )  # fmt: skip
+
+
+def hostile_group() -> GroupView:
+    """An array of the same."""
+    said = " ".join(HOSTILE)
+    return GroupView(
+        title=f"job {HOSTILE[0]}: 3 tasks", name=said, facts=HOSTILE, lead=HOSTILE,
+        advice=tuple(Advice(one, one, one, one) for one in HOSTILE), total="1 kJ", total_kwh="0.000278 kWh",
+        endings=tuple(EndingRow(one, "bad", 1, "1 J") for one in HOSTILE),
+        tasks=tuple(TaskRow(one, one, "plain", "1 s", "-", "-", "-") for one in HOSTILE), tasks_are=HOSTILE[1],
+        impacts=(), range_of="", not_known=said, equivalents=HOSTILE, notes=HOSTILE, accounted=said, method=said,
+        cluster=said, failed=8,
     )  # fmt: skip

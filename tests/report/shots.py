@@ -13,14 +13,15 @@ from tests.report.looking import Looking, Theme
 from tests.report.stories import Story, stories
 
 from jobimpact.core.config import Findings
-from jobimpact.findings.judge import of_job
+from jobimpact.findings.judge import of_array, of_job
+from jobimpact.report.group import group_view
 from jobimpact.report.job import job_view
-from jobimpact.report.mail_body import Foot, MailBody, job_mail
-from jobimpact.report.page import job_page
-from jobimpact.report.text import job_text, method_text
-from jobimpact.report.view import JobView
+from jobimpact.report.mail_body import Foot, MailBody, group_mail, job_mail
+from jobimpact.report.page import group_page, job_page
+from jobimpact.report.text import group_text, job_text, method_text
+from jobimpact.report.view import GroupView, JobView
 
-__all__ = ["as_mail_program", "as_terminal", "faces", "view_of"]
+__all__ = ["as_mail_program", "as_terminal", "faces", "group_of", "view_of"]
 
 FOOT = Foot(
     "You get this because this job used more than 1 kWh, or failed after more than 0.1 kWh.",
@@ -35,11 +36,25 @@ def view_of(story: Story) -> JobView:
     return job_view(story.job, findings=of_job(story.job, Findings(), 0.2), details=story.details)
 
 
+def group_of(story: Story) -> GroupView:
+    """An array, with its findings."""
+    assert story.group is not None
+    endings = story.group.sums.endings if story.group.sums else ()
+    return group_view(story.group, findings=of_array(endings, story.jobs, Findings(), 0.2))
+
+
 def faces(story: Story) -> tuple[str, MailBody, str]:
     """A story as a page, as a mail and as text in colours."""
+    if story.group is not None:
+        group = group_of(story)
+        text = group_text(group, colour=True)
+        return group_page(group, title=group.title), group_mail(group, FOOT), f"{text}\n{method_text(group)}"
     view = view_of(story)
-    text = "\n".join(filter(None, (job_text(view, colour=True), method_text(view))))
-    return job_page([view], title=view.title), job_mail(view, FOOT), text
+    return (
+        job_page([view], title=view.title),
+        job_mail(view, FOOT),
+        f"{job_text(view, colour=True)}\n{method_text(view)}",
+    )
 
 
 def as_mail_program(body: MailBody) -> str:
@@ -92,7 +107,7 @@ def main(given: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as own, Looking(Path(own)) as browser:
         for name, story in stories().items():
-            if story.group is None and (not wanted or name in wanted):
+            if not wanted or name in wanted:
                 shoot(browser, folder, name, story)
                 print(name)
     return 0

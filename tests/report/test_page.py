@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.report.looking import Looking, Theme
-from tests.report.made_views import HOSTILE, bare_view, full_view, hostile_view, profile
-from tests.report.shots import FOOT, as_mail_program, view_of
+from tests.report.made_views import HOSTILE, bare_view, full_view, hostile_group, hostile_view, profile
+from tests.report.shots import FOOT, as_mail_program, group_of, view_of
 from tests.report.stories import stories
 
-from jobimpact.report.mail_body import Foot, job_mail, job_subject
-from jobimpact.report.page import energy_lines, energy_shares, impact_lines, job_page, keys
-from jobimpact.report.view import EnergyRow, ImpactRow, JobView
+from jobimpact.report.mail_body import Foot, group_mail, job_mail, job_subject
+from jobimpact.report.page import energy_lines, energy_shares, group_page, impact_lines, job_page, keys
+from jobimpact.report.view import EnergyRow, GroupView, ImpactRow, JobView
 
 AXE = (Path(__file__).parent / "axe.js").read_text(encoding="utf-8")
 THEMES: tuple[Theme, ...] = ("light", "dark")
@@ -28,6 +28,12 @@ def page(view: JobView) -> str:
 
 def mail(view: JobView) -> str:
     return as_mail_program(job_mail(view, FOOT))
+
+
+def laid_out_group(name: str) -> tuple[str, str]:
+    """An array's page and its mail."""
+    view = GROUPS[name]()
+    return group_page(view, title=view.title), as_mail_program(group_mail(view, FOOT))
 
 
 def two_jobs(view: JobView) -> str:
@@ -60,6 +66,56 @@ def test_everybody_can_read_it(browser: Looking, laid_out: Callable[[JobView], s
     for width in (1000, 390):
         browser.open(shown, theme, width)
         assert browser.evaluate(AXE) == []
+
+
+GROUPS: dict[str, Callable[[], GroupView]] = {
+    "array_300": lambda: group_of(stories()["array_300"]),
+    "array_100k": lambda: group_of(stories()["array_100k"]),
+    "hostile": hostile_group,
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_everybody_can_read_of_an_array(browser: Looking, name: str) -> None:
+    """The same for arrays, of whatever size; nothing is run, and nothing loaded."""
+    for theme in THEMES:
+        for shown in laid_out_group(name):
+            for width in (1000, 390):
+                browser.open(shown, theme, width)
+                assert browser.evaluate(AXE) == []
+                assert browser.evaluate("document.title") != "hit"
+                assert browser.evaluate("document.querySelectorAll('script, iframe, object, form').length") == 0
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_text_page_and_mail_say_the_same_of_an_array(browser: Looking, name: str) -> None:
+    """Every sentence and number of its view stands in both."""
+    view = GROUPS[name]()
+    said = [*view.facts, *view.lead, *view.equivalents, *view.notes, view.not_known, view.method, view.accounted]
+    said += [part for one in view.advice for part in (one.title, one.measured, one.cost, one.do)]
+    said += [part for one in view.endings for part in (one.state, f"{one.jobs:,}", one.energy)]
+    said += [part for one in view.tasks for part in (one.job, one.state, one.elapsed, one.energy, one.gwp)]
+    said += [part for one in view.impacts for part in (one.use, one.embodied, one.total, one.span)]
+    for shown in laid_out_group(name):
+        browser.open(shown)
+        text = _plain(browser.evaluate("document.body.textContent"))
+        for one in said:
+            if one not in {"", "-"}:
+                assert _plain(one) in text, one
+
+
+def test_an_array_of_any_size_is_a_small_page() -> None:
+    """A hundred thousand tasks are no rows."""
+    page, mail = laid_out_group("array_100k")
+    assert len(page) < 30_000
+    assert len(mail) < 40_000
+    assert "99,900 tasks" in page
+
+
+def test_an_arrays_subject_says_how_many_failed() -> None:
+    """One line for all of it."""
+    body = group_mail(group_of(stories()["array_300"]), FOOT)
+    assert re.fullmatch(r"Job 200 \(sweep\): 300 tasks, [0-9.]+ kWh, 43 did not complete", body.subject)
 
 
 @pytest.mark.parametrize(

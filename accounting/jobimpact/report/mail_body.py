@@ -6,14 +6,14 @@ import textwrap
 
 import msgspec
 
-from jobimpact.report.page import energy_lines, energy_shares, is_running, keys, render
+from jobimpact.report.page import ending_lines, ending_shares, energy_lines, energy_shares, is_running, keys, render
 from jobimpact.report.palette import LIGHT
 from jobimpact.report.plots import Picture, power_picture, quality_picture
-from jobimpact.report.text import job_text, method_text
-from jobimpact.report.view import JobView
+from jobimpact.report.text import group_text, job_text, method_text
+from jobimpact.report.view import GroupView, JobView
 from jobimpact.report.words import clean
 
-__all__ = ["Foot", "MailBody", "foot_text", "job_mail", "mail_html", "subject_line"]
+__all__ = ["Foot", "MailBody", "foot_text", "group_mail", "job_mail", "mail_html", "subject_line"]
 
 WIDTH = 80
 _SUBJECT = 120
@@ -75,7 +75,7 @@ def job_mail(view: JobView, foot: Foot) -> MailBody:
         "job_mail.html.j2",
         subject,
         foot,
-        preview=" ".join((*view.lead, *(one.title for one in view.advice))),
+        preview=_preview(view),
         view=view,
         keys=keys(view),
         power=power,
@@ -87,25 +87,68 @@ def job_mail(view: JobView, foot: Foot) -> MailBody:
         energy_rows=[(one.label, one.amount, one.said) for one in lines],
         energy_colours=[one.colour for one in lines],
         impacts=view.impacts,
-        impact_rows=[
-            (one.label, one.use, one.embodied, one.total, f"{one.span} {one.unit}".strip()) for one in view.impacts
-        ],
+        impact_rows=_impact_rows(view),
         beside_rows=[(one.label, one.gwp, one.adp, one.pe, one.said) for one in view.beside],
     )
     text = "\n".join(filter(None, (job_text(view), method_text(view), foot_text(foot))))
     return MailBody(subject, text, html, _images({POWER_CID: power, QUALITY_CID: quality}))
 
 
+def group_mail(view: GroupView, foot: Foot) -> MailBody:
+    """An array, or the parts of a heterogeneous job, in one mail.
+
+    Args:
+        view: what is said of it.
+        foot: why it is sent, and how to get none.
+    """
+    subject = group_subject(view)
+    endings = ending_lines(view.endings)
+    html = mail_html(
+        "group_mail.html.j2",
+        subject,
+        foot,
+        preview=_preview(view),
+        view=view,
+        keys=keys(view),
+        shares=ending_shares(view.endings),
+        ending_rows=[(one.label, one.jobs, one.share, one.energy) for one in endings],
+        ending_colours=[one.colour for one in endings],
+        impact_rows=_impact_rows(view),
+        task_rows=[(one.job, one.state, one.elapsed, one.energy, one.gwp) for one in view.tasks],
+    )
+    text = "\n".join(filter(None, (group_text(view), method_text(view), foot_text(foot))))
+    return MailBody(subject, text, html)
+
+
+def group_subject(view: GroupView) -> str:
+    """`Job 200 (sweep): 300 tasks, 2.46 kWh, 43 did not complete`."""
+    title, _, size = clean(view.title).partition(": ")
+    ended = f"{view.failed:,} did not complete" if view.failed else ""
+    said = ", ".join(filter(None, (size, view.total_kwh or "energy not known", ended)))
+    return subject_line(f"{_named(title, view.name)}: {said}")
+
+
 def job_subject(view: JobView) -> str:
     """`Job 124 (train): 1.72 kWh, completed`, or `Job 125 (train) failed after 1.4 kWh`."""
-    name = textwrap.shorten(clean(view.name), _NAME, placeholder="...") if view.name else ""
-    title = clean(view.title)
-    job = f"{title[:1].upper()}{title[1:]}{f' ({name})' if name else ''}"
+    job = _named(clean(view.title), view.name)
     state = clean(view.state).partition(" (")[0].partition(",")[0].strip()
     ended = _ENDED.get(state.partition(" ")[0])
     if ended is not None:
         return subject_line(f"{job} {ended}{f' after {view.total_kwh}' if view.total_kwh else ''}")
     return subject_line(f"{job}: {view.total_kwh or 'energy not known'}, {state.lower()}")
+
+
+def _named(title: str, name: str) -> str:
+    short = textwrap.shorten(clean(name), _NAME, placeholder="...")
+    return f"{title[:1].upper()}{title[1:]}{f' ({short})' if short else ''}"
+
+
+def _preview(view: JobView | GroupView) -> str:
+    return " ".join((*view.lead, *(one.title for one in view.advice)))
+
+
+def _impact_rows(view: JobView | GroupView) -> list[tuple[str, ...]]:
+    return [(one.label, one.use, one.embodied, one.total, f"{one.span} {one.unit}".strip()) for one in view.impacts]
 
 
 def subject_line(text: str) -> str:

@@ -17,18 +17,22 @@ from markupsafe import Markup
 from jobimpact.report.numbers import percent
 from jobimpact.report.palette import DARK, FILLS, LIGHT, css
 from jobimpact.report.plots import Picture, power_picture, quality_picture
-from jobimpact.report.view import EnergyRow, ImpactRow, JobView
+from jobimpact.report.view import EndingRow, EnergyRow, GroupView, ImpactRow, JobView, Tone
 from jobimpact.report.words import clean
 
 __all__ = [
     "NO_POWER",
     "Bar",
+    "EndingLine",
     "EnergyLine",
     "ImpactLine",
     "Key",
     "Share",
+    "ending_lines",
+    "ending_shares",
     "energy_lines",
     "energy_shares",
+    "group_page",
     "impact_lines",
     "is_running",
     "job_page",
@@ -101,6 +105,16 @@ class _Job(msgspec.Struct, frozen=True):
     no_power: str
 
 
+class EndingLine(msgspec.Struct, frozen=True):
+    """A row of the table of endings."""
+
+    colour: str
+    label: str
+    jobs: str
+    share: str
+    energy: str
+
+
 def job_page(views: Sequence[JobView], *, title: str) -> str:
     """A page of one job, or of several one after the other.
 
@@ -115,6 +129,27 @@ def job_page(views: Sequence[JobView], *, title: str) -> str:
     return render("job.html.j2", title=title, jobs=jobs)
 
 
+def group_page(view: GroupView, *, title: str) -> str:
+    """A page of an array, or of the parts of a heterogeneous job: never a row for each of many.
+
+    Args:
+        view: what is said of it.
+        title: of the document.
+
+    Returns:
+        The whole HTML file.
+    """
+    return render(
+        "group.html.j2",
+        title=title,
+        view=view,
+        keys=keys(view),
+        shares=ending_shares(view.endings),
+        endings=ending_lines(view.endings),
+        impacts=impact_lines(view.impacts),
+    )
+
+
 def render(template: str, **values: object) -> str:
     """A template of `templates/`, filled; every text in it is cleaned and escaped.
 
@@ -125,7 +160,7 @@ def render(template: str, **values: object) -> str:
     return _environment().get_template(template).render(values)
 
 
-def keys(view: JobView) -> tuple[Key, ...]:
+def keys(view: JobView | GroupView) -> tuple[Key, ...]:
     """What stands largest: the energy, and each indicator with its range."""
     found = [Key("Energy", view.total_kwh, view.total)] if view.total else [Key("Energy", "-")]
     for row in view.impacts:
@@ -163,6 +198,25 @@ def energy_shares(rows: Sequence[EnergyRow]) -> tuple[Share, ...]:
     whole = sum(known.values())
     order = [*(kind for kind in FILLS if kind in known), *(kind for kind in known if kind not in FILLS)]
     return tuple(Share(kind, known[kind] / whole) for kind in order)
+
+
+def ending_lines(rows: Sequence[EndingRow]) -> tuple[EndingLine, ...]:
+    """Each ending with its share of the jobs."""
+    whole = sum(row.jobs for row in rows)
+    return tuple(
+        EndingLine(_colour_of(row.tone), row.state, f"{row.jobs:,}", percent(row.jobs / whole), row.energy)
+        for row in rows
+    )
+
+
+def ending_shares(rows: Sequence[EndingRow]) -> tuple[Share, ...]:
+    """The same as parts of a bar."""
+    whole = sum(row.jobs for row in rows)
+    return tuple(Share(_colour_of(row.tone), row.jobs / whole) for row in rows)
+
+
+def _colour_of(tone: Tone) -> str:
+    return "node" if tone == "plain" else tone
 
 
 def impact_lines(rows: Sequence[ImpactRow]) -> tuple[ImpactLine, ...]:
@@ -233,7 +287,7 @@ def _environment() -> Environment:
 
 def _grounds() -> Iterator[str]:
     """Colours that bars and chips have."""
-    yield from (*FILLS, "node", "use", "embodied")
+    yield from (*FILLS, "node", "use", "embodied", "good", "bad")
 
 
 def _capitalized(text: str) -> str:
