@@ -232,7 +232,8 @@ def _tls(settings: Smtp) -> ssl.SSLContext:
 def _why(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
         return f"{error.smtp_code} {_words(error.smtp_error)}"
-    if isinstance(error, TimeoutError):
+    # smtplib makes another error of it.
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError) and not isinstance(error, smtplib.SMTPException) and error.strerror:
         return error.strerror
