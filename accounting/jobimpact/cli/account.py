@@ -6,14 +6,19 @@ import logging
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from jobimpact.cli.mail import after_night
 from jobimpact.core.config import Config, config_path, each_cluster, load_config
 from jobimpact.core.errors import BusyError, ConfigError, JobImpactError
 from jobimpact.nightly.night import NightReport, account, recompute
 from jobimpact.nightly.schedule import schedule
+from jobimpact.results.record import database_path
+from jobimpact.results.rights import open_to_all
 
 __all__ = ["moment", "run", "run_schedule"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def run(begin: str | None, end: str | None, config: str | None, *, again: bool = False) -> int:
@@ -41,6 +46,9 @@ def run(begin: str | None, end: str | None, config: str | None, *, again: bool =
         except JobImpactError as error:
             # The other clusters' jobs are not to wait for this one's.
             failed.append(error)
+    exposed = open_to_all(Path(database_path(site.results)))
+    if exposed is not None:
+        print(f"jobimpact: {exposed}", file=sys.stderr)
     *others, last = {str(error): error for error in failed}.values() or [None]
     for trouble in others:
         print(f"jobimpact: {trouble}", file=sys.stderr)

@@ -32,6 +32,7 @@ from jobimpact.results.record import (
     het_of,
     result_of,
 )
+from jobimpact.results.rights import make_private
 from jobimpact.results.tables import (
     AMOUNTS,
     SHARES,
@@ -71,6 +72,7 @@ class Results:
         self._engine = make_engine(self._path)
         try:
             Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            make_private(Path(self._path))
         except OSError as error:
             raise StoreError(f"{self._path}: {error.strerror}") from error
         with self._transaction() as db:
