@@ -338,6 +338,15 @@ def test_what_tasks_have_in_common_is_told_once() -> None:
     assert of_array(sums.endings, tasks + [job(use=use(), array_id="9")] * 8, LIMITS) == ()
 
 
+def test_parts_of_a_heterogeneous_job_are_no_tasks() -> None:
+    """That all of them fail is one failure; what they did not use is told of parts."""
+    parts = [job(use=use(cpu=0.1), state="FAILED", job_id=f"10+{n}") for n in range(4)]
+    sums = sums_of(parts)
+    assert sums is not None
+    (found,) = of_array(sums.endings, parts, LIMITS)
+    assert advise(found, "EUR").title == "The CPUs were little used: in 4 of 4 parts"
+
+
 def test_every_rule_has_words_a_key_and_a_place_in_the_docs() -> None:
     """And none has words that it is not."""
     repeated = {f"repeated_{rule}" for rule in ("failed", "timeout", "out_of_memory", "deadline")}

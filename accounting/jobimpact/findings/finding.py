@@ -51,6 +51,8 @@ class Finding(msgspec.Struct, frozen=True):
     """Of an array: how many tasks have it."""
     of_tasks: int | None = None
     """Of how many."""
+    each: Literal["task", "part"] = "task"
+    """What these are: tasks of an array, or parts of a heterogeneous job."""
 
     @property
     def kwh(self) -> float | None:

@@ -73,7 +73,7 @@ def _use(one: JobResult, limits: Findings) -> Iterator[Finding]:
 def of_array(
     endings: Sequence[Ending], jobs: Sequence[JobResult], limits: Findings, price_per_kwh: float | None = None
 ) -> tuple[Finding, ...]:
-    """What is found of an array: the same failure again and again, and what its tasks have in common.
+    """What is found of an array, or a heterogeneous job: repeated failures, and what its tasks have in common.
 
     Args:
         endings: how its tasks ended (answers.query.Sums).
@@ -82,12 +82,13 @@ def of_array(
         price_per_kwh: what the site pays for a kWh.
 
     Returns:
-        Repeated failures by their energy, the largest first; then each rule that a tenth of the tasks have, with sums
-        over these tasks.
+        Repeated failures of an array by their energy, the largest first; then each rule that a tenth of the tasks have,
+        with sums over these tasks.
     """
-    alike = [*_repeated(endings, limits)]
-    alike.sort(key=lambda found: -(found.joules or 0.0))
-    return tuple(_priced(found, price_per_kwh) for found in [*alike, *_common(jobs, limits)])
+    parts = bool(jobs) and all(one.array_id is None for one in jobs)
+    alike = [] if parts else sorted(_repeated(endings, limits), key=lambda found: -(found.joules or 0.0))
+    common = (replace(found, each="part") if parts else found for found in _common(jobs, limits))
+    return tuple(_priced(found, price_per_kwh) for found in [*alike, *common])
 
 
 def _repeated(endings: Sequence[Ending], limits: Findings) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ def advise(found: Finding, currency: str, *, lead_said: bool = False) -> Advice:
     words = RULES[found.rule]
     title = words.title if isinstance(words.title, str) else words.title(found)
     if found.tasks is not None and found.kind != "ending":
-        title = f"{title}: in {found.tasks:,} of {found.of_tasks or 0:,} tasks"
+        title = f"{title}: in {found.tasks:,} of {found.of_tasks or 0:,} {found.each}s"
     of_one = "in the middle of these: " if found.tasks is not None and found.kind == "use" else ""
     return Advice(
         title,
