@@ -156,13 +156,19 @@ def test_sample_inventory_loads_without_a_warning() -> None:
 
 
 def test_units_run_commands_that_are_there() -> None:
-    """Each systemd unit starts a command of ours with the configuration that the documents name."""
-    for unit in (DEPLOY / "systemd").iterdir():
+    """Each service of systemd starts a command of ours with the configuration that the documents name."""
+    for unit in (DEPLOY / "systemd").glob("*.service"):
         start = r"^ExecStart=/opt/jobimpact/bin/(jobimpactd?) (\w+) --config (\S+)$"
         found = re.search(start, unit.read_text(encoding="utf-8"), re.MULTILINE)
         assert found, unit
         assert found[2] in (command._COMMANDS if found[1] == "jobimpact" else _daemon_commands())
         assert found[3] == "/etc/jobimpact/jobimpact.yaml"
+
+
+def test_systemd_listens_where_users_ask() -> None:
+    """The socket's unit is for the path that clients take without a word in the configuration."""
+    listens = re.findall(r"^ListenStream=(.*)$", page("deploy/systemd/jobimpact-serve.socket"), re.MULTILINE)
+    assert listens == [Config().service.socket]
 
 
 def test_mark_folder_is_the_one_of_daemon_and_hooks() -> None:
