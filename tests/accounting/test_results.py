@@ -122,7 +122,8 @@ def test_each_way_of_asking_goes_by_an_index(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "results.db") as db:
         where, parameters = condition(Selection(job="1"))
         plan = [
-            row[3] for row in db.execute(f"EXPLAIN QUERY PLAN SELECT key FROM job_result WHERE {where}", parameters)
+            row[3]
+            for row in db.execute(f"EXPLAIN QUERY PLAN SELECT key FROM job_result WHERE {where}", parameters)  # noqa: S608
         ]
     searches = [step for step in plan if "job_result" in step]
     assert searches.pop(0) == "SEARCH job_result USING INTEGER PRIMARY KEY (rowid=?)"

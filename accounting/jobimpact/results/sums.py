@@ -230,8 +230,8 @@ def merged(several: Sequence[Sums]) -> Sums | None:
         ran=sum(one.ran for one in several),
         failed=sum(one.failed for one in several),
         measured=sum(one.measured for one in several),
-        energy_j=_known_sum(*(one.energy_j for one in several)),
-        failed_energy_j=_known_sum(*(one.failed_energy_j for one in several)),
+        energy_j=_known_of([(one.energy_j, one.ran) for one in several]),
+        failed_energy_j=_known_of([(one.failed_energy_j, one.failed) for one in several]),
         coverage=sum(coverage * weight for coverage, weight in covered) / hours if hours else None,
         cpu_hours=sum(one.cpu_hours for one in several),
         gpu_hours=sum(one.gpu_hours for one in several),
@@ -250,6 +250,12 @@ def _merged_impact(several: Sequence[SumImpact]) -> SumImpact:
         return tuple(map(sum, zip(*known, strict=True))) if known else None
 
     return SumImpact(added("use"), added("embodied"), added("total"), sum(one.known for one in several))
+
+
+def _known_of(several: Sequence[tuple[float | None, int]]) -> float | None:
+    """Joules, each of so many jobs that have any: 0 where none has, None where some have and nothing is known."""
+    having = [joules for joules, jobs in several if jobs]
+    return _known_sum(*having) if having else 0.0
 
 
 def _known_sum(*several: float | None) -> float | None:
