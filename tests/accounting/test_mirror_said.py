@@ -100,6 +100,7 @@ def test_a_label_that_comes_late_and_is_older_changes_nothing(lines: list[str], 
         f"job_progress,cluster={CLUSTER},node=n1,run=1 stamp_ms={MS}i,step={2**63}i {MS}",
         label(200, "data", "x" * 201),
         label(200, "a b", "x"),
+        f'job_label,cluster={CLUSTER},node=n1,run=1,label=data stamp_ms={MS}i,value="\x1b[31m" {MS}',
         label(200, "model", "x", run="past"),
     ],
 )

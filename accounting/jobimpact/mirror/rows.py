@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from jobimpact.core.labels import is_value
 from jobimpact.core.records import IDLE, PAST, SYSTEM, DomainKind, Method
 from jobimpact.core.series import JOB_ENERGY, JOB_LABEL, JOB_PROGRESS, JOB_RUN, NODE_BOOKS, NODE_DOMAIN, Measurement
 from jobimpact.store.series import Row
@@ -97,7 +98,7 @@ class LabelRow(Struct, frozen=True):
     node: str
     run: Text
     label: Name
-    value: Annotated[str, Meta(max_length=200)]
+    value: str
 
 
 class BooksRow(Struct, frozen=True):
@@ -224,6 +225,10 @@ class Arrivals:
         found = _read(row, LabelRow)
         if found.run in NO_RUNS:
             raise _no_run(found.run)
+        if not is_value(found.value):
+            raise _StrangeError(
+                f"label {found.label} of run {found.run!r:.80}: {found.value!r:.60} is no label's value"
+            )
         labels = self._node(row).labels
         if (row.stamp_ms, found.value) >= labels.get((found.run, found.label), (0, "")):
             labels[found.run, found.label] = row.stamp_ms, found.value
