@@ -9,11 +9,11 @@ from pathlib import Path
 from jobimpact.core.config import config_path, load_config
 from jobimpact.core.errors import ConfigError
 from jobimpact.impact.factors import load_factors
-from jobimpact.impact.functional_unit import Site, assess
+from jobimpact.impact.functional_unit import Site, UnitImpacts, assess
 from jobimpact.impact.inventory import load_inventory
 from jobimpact.impact.unit_file import Unit, load_units
 
-__all__ = ["run"]
+__all__ = ["assessed", "run"]
 
 
 def run(file: Path, config: str | None, *, as_json: bool) -> int:
@@ -25,14 +25,7 @@ def run(file: Path, config: str | None, *, as_json: bool) -> int:
     Raises:
         ConfigError: names file and key; no unit is answered.
     """
-    units = load_units(file)
-    site = _site(file, units, config)
-    found = []
-    for place, unit in units.items():
-        try:
-            found.append(assess(unit, site))
-        except ConfigError as error:
-            raise ConfigError(f"{file}: {place}{error}") from error
+    found = assessed(file, config)
     if as_json:
         from jobimpact.report.assess_json import dumps
 
@@ -42,6 +35,23 @@ def run(file: Path, config: str | None, *, as_json: bool) -> int:
 
         print(units_text(found), end="")
     return 0
+
+
+def assessed(file: Path, config: str | None) -> list[UnitImpacts]:
+    """Every unit of a file, in order.
+
+    Raises:
+        ConfigError: names file and key.
+    """
+    units = load_units(file)
+    site = _site(file, units, config)
+    found = []
+    for place, unit in units.items():
+        try:
+            found.append(assess(unit, site))
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {place}{error}") from error
+    return found
 
 
 def _site(file: Path, units: dict[str, Unit], config: str | None) -> Site:

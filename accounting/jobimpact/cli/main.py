@@ -42,6 +42,7 @@ commands (each has --help):
   serve       answer users about their own jobs: the service on the accounting host
   books       what the nodes measured, and who it belongs to; of all time, a day or a month
   report      what a user, a lab or the cluster used over a week, a month or a year
+  compare     jobs, jobs of the same model, and units of `assess` side by side
   inventory   what making each type of node cost, part by part; `probe` drafts this machine's entry
   assess      use and embodied impact of a training or another functional unit, without a scheduler
   store       `init` sets the time-series server up; `check` says how it does
@@ -219,6 +220,33 @@ def _report(words: list[str]) -> int:
     return report.run(asked, given.config, as_json=given.json, html=given.html, every=given.all)
 
 
+def _compare(words: list[str]) -> int:
+    text = "Jobs, jobs of the same label, and functional units side by side: energy, time, impacts, and per step."
+    parser = _parser("compare", text)
+    what = "a job's id, LABEL=VALUE (your jobs of that model), FILE.yaml of units, or FILE.yaml#UNIT"
+    parser.add_argument("what", nargs="+", metavar="WHAT", help=what)
+    done = "what each did, where no label `steps` says so: a number for all, or one each (1000,4000)"
+    parser.add_argument("--steps", metavar="N[,N]", help=done)
+    parser.add_argument("--per", type=float, metavar="N", help="tell energy and impacts for so many steps; default: 1")
+    parser.add_argument("-S", "--begin", metavar="TIME", help="jobs of a label since then; default: 90 days")
+    parser.add_argument("-u", "--user", metavar="NAME", help="whose jobs of a label; default: yours")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    given = parser.parse_args(words)
+    if given.per is not None and not 0 < given.per < 1e18:
+        parser.error("--per: a number above zero")
+    from jobimpact.cli import compare
+
+    return compare.run(
+        given.what,
+        given.config,
+        as_json=given.json,
+        steps=given.steps,
+        per=given.per,
+        begin=given.begin,
+        user=given.user,
+    )
+
+
 def _inventory(words: list[str]) -> int:
     if words[:1] == ["probe"]:
         parser = _parser("inventory probe", "Draft the inventory's entry of the machine it runs on.")
@@ -320,6 +348,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": _serve,
     "books": _books,
     "report": _report,
+    "compare": _compare,
     "inventory": _inventory,
     "assess": _assess,
     "store": _store,

@@ -15,7 +15,7 @@ from jobimpact.core.config import Config, config_path, load_config
 from jobimpact.core.errors import ConfigError
 from jobimpact.results.record import database_path
 
-__all__ = ["Asked", "Span", "run", "span_of"]
+__all__ = ["Asked", "Span", "answers_of", "myself", "run", "span_of"]
 
 DAY_S = 86400.0
 Span = tuple[float, float]
@@ -60,7 +60,7 @@ class Asked:
         Raises:
             ConfigError: a time is none.
         """
-        name = self.name or (cluster if self.of == "cluster" else _myself())
+        name = self.name or (cluster if self.of == "cluster" else myself())
         from_s, to_s = self._span(now_s)
         of = next(one for one in ("user", "lab", "cluster") if one == self.of)
         return PeriodQuery(of=of, name=name, from_s=from_s, to_s=to_s, cluster=self.cluster)
@@ -70,12 +70,12 @@ class Asked:
             return span_of(self.length, self.when, now_s)
         if self.begin is None:
             raise ConfigError("-E: from when? give -S")
-        from jobimpact.cli.account import moment
+        from jobimpact.cli.times import moment
 
-        from_s, to_s = moment(self.begin), now_s if self.end is None else moment(self.end)
+        from_s, to_s = moment(self.begin, now_s), now_s if self.end is None else moment(self.end, now_s)
         if to_s <= from_s:
             raise ConfigError(f"-E {self.end or 'now'}: not after -S {self.begin}")
-        return float(from_s), float(to_s)
+        return from_s, to_s
 
 
 def run(asked: Asked, config: str | None, *, as_json: bool, html: str | None, every: bool) -> int:
@@ -90,7 +90,7 @@ def run(asked: Asked, config: str | None, *, as_json: bool, html: str | None, ev
     """
     site = load_config(config_path(config))
     query = asked.query(site.cluster, time.time())
-    answers = _answers(site)
+    answers = answers_of(site)
     try:
         found = answers.period(query)
     finally:
@@ -114,7 +114,7 @@ def run(asked: Asked, config: str | None, *, as_json: bool, html: str | None, ev
     return 0
 
 
-def _answers(site: Config) -> Answerer:
+def answers_of(site: Config) -> Answerer:
     """Whoever can read the results asks them, all others the service."""
     if site.service.ask is None and os.access(database_path(site.results), os.R_OK):
         from jobimpact.answers.local import LocalAnswers
@@ -174,7 +174,8 @@ def _midnight(day: date) -> float:
     return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
 
 
-def _myself() -> str:
+def myself() -> str:
+    """The caller's name; their uid where it has none."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
