@@ -82,8 +82,8 @@ def of_array(
         price_per_kwh: what the site pays for a kWh.
 
     Returns:
-        Repeated failures of an array by their energy, the largest first; then each rule that a tenth of the tasks have,
-        with sums over these tasks.
+        Repeated failures of an array by their energy, the largest first; then each rule that a tenth of the tasks
+        have, with sums over these tasks.
     """
     parts = bool(jobs) and all(one.array_id is None for one in jobs)
     alike = [] if parts else sorted(_repeated(endings, limits), key=lambda found: -(found.joules or 0.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from jobimpact.answers.query import Group
 from jobimpact.report.group import group_view
@@ -11,7 +11,6 @@ from jobimpact.report.job import ROOM, job_view, method
 from jobimpact.report.view import Advice, EnergyRow, GroupView, JobView, Tone
 from jobimpact.report.words import clean
 from jobimpact.results.record import JobResult
-from jobimpact.results.sums import sums_of
 
 __all__ = ["clean", "group_text", "job_text", "method_text", "wrapped"]
 
@@ -107,23 +106,14 @@ def _impacts(view: JobView | GroupView) -> Iterator[str]:
         yield f"    {one.label:<16} {one.gwp:>10} {one.adp:>10} {one.pe:>10}  {one.said}".rstrip()
 
 
-def group_text(
-    group: Group | GroupView | str,
-    results: Sequence[JobResult] = (),
-    *,
-    colour: bool = False,
-    cluster: bool = False,
-) -> str:
+def group_text(group: Group | GroupView, *, colour: bool = False, cluster: bool = False) -> str:
     """The tasks of an array or the parts of a heterogeneous job, together: never a line for each of many.
 
     Args:
-        group: it, or what is said of it; or the id of `results`.
-        results: the tasks of an id.
+        group: it, or what is said of it.
         colour: for a terminal.
         cluster: name its cluster: there are several.
     """
-    if isinstance(group, str):
-        group = Group(group, tuple(results), sums_of(results))
     view = group if isinstance(group, GroupView) else group_view(group)
     parts = (
         [*_group_head(view, colour=colour), *_cluster(view, named=cluster)],
