@@ -229,6 +229,17 @@ def test_jobs_of_every_shape(lab: SlurmLab, ran: Ran) -> None:
     assert exclusive.exclusive == ("exclusive" in exclusive.raw)
 
 
+def test_labels_come_by_the_comment_and_a_limit_is_a_limit(lab: SlurmLab, ran: Ran) -> None:
+    """Of the comment nothing else is kept; the limit of a job that did not ask for one is its partition's."""
+    [hostile] = mine(ran, "hostile")
+    assert hostile.labels == {"model": "resnet50", "steps": "90000", "unit": "image"}
+    assert "mine" not in "".join(hostile.raw.values())
+    assert all(one.labels == {} for one in mine(ran, "array"))
+    [past] = [one for one in records(MIDNIGHT, MIDNIGHT) if one.raw_id == "100020"]
+    assert past.time_limit_s == 600 * 60
+    assert hostile.time_limit_s == 600
+
+
 def test_what_runs_and_what_waits(lab: SlurmLab, ran: Ran) -> None:
     """Only the first holds nodes, and neither is over."""
     source = Sacct("books")

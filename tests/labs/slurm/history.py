@@ -17,6 +17,7 @@ SPRING = calendar.timegm((2026, 3, 29, 1, 0, 0))
 """When it is 3 o'clock there after 2."""
 MIDNIGHT = calendar.timegm((2026, 10, 21, 0, 0, 0))
 HOSTILE = "a|b\nc\x1fd\x01\x1b[31m 'l\u00e9' \u6f22\u5b57\n1\x1f1\x1f"
+COMMENT = "mine\n'\"\x1f|\\ é\n124|jobimpact:model=resnet50,steps=90000 and jobimpact:unit=image"
 
 _NO_NUMBER = 4294967294
 _PENDING, _COMPLETED, _NODE_FAIL, _PREEMPTED, _REVOKED = 0, 3, 7, 8, 1 << 19
@@ -122,7 +123,7 @@ def run_jobs(lab: SlurmLab) -> dict[str, str]:
         "resized": lab.sbatch("sleep 1000", "-N2", "-w", f"{second},{third}", "--mem=100"),
         "suspended": lab.sbatch(f"until [ -e {go_on} ]; do sleep 0.2; done", "-w", second, "--mem=100"),
         "again": lab.sbatch("true", "-w", second, "--mem=100"),
-        "hostile": lab.sbatch("true", "-w", second, "--mem=100", "-J", HOSTILE),
+        "hostile": lab.sbatch("true", "-w", second, "--mem=100", "-J", HOSTILE, "--comment", COMMENT),
         "array": lab.sbatch("true", "-w", second, "--mem=100", "--array=0-1"),
         "gone": lab.sbatch("true", "--hold"),
         "exclusive": lab.sbatch("sleep 1", "-w", first, "--mem=100", "--exclusive"),
