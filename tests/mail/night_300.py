@@ -17,7 +17,7 @@ import msgspec
 from tests.mail.smtp_server import DEADLINE_S, OK, Server
 from tests.mail.world import Site
 
-__all__ = ["Told", "night_of_300"]
+__all__ = ["Told", "night_of"]
 
 JOBS = 300
 
@@ -48,29 +48,34 @@ class Told(msgspec.Struct):
     counts: dict[str, int]
 
 
-def night_of_300(folder: Path) -> Told:
-    """Do it, with real processes, a real server and the real accounting."""
+def night_of(folder: Path, jobs: int = JOBS) -> Told:
+    """Do it, with real processes, a real server and the real accounting.
+
+    Args:
+        folder: of the site.
+        jobs: how many.
+    """
     steps: list[Step] = []
     names: list[str] = []
     # The third mail's text comes whole, and no answer goes back: the server is gone.
     with Server(lambda what, number: "die" if (what, number) == ("DATA", 3) else OK) as dying:
         world = Site(folder, dying.port)
-        for job in range(1, JOBS + 1):
+        for job in range(1, jobs + 1):
             world.job(str(job), joules=5000.0 + job)
         world.account().begin()
         _, out, said = world.run("mail")
         names += dying.names
         steps.append(_step("the server dies over the third mail", world, names, out + said))
-    with Server(lambda what, number: "hold" if (what, number) == ("DATA", 100) else OK) as server:
+    with Server(lambda what, number: "hold" if (what, number) == ("DATA", jobs // 3) else OK) as server:
         _move(world, server.port)
         process = world.start("mail")
         if not server.held.wait(DEADLINE_S * 3):
-            raise TimeoutError("the hundredth mail did not come")
+            raise TimeoutError("that mail did not come")
         process.send_signal(signal.SIGKILL)
         process.communicate()
         server.go.set()
         names += server.names
-        steps.append(_step("a new server; the run is killed (-9) over the hundredth of the rest", world, names, ""))
+        steps.append(_step("a new server; the run is killed (-9) over a third of the rest", world, names, ""))
     for what in ("the run is repeated", "and once more"):
         with Server() as server:
             _move(world, server.port)
@@ -80,7 +85,7 @@ def night_of_300(folder: Path) -> Told:
     rows = world.mails()
     listed = world.run("mail", "status")[1].partition("\nuncertain:\n")[2].partition("\n\n")[0]
     return Told(
-        jobs=JOBS,
+        jobs=jobs,
         steps=steps,
         arrived=len(set(names)),
         twice=[name for name, count in Counter(names).items() if count > 1],
@@ -104,7 +109,7 @@ def _move(world: Site, port: int) -> None:
 def main() -> int:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
-        told = night_of_300(Path(folder))
+        told = night_of(Path(folder))
     print(f"{told.jobs} jobs of alice in one night\n")
     states = ("sent", "uncertain", "planned", "sending")
     print(f"{'':<66} {'arrived':>8}" + "".join(f"{state:>11}" for state in states))
