@@ -127,7 +127,7 @@ class _Asked:
 
         now_s = time.time()
         from_s = now_s - _DAYS * 86400 if self._begin is None else moment(self._begin, now_s)
-        query = Query(users=(self._user or myself(),), from_s=from_s, to_s=now_s, rows=_ROWS, live=False)
+        query = Query(users=(self._user or myself(),), from_s=from_s, rows=_ROWS, live=False)
         group = self._ask().jobs(query).groups[0]
         if group.sums is not None and not group.jobs:
             raise ConfigError(f"{name}={value:.40}: of {group.sums.jobs:,} jobs since then; narrow them with -S")
