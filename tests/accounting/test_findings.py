@@ -191,6 +191,10 @@ def test_gpus_known_for_too_short_are_not_judged() -> None:
     """By the same part as coverage."""
     assert rules(job(gpus=G2, use=use(gpu=0.1, seen=2, known=0.89))) == []
     assert rules(job(gpus=G2, use=use(gpu=0.1, seen=2, known=0.91))) == ["gpu_low"]
+    assert rules(job(gpus=G2, use=use(gpu=0.4, seen=2, unused=1, known=0.89))) == []
+    assert rules(job(gpus=(*G2, 1.0), use=use(gpu=0.4, seen=2, unused=1))) == [
+        "gpus_unused"
+    ]  # the third does not tell
 
 
 @pytest.mark.parametrize(
@@ -232,6 +236,12 @@ def test_each_failed_state_has_a_rule_with_its_energy(state: str) -> None:
     (found,) = of_job(one, LIMITS, 0.25)
     assert (found.rule, found.kind, found.joules) == (ENDINGS[state].rule, "ending", one.energy_j)
     assert found.money == pytest.approx(36_000 / 3.6e6 * 0.25)
+    told = {
+        price: advise(found, "EUR", lead_said=True).cost
+        for price in (0.25, 1.5)
+        for found in of_job(one, LIMITS, price)
+    }
+    assert told == {0.25: "", 1.5: "0.01 EUR"}
     never = msgspec.structs.replace(one, start_s=None, energy_j=0.0)
     assert of_job(never, LIMITS) == ()
     said = advise(found, "EUR")

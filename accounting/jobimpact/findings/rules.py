@@ -12,7 +12,7 @@ import msgspec
 
 from jobimpact.core.config import Findings
 from jobimpact.findings.finding import Finding
-from jobimpact.findings.use import cpu_use, gpus_used, kind_energy, memory_peak, unused_gpus_energy
+from jobimpact.findings.use import GpusUsed, cpu_use, gpus_used, kind_energy, memory_peak, unused_gpus_energy
 from jobimpact.results.record import JobResult
 
 __all__ = ["BUSY", "ENDINGS", "USES", "Ending", "Use"]
@@ -62,9 +62,9 @@ class Use(msgspec.Struct, frozen=True):
     check: Callable[[JobResult, Findings], Finding | None]
 
 
-def _gpus_unused(one: JobResult, _: Findings) -> Finding | None:
+def _gpus_unused(one: JobResult, limits: Findings) -> Finding | None:
     gpus = gpus_used(one)
-    if gpus is None or not gpus.unused:
+    if gpus is None or not gpus.unused or not _known(gpus, gpus.seen, one, limits):
         return None
     joules = unused_gpus_energy(one)
     hours = None if one.elapsed_s is None else gpus.unused * one.elapsed_s / 3600
@@ -80,13 +80,17 @@ def _gpus_unused(one: JobResult, _: Findings) -> Finding | None:
     )
 
 
+def _known(gpus: GpusUsed, number: int, one: JobResult, limits: Findings) -> bool:
+    """Whether the utilisation of so many GPUs is known for long enough: some moments say nothing of the others."""
+    return gpus.known_s is not None and gpus.known_s >= limits.min_coverage * number * (one.elapsed_s or 0.0)
+
+
 def _gpu_use(one: JobResult, limits: Findings) -> float | None:
     """Mean utilisation of its used GPUs if that is known for long enough and low; else None."""
     gpus = gpus_used(one)
-    if gpus is None or gpus.use is None or gpus.known_s is None or gpus.use >= limits.gpu_use:
+    if gpus is None or gpus.use is None or gpus.use >= limits.gpu_use:
         return None
-    held_s = max(one.gpus or 0, gpus.seen) * (one.elapsed_s or 0.0)
-    return gpus.use if gpus.known_s >= limits.min_coverage * held_s else None
+    return gpus.use if _known(gpus, max(one.gpus or 0, gpus.seen), one, limits) else None
 
 
 def _low_gpu(one: JobResult, limits: Findings, rule: str) -> Finding | None:

@@ -15,6 +15,9 @@ from jobimpact.report.words import clean, count
 __all__ = ["RULES", "advice_of", "advise", "money"]
 
 
+LEAST_MONEY = 0.01
+
+
 class _Words(msgspec.Struct, frozen=True):
     """A rule's words; `measured` and `do` may take a finding's numbers."""
 
@@ -44,7 +47,7 @@ def advise(found: Finding, currency: str, *, lead_said: bool = False) -> Advice:
     return Advice(
         title,
         f"{of_one}{words.measured(found)}",
-        "" if lead_said and found.kind == "ending" else _cost(found, currency),
+        _price(found, currency) if lead_said and found.kind == "ending" else _cost(found, currency),
         words.do if isinstance(words.do, str) else words.do(found),
         "plain" if found.kind == "doubt" or found.rule in _NOBODYS else "bad",
     )
@@ -53,6 +56,11 @@ def advise(found: Finding, currency: str, *, lead_said: bool = False) -> Advice:
 def money(amount: float, currency: str) -> str:
     """0.2893 and `EUR` as `0.29 EUR`; below a cent two digits that tell."""
     return f"{amount:,.2f} {currency}" if amount >= 0.01 or amount == 0 else f"{rounded(amount, 2)} {currency}"
+
+
+def _price(found: Finding, currency: str) -> str:
+    """Of a run whose energy has been told: what comes to a cent or more."""
+    return money(found.money, currency) if found.money is not None and found.money >= LEAST_MONEY else ""
 
 
 def _cost(found: Finding, currency: str) -> str:
