@@ -193,18 +193,33 @@ class _Teller:
             sys.stdout.write(line)
 
     def _page(self) -> None:
-        from jobimpact.report.job import job_view
-        from jobimpact.report.page import job_page
+        from heapq import nlargest
 
-        if not self._jobs:
-            return  # each is complained of
+        from jobimpact.report.group import group_view
+        from jobimpact.report.job import job_view
+        from jobimpact.report.page import MOST_JOBS, job_page
+        from jobimpact.report.view import GroupView, JobView
+
         currency = self._site.report.currency
-        views = [
-            job_view(one, findings=self._findings(one), details=self._details(one), currency=currency)
-            for one in self._jobs
-        ]
-        title = views[0].title if len(views) == 1 else f"{len(views)} jobs"
-        text = job_page(views, title=title)
+        views: list[JobView | GroupView] = []
+        left_out = 0
+        for group in self._groups:
+            if group.asked and (not group.jobs or len({one.job_id for one in group.jobs}) > 1):
+                views.append(group_view(group, findings=self._of_array(group), currency=currency))
+                continue
+            if not group.jobs and group.sums:
+                raise ConfigError(f"--html: {group.sums.jobs:,} jobs are too many for a page: ask for a shorter time")
+            largest = {one.key for one in nlargest(MOST_JOBS, group.jobs, key=lambda one: one.energy_j or 0.0)}
+            left_out += len(group.jobs) - len(largest)
+            views += [
+                job_view(one, findings=self._findings(one), details=self._details(one), currency=currency)
+                for one in group.jobs
+                if one.key in largest
+            ]
+        if not views:
+            return  # each is complained of
+        title = views[0].title if len(views) == 1 else f"{len(views)} reports"
+        text = job_page(views, title=title, left_out=left_out)
         if self._want.page in {None, "-"}:
             sys.stdout.write(text)
             return

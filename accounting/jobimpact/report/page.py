@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 TEMPLATES = Path(__file__).parent / "templates"
+MOST_JOBS = 50
+"""So many stand on one page."""
 NO_POWER = "Its power over time is not known, so there is no picture of it."
 
 
@@ -93,18 +95,6 @@ class ImpactLine(msgspec.Struct, frozen=True):
     bar: Bar | None
 
 
-class _Job(msgspec.Struct, frozen=True):
-    id: str
-    view: JobView
-    keys: tuple[Key, ...]
-    energy: tuple[EnergyLine, ...]
-    shares: tuple[Share, ...]
-    impacts: tuple[ImpactLine, ...]
-    power: Picture | None
-    quality: Picture | None
-    no_power: str
-
-
 class EndingLine(msgspec.Struct, frozen=True):
     """A row of the table of endings."""
 
@@ -115,18 +105,45 @@ class EndingLine(msgspec.Struct, frozen=True):
     energy: str
 
 
-def job_page(views: Sequence[JobView], *, title: str) -> str:
-    """A page of one job, or of several one after the other.
+class _Job(msgspec.Struct, frozen=True):
+    id: str
+    view: JobView
+    keys: tuple[Key, ...]
+    energy: tuple[EnergyLine, ...]
+    shares: tuple[Share, ...]
+    impacts: tuple[ImpactLine, ...]
+    power: Picture | None
+    quality: Picture | None
+    no_power: str
+    is_group: bool = False
+
+
+class _Group(msgspec.Struct, frozen=True):
+    id: str
+    view: GroupView
+    keys: tuple[Key, ...]
+    shares: tuple[Share, ...]
+    endings: tuple[EndingLine, ...]
+    impacts: tuple[ImpactLine, ...]
+    is_group: bool = True
+
+
+def job_page(views: Sequence[JobView | GroupView], *, title: str, left_out: int = 0) -> str:
+    """A page of one job or array, or of several one after the other.
 
     Args:
-        views: each incarnation.
+        views: each incarnation, each array; of more than `MOST_JOBS` those with the most energy are shown.
         title: of the document.
+        left_out: so many others, with less energy, are not among the views.
 
     Returns:
         The whole HTML file.
     """
-    jobs = [_job(view, f"job-{number}") for number, view in enumerate(views, 1)]
-    return render("job.html.j2", title=title, jobs=jobs)
+    shown = _most(views)
+    whole = len(views) + left_out
+    said = f"The {len(shown):,} of {whole:,} with the most energy." if len(shown) < whole else ""
+    jobs = [_article(view, f"job-{number}") for number, view in enumerate(shown, 1)]
+    return render("job.html.j2", title=title, jobs=jobs, left_out=said)
 
 
 def group_page(view: GroupView, *, title: str) -> str:
@@ -135,19 +152,22 @@ def group_page(view: GroupView, *, title: str) -> str:
     Args:
         view: what is said of it.
         title: of the document.
-
-    Returns:
-        The whole HTML file.
     """
-    return render(
-        "group.html.j2",
-        title=title,
-        view=view,
-        keys=keys(view),
-        shares=ending_shares(view.endings),
-        endings=ending_lines(view.endings),
-        impacts=impact_lines(view.impacts),
-    )
+    return job_page([view], title=title)
+
+
+def _most(views: Sequence[JobView | GroupView]) -> Sequence[JobView | GroupView]:
+    """In their order; arrays come before jobs where there is not room for all."""
+    if len(views) <= MOST_JOBS:
+        return views
+
+    def size(at: int) -> tuple[bool, float]:
+        view = views[at]
+        if isinstance(view, GroupView):
+            return True, 0.0
+        return False, sum(row.joules or 0.0 for row in view.energy)
+
+    return [views[at] for at in sorted(sorted(range(len(views)), key=size, reverse=True)[:MOST_JOBS])]
 
 
 def render(template: str, **values: object) -> str:
@@ -247,6 +267,19 @@ def is_running(view: JobView) -> bool:
 def power_missing(view: JobView) -> str:
     """Why there is no picture, of a job that had energy; else empty."""
     return NO_POWER if view.energy else ""
+
+
+def _article(view: JobView | GroupView, anchor: str) -> _Job | _Group:
+    if isinstance(view, JobView):
+        return _job(view, anchor)
+    return _Group(
+        anchor,
+        view,
+        keys(view),
+        ending_shares(view.endings),
+        ending_lines(view.endings),
+        impact_lines(view.impacts),
+    )
 
 
 def _job(view: JobView, anchor: str) -> _Job:
