@@ -42,7 +42,7 @@ PRINTED = [
     ("adp_kgsbe", 2.33e-6, 5e-9, 1.07e-4, 5e-7),
     ("pe_mj", 7.39, 5e-3, 29.0, 5e-2),
 ]
-"""Totals of ResNet-50* on the Apollo and on the Jetson, as the thesis prints them, and half a unit of the last digit."""
+"""Totals of ResNet-50* on Apollo and Jetson, as the thesis prints them, with half a unit of the last digit."""
 
 
 def test_apollo_beside_jetson(capsys: Captured) -> None:
@@ -213,7 +213,7 @@ def test_jobs_of_a_label(tmp_path: Path, capsys: Captured) -> None:
     document, text = told(capsys, "model=resnet50", "model=bert", "--per", "100", *words)
     resnet, bert = document["sides"]
     assert (resnet["jobs"], resnet["energy_j"]["central"], resnet["work"]) == (3, 4800.0, 400.0)
-    assert resnet["state"] == "1 of 3 failed"
+    assert resnet["state"] == "1/3 failed"
     assert resnet["each"]["energy_j"]["central"] == 1200.0
     assert bert["each"]["energy_j"]["central"] == 2000.0
     assert bert["ratios"]["energy"]["value"] == pytest.approx(2000 / 1200)

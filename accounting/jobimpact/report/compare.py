@@ -142,7 +142,7 @@ def side_of_jobs(name: str, jobs: Sequence[JobResult], notes: Iterable[str] = ()
     several = len({one.job_id for one in jobs}) > 1
     lacking = tuple(kind for kind in KINDS if any(_lacks(one, kind) for one in ran))
     bad = sum(one.state in FAILED for one in ran)
-    state = f"{bad} of {len(jobs)} failed" if len(jobs) > 1 else jobs[0].state.replace("_", " ").lower()
+    state = f"{bad}/{len(jobs)} failed" if len(jobs) > 1 else jobs[0].state.replace("_", " ").lower()
     unmeasured = len(ran) - len(known)
     said = list(notes)
     if unmeasured and known:

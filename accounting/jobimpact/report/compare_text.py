@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from jobimpact.impact.ranges import Range
 from jobimpact.report.compare import Comparison, Impact, Ratio, Scaling, Side
 from jobimpact.report.job import INDICATORS
 from jobimpact.report.numbers import duration, energy, kwh, percent, rounded, span
-from jobimpact.report.period_text import fitted, wrapped
+from jobimpact.report.period_text import WIDTH, fitted, wrapped
 from jobimpact.report.words import clean, listed
 
 __all__ = ["compare_text"]
 
 _LABEL = 19
-_COLUMN = 14
 _MOST = 4
+_WIDE = 20
+"""The widest column: that of three sides or fewer."""
 
 
 def compare_text(found: Comparison, *, colour: bool = False) -> str:
@@ -111,34 +113,35 @@ def _scaling(scaling: Sequence[Scaling | None], columns: Sequence[int]) -> Itera
 
 def _names(sides: Sequence[Side]) -> Iterator[str]:
     """Names in as many lines as they take, three at most."""
-    each = [_lines(clean(side.name)) for side in sides]
+    each = [_lines(clean(side.name), _width(len(sides))) for side in sides]
     for at in range(max(map(len, each))):
         cells = [lines[at] if at < len(lines) else "" for lines in each]
-        yield f"  {'':<{_LABEL}}{''.join(_right(cell) for cell in cells)}".rstrip()
+        yield f"  {'':<{_LABEL}}{_cells(cells)}".rstrip()
 
 
-def _lines(name: str) -> list[str]:
-    import textwrap
-
-    lines = textwrap.wrap(name, _COLUMN - 1) or ["-"]
-    return lines if len(lines) <= 3 else [*lines[:2], f"{lines[2][: _COLUMN - 4]}..."]
+def _lines(name: str, width: int) -> list[str]:
+    lines = textwrap.wrap(name, width - 1) or ["-"]
+    return lines if len(lines) <= 3 else [*lines[:2], f"{lines[2][: width - 4]}..."]
 
 
 def _row(label: str, cells: Sequence[str], *, always: bool = False) -> Iterator[str]:
     if always or any(cell not in {"", "-"} for cell in cells):
-        yield f"  {label:<{_LABEL}}{''.join(_right(cell) for cell in cells)}".rstrip()
+        yield f"  {label:<{_LABEL}}{_cells(cells)}".rstrip()
 
 
-def _right(cell: str) -> str:
-    text = fitted(cell, _COLUMN - 1).rstrip()
-    spaces = len(fitted("", _COLUMN)) - len(text) - _wide(text)
-    return " " * max(spaces, 1) + text
+def _width(sides: int) -> int:
+    return min((WIDTH - 2 - _LABEL) // sides, _WIDE)
 
 
-def _wide(text: str) -> int:
-    """By how many columns it is wider than it has characters."""
-    cut, columns = fitted(text, 200), 200
-    return columns - len(cut)
+def _cells(cells: Sequence[str]) -> str:
+    """Each at the right of its column; wide characters count twice."""
+    width = _width(len(cells))
+    found = []
+    for cell in cells:
+        padded = fitted(cell, width - 1)
+        text = padded.rstrip()
+        found.append(" " * (len(padded) - len(text) + 1) + text)
+    return "".join(found)
 
 
 def _label(text: str) -> str:
