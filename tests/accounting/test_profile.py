@@ -95,6 +95,18 @@ def test_a_node_that_is_left_early_counts_until_then() -> None:
     assert found.watts == {"cpu": (10.0, 10.0), "gpu": (10.0, 0.0)}
 
 
+def test_holes_of_many_nodes_leave_edges_for_the_rest() -> None:
+    """A hundred nodes that fell silent within one minute: that is one edge, and the job has spans before it."""
+    nodes = [
+        track([(60.0 * at + number * 0.6, 6000.0 * at, 60.0 * at) for at in range(400)], 30_000)
+        for number in range(100)
+    ]
+    found = made(*nodes)
+    assert len(found.edges_s) > 70
+    assert max(now - then for then, now in pairwise(found.edges_s) if now < 20_000) < 600
+    assert joules_of(found, "cpu") == pytest.approx(100 * 6000 * 399, rel=1e-3)
+
+
 @st.composite
 def tracks(draw: st.DrawFn) -> Track:
     """A run's domain with gaps anywhere: some that its counter bridged, some that nobody did."""

@@ -204,22 +204,26 @@ def _edges(courses: Sequence[Course], start_s: float, end_s: float) -> list[floa
     lasted = max(_fine(end_s - start_s), 1)
     least = lasted / CLOSE_PARTS
     holes = {hole for one in courses for hole in one.holes() if hole[1] - hole[0] >= least * FINE_S}
-    chosen = {0, lasted}
-    for from_s, to_s in sorted(holes, key=lambda hole: hole[0] - hole[1]):
-        more = {min(_fine(at_s - start_s), lasted) for at_s in (from_s, to_s)}
-        if len(chosen | more) > HOLE_EDGES:
+    sure = [0, lasted]
+    for hole in sorted(holes, key=lambda hole: hole[0] - hole[1]):
+        for at_s in hole:
+            _insert(sure, min(_fine(at_s - start_s), lasted), least)
+        if len(sure) >= HOLE_EDGES:
             break
-        chosen |= more
     there = sorted({min(_fine(at_s - start_s), lasted) for one in courses for at_s in one.edges})
-    free = SPANS + 1 - len(chosen)
+    free = SPANS + 1 - len(sure)
     if len(there) > free:
         there = [_nearest(there, lasted * place / (free + 1)) for place in range(1, free + 1)]
-    sure = sorted(chosen)
     for at in there:
-        place = bisect.bisect_left(sure, at)
-        if not (at - sure[place - 1] < least or sure[min(place, len(sure) - 1)] - at < least):
-            sure.insert(place, at)
+        _insert(sure, at, least)
     return [round(at * FINE_S, 1) for at in sure]
+
+
+def _insert(edges: list[int], at: int, least: float) -> None:
+    """Into edges that rise, unless it is too near to one of them."""
+    place = bisect.bisect_left(edges, at)
+    if all(abs(one - at) >= least for one in edges[max(place - 1, 0) : place + 1]):
+        edges.insert(place, at)
 
 
 def _fine(seconds: float) -> int:
