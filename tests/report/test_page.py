@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,22 +23,28 @@ AXE = (Path(__file__).parent / "axe.js").read_text(encoding="utf-8")
 THEMES: tuple[Theme, ...] = ("light", "dark")
 
 
-def page(view: JobView) -> str:
+@cache
+def page(name: str) -> str:
+    view = VIEWS[name]()
     return job_page([view], title=view.title)
 
 
-def mail(view: JobView) -> str:
-    return as_mail_program(job_mail(view, FOOT))
+@cache
+def mail(name: str) -> str:
+    return as_mail_program(job_mail(VIEWS[name](), FOOT))
 
 
+@cache
 def laid_out_group(name: str) -> tuple[str, str]:
     """An array's page and its mail."""
     view = GROUPS[name]()
     return group_page(view, title=view.title), as_mail_program(group_mail(view, FOOT))
 
 
-def two_jobs(view: JobView) -> str:
-    return job_page([view, bare_view()], title="jobs 1 and 2")
+@cache
+def three(name: str) -> str:
+    """Beside another job and an array."""
+    return job_page([VIEWS[name](), bare_view(), hostile_group()], title="3 reports")
 
 
 VIEWS: dict[str, Callable[[], JobView]] = {
@@ -57,12 +64,12 @@ VIEWS: dict[str, Callable[[], JobView]] = {
     [
         *((page, theme, name) for theme in THEMES for name in VIEWS),
         *((mail, "light", name) for name in VIEWS),
-        *((two_jobs, theme, "full") for theme in THEMES),
+        *((three, theme, "full") for theme in THEMES),
     ],
 )
-def test_everybody_can_read_it(browser: Looking, laid_out: Callable[[JobView], str], theme: Theme, name: str) -> None:
+def test_everybody_can_read_it(browser: Looking, laid_out: Callable[[str], str], theme: Theme, name: str) -> None:
     """Contrast, names of pictures, heads of tables, headings, keyboard: axe.js finds nothing, at any width."""
-    shown = laid_out(VIEWS[name]())
+    shown = laid_out(name)
     for width in (1000, 390):
         browser.open(shown, theme, width)
         assert browser.evaluate(AXE) == []
@@ -106,10 +113,10 @@ def test_text_page_and_mail_say_the_same_of_an_array(browser: Looking, name: str
 
 def test_an_array_of_any_size_is_a_small_page() -> None:
     """A hundred thousand tasks are no rows."""
-    page, mail = laid_out_group("array_100k")
-    assert len(page) < 30_000
-    assert len(mail) < 40_000
-    assert "99,900 tasks" in page
+    shown, sent = laid_out_group("array_100k")
+    assert len(shown) < 30_000
+    assert len(sent) < 40_000
+    assert "99,900 tasks" in shown
 
 
 def test_an_arrays_subject_says_how_many_failed() -> None:
@@ -131,16 +138,15 @@ def test_an_arrays_subject_says_how_many_failed() -> None:
 )
 def test_what_nobody_could_read_would_be_found(browser: Looking, broken: str, told: str) -> None:
     """The checks above see what they look for."""
-    browser.open(page(full_view()).replace("</main>", f"{broken}</main>"))
+    browser.open(page("full").replace("</main>", f"{broken}</main>"))
     assert any(one.startswith(told) for one in browser.evaluate(AXE))
 
 
-@pytest.mark.parametrize("laid_out", [page, mail, two_jobs])
+@pytest.mark.parametrize("laid_out", [page, mail, three])
 @pytest.mark.parametrize("name", ["hostile", "hostile job"])
-def test_nothing_that_users_write_is_run(browser: Looking, name: str, laid_out: Callable[[JobView], str]) -> None:
+def test_nothing_that_users_write_is_run(browser: Looking, name: str, laid_out: Callable[[str], str]) -> None:
     """Names, states, labels and metrics are text: no element, no handler, no request comes of them."""
-    view = VIEWS[name]()
-    browser.open(laid_out(view))
+    browser.open(laid_out(name))
     assert browser.evaluate("document.title") != "hit"
     assert browser.evaluate("document.querySelectorAll('script, iframe, object, embed, link, base, form').length") == 0
     assert browser.evaluate("[...document.querySelectorAll('*')].flatMap((one) => [...one.attributes])"
@@ -153,12 +159,12 @@ def test_nothing_that_users_write_is_run(browser: Looking, name: str, laid_out: 
     # It stands there as it was written, less what cannot be seen.
     if name == "hostile":
         assert "<img src=x onerror=\"document.title='hit'\">" in browser.evaluate("document.body.innerText")
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", laid_out(view))
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", laid_out(name))
 
 
 def test_a_script_would_not_run(browser: Looking) -> None:
     """Behind the escaping stands the page's own policy: even what got in does nothing, and loads nothing."""
-    shown = page(full_view()).replace(
+    shown = page("full").replace(
         "</main>",
         "<script>document.title = 'hit'</script><img alt='' src='data:,' onerror=\"document.title = 'hit'\"></main>",
     )
@@ -175,7 +181,7 @@ def test_a_script_would_not_run(browser: Looking) -> None:
 def test_dark_is_dark_and_print_is_not(browser: Looking) -> None:
     """The theme is the reader's; paper stays white."""
     ground = "getComputedStyle(document.body).backgroundColor"
-    shown = page(full_view())
+    shown = page("full")
     browser.open(shown, "light")
     assert browser.evaluate(ground) == "rgb(255, 255, 255)"
     browser.open(shown, "dark")
@@ -186,7 +192,7 @@ def test_dark_is_dark_and_print_is_not(browser: Looking) -> None:
 
 def test_it_prints_on_few_sheets(browser: Looking) -> None:
     """A full report is three pages of A4."""
-    browser.open(page(full_view()))
+    browser.open(page("full"))
     pdf = browser.pdf()
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 3
 
@@ -201,7 +207,7 @@ def test_text_page_and_mail_say_the_same(browser: Looking, name: str) -> None:
     said += [part for one in view.impacts for part in (one.label, one.use, one.embodied, one.total, one.span)]
     said += [part for one in view.beside for part in (one.label, one.gwp, one.adp, one.pe, one.said)]
     said += [view.total, view.total_kwh, view.method, view.accounted]
-    for shown in (page(view), mail(view)):
+    for shown in (page(name), mail(name)):
         browser.open(shown)
         text = _plain(browser.evaluate("document.body.textContent"))
         for one in said:
@@ -219,7 +225,7 @@ def _plain(text: str) -> str:
 def test_what_is_not_known_is_no_zero() -> None:
     """No figure, no bar and no picture of a job that nobody measured; and it says why."""
     view = view_of(stories()["not_measured"])
-    shown = page(view)
+    shown = page("not_measured")
     text = re.sub(r"<[^>]+>", " ", shown[shown.index("<main>") :])
     assert "Not measured: " in text
     assert not re.search(r"\b0(\.0+)? ?(J|kWh|g|mg|%)\b", text)
@@ -288,7 +294,7 @@ def test_a_mail_is_whole_for_mail_programs(name: str) -> None:
 
 def test_a_mail_is_no_wider_than_600(browser: Looking) -> None:
     """On a wide screen as well."""
-    browser.open(mail(full_view()), "light", 1200)
+    browser.open(mail("full"), "light", 1200)
     assert browser.evaluate("Math.max(...[...document.querySelectorAll('td, img')].map((one) => "
                             "one.getBoundingClientRect().width).filter((wide) => wide < 1199))") <= 600  # fmt: skip
 
@@ -332,3 +338,17 @@ def test_several_jobs_stand_on_one_page() -> None:
     ids = re.findall(r'\sid="([^"]+)"', shown)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#(job-\d)"', shown)) == {"job-1", "job-2"}
+
+
+def test_of_very_many_jobs_the_largest_are_shown() -> None:
+    """In their order, with the number of all."""
+    views = [
+        bare_view() if at % 3 else full_view(title=f"job {at}", profile=None, progress=(), energy=(
+            EnergyRow("cpu", "CPU", float(at), f"{at} J", ()),
+        ))
+        for at in range(300)
+    ]  # fmt: skip
+    shown = job_page(views, title="300 jobs")
+    titles = [int(one) for one in re.findall(r'<h2 class="title">Job (\d+)</h2>', shown)]
+    assert titles == [at for at in range(300) if at % 3 == 0][-50:]
+    assert "The 50 of 300 with the most energy." in shown
