@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from math import fsum
 from typing import Literal
@@ -10,16 +9,18 @@ from typing import Literal
 import msgspec
 
 from jobimpact.answers.local import LocalAnswers
-from jobimpact.answers.query import Group, PeriodQuery, Query, Sums
+from jobimpact.answers.query import PeriodQuery, Query
 from jobimpact.core.config import Config
 from jobimpact.core.errors import MailError
 from jobimpact.findings.judge import of_array, of_job
 from jobimpact.mail.subject import About, parse
-from jobimpact.report.advice import advice_of
+from jobimpact.report.group import group_view
 from jobimpact.report.job import job_view
-from jobimpact.report.mail_body import Foot, MailBody, foot_text, job_mail, subject_line
-from jobimpact.report.numbers import energy, kwh
-from jobimpact.report.text import advice_lines, clean
+from jobimpact.report.mail_body import Foot, MailBody, group_mail, job_mail
+from jobimpact.report.numbers import energy
+from jobimpact.report.period import period_view
+from jobimpact.report.period_mail import period_mail
+from jobimpact.report.text import clean
 from jobimpact.results.mailing import MailRow
 from jobimpact.results.record import JobResult
 
@@ -75,53 +76,35 @@ class SiteContents:
         group = self._answers.jobs(query).groups[0]
         if group.sums is None:
             raise MailError(f"{_WHAT[about.topic]} {about.name!r:.60} is not in the results")
-        last = max(group.jobs, key=lambda one: one.end_s or 0.0) if about.topic == "job" and group.jobs else None
-        if last is not None:
-            return self._job(last, group.jobs, foot)
-        return self._group(about, group, group.sums, foot)
+        if about.topic == "job" and group.jobs:
+            return self._job(group.jobs, foot)
+        findings = of_array(group.sums.endings, group.jobs, self._config.findings, self._price)
+        return group_mail(group_view(group, findings=findings, currency=self._config.report.currency), foot)
 
-    def _job(self, one: JobResult, each: tuple[JobResult, ...], foot: Foot) -> MailBody:
-        settings = self._config
-        found = of_job(one, settings.findings, settings.report.price_per_kwh)
+    def _job(self, runs: tuple[JobResult, ...], foot: Foot) -> MailBody:
+        """Its last run, and what those before it used."""
+        last = max(runs, key=lambda one: one.end_s or 0.0)
         view = job_view(
-            one,
-            findings=found,
-            details=self._answers.details(one.cluster, one.key),
-            currency=settings.report.currency,
+            last,
+            findings=of_job(last, self._config.findings, self._price),
+            details=self._answers.details(last.cluster, last.key),
+            currency=self._config.report.currency,
         )
-        if len(each) > 1:
-            known = [run.energy_j for run in each if run.energy_j is not None]
-            said = f"It ran {len(each)} times; all its runs together: {energy(fsum(known))}." if known else ""
-            view = msgspec.structs.replace(view, notes=(*view.notes, *filter(None, [said])))
+        known = [run.energy_j for run in runs if run.energy_j is not None]
+        if len(runs) > 1 and known:
+            said = f"It ran {len(runs)} times; this is the last. All its runs together: {energy(fsum(known))}."
+            view = msgspec.structs.replace(view, notes=(*view.notes, said))
         return job_mail(view, foot)
-
-    def _group(self, about: About, group: Group, sums: Sums, foot: Foot) -> MailBody:
-        title = f"{_WHAT[about.topic]} {clean(about.name)}"
-        used = "not measured" if sums.energy_j is None else f"{energy(sums.energy_j)} ({kwh(sums.energy_j / 3.6e6)})"
-        lines = [
-            f"{title}: {sums.jobs:,} jobs, {sums.ran:,} ran, {sums.failed:,} did not complete",
-            "",
-            f"  Energy {used}",
-        ]
-        if sums.failed and sums.failed_energy_j:
-            lines.append(f"  of which {energy(sums.failed_energy_j)} went into runs that did not complete")
-        if sums.measured < sums.ran:
-            lines.append(f"  The sum lacks {sums.ran - sums.measured:,} of {sums.ran:,}: not measured.")
-        settings = self._config
-        found = of_array(sums.endings, group.jobs, settings.findings, settings.report.price_per_kwh)
-        for part in advice_lines(advice_of(found, settings.report.currency)):
-            lines += ["", *part]
-        return _plain(f"{title}: {sums.jobs:,} jobs, {used}", "\n".join(lines) + "\n", foot)
 
     def _period(self, about: About, foot: Foot) -> MailBody:
         of: Literal["user", "lab"] = "lab" if about.topic == "lab" else "user"
         query = PeriodQuery(of, about.name, about.span.from_s, about.span.to_s, cluster=self._config.cluster)
         found = self._answers.period(query)
-        from jobimpact.report.period import period_view
-        from jobimpact.report.period_text import period_text
+        return period_mail(period_view(found, self._config.findings, self._config.report), foot)
 
-        view = period_view(found, self._config.findings, self._config.report)
-        return _plain(f"{view.title}, {view.time}", period_text(view), foot)
+    @property
+    def _price(self) -> float | None:
+        return self._config.report.price_per_kwh
 
 
 def foot_of(row: MailRow, about: About, config: Config) -> Foot:
@@ -141,9 +124,3 @@ def foot_of(row: MailRow, about: About, config: Config) -> Foot:
 def _told(row: MailRow) -> str:
     why = row.why or ""
     return clean(why) if why.startswith("used ") else f"is worth a look: {clean(why)}"
-
-
-def _plain(subject: str, text: str, foot: Foot) -> MailBody:
-    whole = f"{text}\n{foot_text(foot)}"
-    head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>jobimpact</title></head><body>'
-    return MailBody(subject_line(subject), whole, f"{head}<pre>{html.escape(whole)}</pre></body></html>\n")
