@@ -303,6 +303,18 @@ def test_memory_that_the_node_guessed_is_not_held_against_a_job() -> None:
     assert "memory_low" not in rules(job(**told, mem_bytes=32 * GIB))
 
 
+@pytest.mark.parametrize(
+    ("ran_h", "limit_h", "advised_h"),
+    [(1, 48, 4 / 3), (0.1, 1, None), (0.1, 1.5, 1 / 6), (6, 48, 8), (0.0834, 1.1, None)],
+)
+def test_what_time_is_advised(ran_h: float, limit_h: float, advised_h: float | None) -> None:
+    """A fifth more than it ran, rounded up; nothing for less than an hour."""
+    lasts = ran_h * HOUR
+    one = job(use=use(lasts=lasts), lasts=lasts, time_limit_s=limit_h * HOUR)
+    found = [one for one in of_job(one, LIMITS) if one.rule == "time_low"]
+    assert [one.advised for one in found] == ([] if advised_h is None else [pytest.approx(advised_h * HOUR)])
+
+
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "NODE_FAIL"])
 def test_a_time_limit_is_judged_by_completed_runs_alone(state: str) -> None:
     """A crash says nothing of how long the run would have taken."""

@@ -181,6 +181,25 @@ def test_an_array_of_which_nothing_is_known_has_no_sum() -> None:
     assert re.search(r"^  Energy +-$", group_text(view), re.MULTILINE)
 
 
+def test_a_total_of_some_tasks_is_as_much_as_nothing() -> None:
+    """Only the total of all is set beside other things."""
+    group = stories()["array_300"].group
+    assert group is not None
+    assert group.sums is not None
+    assert group_view(group).equivalents
+    impacts = {name: msgspec.structs.replace(one, known=one.known - 1) for name, one in group.sums.impacts.items()}
+    part = msgspec.structs.replace(group, sums=msgspec.structs.replace(group.sums, impacts=impacts))
+    assert group_view(part).equivalents == ()
+    assert "The sum of GWP lacks 1 of 300: not known." in group_view(part).notes
+
+
+def test_a_failed_run_has_not_done_the_steps_that_it_was_to_do() -> None:
+    """Its labels stand there all the same, clean."""
+    view = view_of(stories()["hostile"])
+    assert isinstance(view, JobView)
+    assert view.activity == ("model red <script>alert(1)</script> &amp; evil Bcc: x@y é.",)
+
+
 def test_many_ways_to_end_are_counted() -> None:
     """After the first eight."""
     endings = tuple(Ending("FAILED", f"{n}:0", 1, 1.0) for n in range(20))
