@@ -316,8 +316,9 @@ def test_what_time_is_advised(ran_h: float, limit_h: float, advised_h: float | N
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "NODE_FAIL"])
-def test_a_time_limit_is_judged_by_completed_runs_alone(state: str) -> None:
-    """A crash says nothing of how long the run would have taken."""
+def test_time_and_memory_are_judged_by_completed_runs_alone(state: str) -> None:
+    """A crash says nothing of how long the run would have taken, and with how much."""
+    assert "memory_low" not in rules(job(use=use(peak=0.1), state=state))
     assert "time_low" in rules(job(use=use(), time_limit_s=48 * HOUR))
     assert "time_low" not in rules(job(use=use(), time_limit_s=48 * HOUR, state=state))
 

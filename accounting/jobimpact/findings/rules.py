@@ -143,8 +143,9 @@ def _cpu_low(one: JobResult, limits: Findings) -> Finding | None:
 
 
 def _memory_low(one: JobResult, limits: Findings) -> Finding | None:
+    """Of runs that completed: what another one would have needed later is not known."""
     found = memory_peak(one)
-    if found is None or one.exclusive or one.mem_bytes is None:
+    if one.state != "COMPLETED" or found is None or one.exclusive or one.mem_bytes is None:
         return None
     peak, held = found
     advised = _round_bytes(peak * HEADROOM)
