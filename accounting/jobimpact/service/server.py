@@ -144,6 +144,8 @@ class Server:
         self._by_uid: Counter[int] = Counter()
         self._answered: deque[tuple[_Client, list[bytes]]] = deque()
         self._waker, self._woken = socket.socketpair()
+        for sock in (self._waker, self._woken):
+            sock.setblocking(False)
         self._stopping = False
         self._shut_until_s = 0.0
         self._open = False
@@ -161,8 +163,6 @@ class Server:
 
     def serve(self) -> None:
         """Answer until `stop` is called; then what is under way is finished."""
-        for sock in (self._waker, self._woken):
-            sock.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ)
         for number in range(self._limits.threads):
             threading.Thread(target=self._turns.do_all, name=f"answers-{number}", daemon=True).start()
