@@ -6,16 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.accounting.mirror_world import CLUSTER, Day, MemoryReader, dump, keep_day
+from tests.accounting.mirror_world import CLUSTER, SERVER, Day, MemoryReader, dump, keep_day
 from tests.bench.store_day import DayJob
+from tests.daemon.test_progress import Node, place, send
 
 from jobimpact.core.config import Config, load_config
 from jobimpact.core.line import line
-from jobimpact.core.records import Progress, RunEnergy
+from jobimpact.core.progress import Said
+from jobimpact.core.records import JobUsage, Progress, RunEnergy, Usage
 from jobimpact.core.series import JOB_LABEL, JOB_PROGRESS, Point
+from jobimpact.core.units import NS
 from jobimpact.energy.local import LocalEnergy
 from jobimpact.mirror.job import copy_job
 from jobimpact.mirror.refresh import Mirror
+from jobimpact_daemon.outbox import Outbox, unpack
+
+__all__ = ["place"]
 
 WALL = 1795208400.0
 LASTS = 900
@@ -121,3 +127,24 @@ def test_a_job_that_runs_is_copied_with_what_it_said(lines: list[str], tmp_path:
     run = run_of(tmp_path / "copy")
     assert (run.labels, run.progress) == (LABELS, PROGRESS)
     assert run.use is not None
+
+
+def test_what_a_job_tells_a_real_daemon_comes_through_as_its_node_has_it(tmp_path: Path, place: Path) -> None:
+    """From the socket into the books, their outbox, a server's lines and the mirror."""
+    node = Node(tmp_path, place, outbox=Outbox(SERVER, "c", "n1"))
+    for number, said_then in enumerate((Said("1", 7, {"acc": 0.5, "loss": 2.0}, {"model": "a b"}), Said("1", 8))):
+        send(place, said_then)
+        node.hear()
+        node.tick(2 + number, usage=Usage({"1": JobUsage((2 + number) * NS, 2**30)}))
+    node.tick(60, usage=Usage({"1": JobUsage(5 * NS, 2**29)}))
+    packed = node.ask("SELECT lines FROM outbox WHERE kept = 'books' ORDER BY id")
+    reader = MemoryReader(one for (lines,) in packed for one in unpack(lines).decode().split("\n"))
+    with Mirror(reader, tmp_path / "mirror", "c") as mirror:
+        assert mirror.refresh(node.wall_s - 1000, node.wall_s + 100) == []
+    node.close()
+    own, far = run_of(tmp_path), run_of(tmp_path / "mirror")
+    assert [one.step for one in own.progress] == [7, 8]
+    assert own.labels == {"model": "a b"}
+    assert own.use is not None
+    assert (own.use.cpu_ns, own.use.mem_peak_bytes) == (5 * NS, 2**30)
+    assert (far.labels, far.progress, far.use) == (own.labels, own.progress, own.use)
