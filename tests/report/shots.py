@@ -1,14 +1,19 @@
-"""Pictures of what people get: `python -m tests.report.shots DIR` draws each story as page, mail and terminal."""
+"""Pictures of what people get: `python -m tests.report.shots DIR` draws each story as page, mail and terminal.
+
+`python -m tests.report.shots --docs` draws those that the documents show anew.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
+import io
 import re
 import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from tests.report.looking import Looking, Theme
 from tests.report.stories import Story, stories
 
@@ -23,10 +28,11 @@ from jobimpact.report.view import GroupView, JobView
 
 __all__ = ["as_mail_program", "as_terminal", "faces", "group_of", "view_of"]
 
+DOCUMENTS = Path(__file__).parents[2] / "docs" / "user" / "pictures"
 FOOT = Foot(
-    "You get this because this job used more than 1 kWh, or failed after more than 0.1 kWh.",
-    "To get none: write NONE to jobimpact@hpc.example.org, or set the weekly summary instead.",
-    "Questions, and doubts about a number: hpc-help@example.org",
+    "You get this because the job used more than 1 kWh.",
+    "To get none: https://hpc.example.org/no-mail",
+    "Questions, and doubts about a number: hpc@example.org",
 )
 _COLOURS = {"1": "font-weight: bold", "31": "color: #ff8a80", "32": "color: #86d993", "33": "color: #ffd166"}
 
@@ -98,11 +104,54 @@ def shoot(browser: Looking, folder: Path, name: str, story: Story) -> None:
     (folder / f"{name}-terminal.png").write_bytes(browser.picture())
 
 
+def _small(png: bytes, file: Path) -> None:
+    """With few colours: such pictures need no more."""
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(
+        200, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    ).save(file, optimize=True)
+
+
+def _sheets(browser: Looking, folder: Path) -> bytes:
+    """What is open as it prints, its first two sheets side by side."""
+    sheets = [Image.open(one).convert("RGB") for one in browser.printed(folder, "sheet")[:2]]
+    if not sheets:
+        raise SystemExit("pdftoppm is not installed (Debian: poppler-utils)")
+    gap = 16
+    width, height = sheets[0].size
+    whole = Image.new("RGB", (len(sheets) * (width + gap) + gap, height + 2 * gap), "#8a959d")
+    for at, sheet in enumerate(sheets):
+        whole.paste(sheet, (gap + at * (width + gap), gap))
+    out = io.BytesIO()
+    whole.save(out, "PNG")
+    return out.getvalue()
+
+
+def for_documents(browser: Looking, folder: Path) -> None:
+    """The pictures of docs/user/page.md."""
+    told = {name: faces(stories()[name]) for name in ("good", "idle_gpu", "array_300")}
+    browser.open(told["good"][0], "light", 900)
+    _small(browser.picture(), folder / "page.png")
+    with tempfile.TemporaryDirectory() as sheets:
+        _small(_sheets(browser, Path(sheets)), folder / "print.png")
+    browser.open(told["idle_gpu"][0], "dark", 900)
+    _small(browser.picture(height=960), folder / "page-dark.png")
+    browser.open(told["array_300"][0], "light", 900)
+    _small(browser.picture(height=1275), folder / "array.png")
+    browser.open(as_mail_program(told["idle_gpu"][1]), "light", 660)
+    _small(browser.picture(), folder / "mail.png")
+    browser.open(as_terminal(told["idle_gpu"][2], "jobimpact 126"), "light", 740, 100)
+    _small(browser.picture(), folder / "terminal.png")
+
+
 def main(given: list[str]) -> int:
     """Draw them."""
     if not given:
         print(__doc__, file=sys.stderr)
         return 2
+    if given[0] == "--docs":
+        with tempfile.TemporaryDirectory() as own, Looking(Path(own)) as browser:
+            for_documents(browser, DOCUMENTS)
+        return 0
     folder, wanted = Path(given[0]), given[1:]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as own, Looking(Path(own)) as browser:
