@@ -91,6 +91,14 @@ def test_headers() -> None:
 
 
 @pytest.mark.parametrize(
+    "subject", ["job " * 30, "é" * 100, "Lab Language (nlp) on lab, 2026-11-15 to 2026-11-22: 0.00417 kWh"]
+)
+def test_a_long_subject_is_one_text(subject: str) -> None:
+    """Folded or not, readers see no blank before it."""
+    assert str(parsed(made(MailBody(subject, "t", "h")))["Subject"]) == plain_header(subject)
+
+
+@pytest.mark.parametrize(
     ("unsubscribe", "wanted", "names"),
     [
         ("mailto:stop@site.example?subject=stop", True, ["List-Unsubscribe"]),

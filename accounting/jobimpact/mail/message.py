@@ -49,7 +49,17 @@ class _Verbatim(UnstructuredHeader):
         return f"{self.name}: {self}{policy.linesep}"  # type: ignore[attr-defined] # the registry's mixture has it
 
 
+class _Subject(UnstructuredHeader):
+    """On one line where it is plain: folded, it would begin with a blank line."""
+
+    def fold(self, *, policy: Any) -> str:
+        if str(self).isascii():
+            return f"Subject: {self}{policy.linesep}"
+        return str(super().fold(policy=policy))  # type: ignore[misc] # the registry's mixture has it
+
+
 _HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("subject", _Subject)  # type: ignore[arg-type] # a mixture takes a part
 for _name in ("list-unsubscribe", "message-id"):
     _HEADERS.map_to_type(_name, _Verbatim)  # type: ignore[arg-type] # a mixture takes a part
 _POLICY = policy.SMTP.clone(header_factory=_HEADERS)
