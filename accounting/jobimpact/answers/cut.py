@@ -30,11 +30,11 @@ def cut(one: JobResult, from_s: float | None, to_s: float | None) -> JobResult:
     """
     start_s = one.start_s
     end_s = one.end_s if one.end_s is not None else one.known_until_s
-    if start_s is None or end_s is None:
+    if start_s is None or end_s is None or end_s <= start_s:
         return one
-    low_s = start_s if from_s is None else max(start_s, from_s)
-    high_s = end_s if to_s is None else min(end_s, to_s)
-    if (low_s, high_s) == (start_s, end_s) or high_s < low_s:
+    low_s = start_s if from_s is None else min(max(start_s, from_s), end_s)
+    high_s = end_s if to_s is None else max(min(end_s, to_s), low_s)
+    if (low_s, high_s) == (start_s, end_s):
         return one
     time = (high_s - low_s) / (end_s - start_s)
     energy = _energy(one.energy, low_s, high_s, time)

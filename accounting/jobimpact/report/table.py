@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
 
@@ -110,7 +111,7 @@ def table(
         header: with title and headings.
     """
     units = units or Units()
-    out = [_bold(title, colour=colour), ""] if title and header else []
+    out = [*(_bold(line, colour=colour) for line in textwrap.wrap(title, width)), ""] if title and header else []
     if sums is None:
         return "\n".join([*out, "  No job."]) + "\n"
     out += _lost(sums, units)
