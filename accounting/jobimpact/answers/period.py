@@ -199,7 +199,7 @@ class _Collected:
             today = self._days[day] = Tally(light=True)
         today.add(row)
         self.most.add(row)
-        if has_failed(row.state, row.start_s, row.energy_j):
+        if row.energy_j and has_failed(row.state, row.start_s, row.energy_j):
             self.worst.add(row)
 
     def by(self) -> dict[str, tuple[Place, ...]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite
+
 from jobimpact.answers.query import Ending, SumImpact, Sums
 from jobimpact.core.records import DomainKind
 from jobimpact.results.outcome import has_failed, has_run
-from jobimpact.results.period import Row, Spread
+from jobimpact.results.period import Row
 from jobimpact.results.sums import INDICATORS
 
 __all__ = ["Tally"]
@@ -51,16 +53,17 @@ class Tally:
         self._methods: dict[DomainKind, set[str]] = {}
         self._kinds: dict[DomainKind, list[float]] = {}
         """Of each kind of part: joules, of how many they are known, and of how many they are not."""
-        self._first: float | None = None
-        self._last: float | None = None
-        self._accounted: float | None = None
+        # Not yet known is beyond all that may come: one comparison a row, of which there may be very many.
+        self._first = inf
+        self._last = self._accounted = -inf
         self._factors: set[str] = set()
 
     def add(self, row: Row) -> None:
         """One job more."""
         joules = row.energy_j
         self.jobs += 1
-        self._accounted = _most(self._accounted, row.accounted_s)
+        if row.accounted_s > self._accounted:
+            self._accounted = row.accounted_s
         ending = self._endings.setdefault((row.state, row.exit_code), [0, 0, 0.0])
         ending[0] += 1
         if not has_run(row.start_s, joules):
@@ -76,9 +79,12 @@ class Tally:
             if failed:
                 self.failed_known += 1
                 self.failed_energy_j += joules
-        self._last_for(row)
-        if self._light:
-            return
+        self._hold(row)
+        if not self._light:
+            self._add_parts(row)
+
+    def _add_parts(self, row: Row) -> None:
+        """Kinds of parts, and impacts."""
         for kind, one in row.kinds.items():
             if one.method not in _NONE:
                 found = self._kinds.setdefault(kind, [0.0, 0, 0])
@@ -89,9 +95,12 @@ class Tally:
                     found[1] += 1
                     self._methods.setdefault(kind, set()).add(one.method or "")
         for sums, parts in zip(self._impacts, row.impacts):  # noqa: B905 (as many as indicators)
-            _add(sums, 0, parts.use)
-            _add(sums, 4, parts.embodied)
-            _add(sums, 8, parts.total)
+            for at, part in ((0, parts.use), (4, parts.embodied), (8, parts.total)):
+                if part is not None:
+                    sums[at] += 1
+                    sums[at + 1] += part.low
+                    sums[at + 2] += part.central
+                    sums[at + 3] += part.high
         if row.factors is not None:
             self._factors.add(row.factors)
 
@@ -109,9 +118,9 @@ class Tally:
             self._kinds[kind] = _both(self._kinds.get(kind), found)
         for kind, methods in other._methods.items():
             self._methods.setdefault(kind, set()).update(methods)
-        self._first = _least(self._first, other._first)
-        self._last = _most(self._last, other._last)
-        self._accounted = _most(self._accounted, other._accounted)
+        self._first = min(self._first, other._first)
+        self._last = max(self._last, other._last)
+        self._accounted = max(self._accounted, other._accounted)
         self._factors |= other._factors
 
     @property
@@ -158,19 +167,22 @@ class Tally:
                 Ending(state, code, int(jobs), joules if known else None)
                 for (state, code), (jobs, known, joules) in endings
             ),
-            first_start_s=self._first,
-            last_end_s=self._last,
-            accounted_s=self._accounted,
+            first_start_s=_known(self._first),
+            last_end_s=_known(self._last),
+            accounted_s=_known(self._accounted),
         )
 
-    def _last_for(self, row: Row) -> None:
+    def _hold(self, row: Row) -> None:
         """What it held, for as long as it ran."""
-        self._first, self._last = _least(self._first, row.start_s), _most(self._last, row.end_s)
-        seconds = row.elapsed_s
-        if seconds is None and row.start_s is not None and row.end_s is not None:
-            seconds = max(row.end_s - row.start_s, 0.0)
+        start_s, end_s, seconds = row.start_s, row.end_s, row.elapsed_s
+        if start_s is not None and start_s < self._first:
+            self._first = start_s
+        if end_s is not None and end_s > self._last:
+            self._last = end_s
         if seconds is None:
-            return
+            if start_s is None or end_s is None:
+                return
+            seconds = max(end_s - start_s, 0.0)
         self._whole += row.nodes * seconds
         self._covered += row.nodes * seconds * row.coverage
         self._cpu_s += (row.cpus or 0) * seconds
@@ -181,22 +193,10 @@ def _both(one: list[float] | None, other: list[float]) -> list[float]:
     return list(other) if one is None else [mine + more for mine, more in zip(one, other, strict=True)]
 
 
-def _add(found: list[float], at: int, part: Spread | None) -> None:
-    if part is not None:
-        found[at] += 1
-        found[at + 1] += part.low
-        found[at + 2] += part.central
-        found[at + 3] += part.high
-
-
 def _impact(found: list[float]) -> SumImpact:
     use, embodied, total = ((found[at + 1], found[at + 2], found[at + 3]) if found[at] else None for at in (0, 4, 8))
     return SumImpact(use=use, embodied=embodied, total=total, known=int(found[8]))
 
 
-def _least(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one if other is None else min(one, other)
-
-
-def _most(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one if other is None else max(one, other)
+def _known(at_s: float) -> float | None:
+    return at_s if isfinite(at_s) else None
