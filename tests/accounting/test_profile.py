@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobimpact.core.records import DomainKind, Profile
-from jobimpact.energy.profile import SPANS, Point, Track, profile_of, thinned
+from jobimpact.core.records import DomainEnergy, DomainKind, Profile, RunEnergy
+from jobimpact.energy.profile import SPANS, Point, Track, profile_of, thinned, tracks_of
 
 NS = 10**9
 T0 = 1795190300.0
@@ -105,6 +107,36 @@ def test_holes_of_many_nodes_leave_edges_for_the_rest() -> None:
     assert len(found.edges_s) > 70
     assert max(now - then for then, now in pairwise(found.edges_s) if now < 20_000) < 600
     assert joules_of(found, "cpu") == pytest.approx(100 * 6000 * 399, rel=1e-3)
+
+
+RUN = RunEnergy(
+    "n1", "1", 0, T0, T0 + 600.0, 600 * NS, "ended", 4, None, (), (), (
+        DomainEnergy("package-0", "cpu", "counter", 10**9, 600 * NS),
+        DomainEnergy("gpu:a", "gpu", "counter", 0, 0, "absent: no permission"),
+    )
+)  # fmt: skip
+POINTS = {"package-0": [Point(T0 + 600.0, 10**9, 600 * NS)]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "points", "known"),
+    [
+        ({}, POINTS, True),
+        ({}, {}, False),
+        ({"end_s": T0 + 100.0, "elapsed_ns": 100 * NS}, {}, True),
+        ({"end_s": T0 + 7800.0}, POINTS, False),
+        ({"end_s": None, "state": "open"}, POINTS, True),
+        ({"state": "estimated"}, POINTS, False),
+    ],
+    ids=["points", "none left", "short", "the clock stepped", "open", "an estimate"],
+)
+def test_when_energy_came_is_known_by_points_alone(
+    changes: dict[str, Any], points: dict[str, list[Point]], known: bool
+) -> None:
+    """Or the run is short; nothing is drawn through a time that nobody knows, and what was never read is no track."""
+    found = tracks_of(msgspec.structs.replace(RUN, **changes), points)
+    assert (found is not None) == known
+    assert found is None or [one.kind for one in found] == ["cpu"]
 
 
 @st.composite
