@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from itertools import accumulate, combinations, pairwise
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -264,8 +265,29 @@ def test_axes_fit_the_size(span_s: float, watts: float, time: str, power: str) -
     assert 3 <= sum(bool(re.fullmatch(r"[0-9.]+", one or "")) for one in texts) <= 24
 
 
-def test_nothing_is_loaded_until_a_picture_is_drawn() -> None:
-    """Importing the module costs no matplotlib: answers as text never pay for it."""
-    program = "import sys, jobimpact.report.plots; print(sorted({'matplotlib', 'numpy', 'jinja2'} & set(sys.modules)))"
+@pytest.mark.parametrize("module", ["plots", "page", "mail_body"])
+def test_nothing_is_loaded_until_something_is_drawn(module: str) -> None:
+    """Importing costs neither matplotlib nor Jinja2: who writes text alone never pays for them, and needs them not."""
+    program = (
+        f"import sys, jobimpact.report.{module}; print(sorted({{'matplotlib', 'numpy', 'jinja2'}} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("absent", ["matplotlib", "jinja2"])
+def test_what_is_not_installed_is_named(absent: str) -> None:
+    """Where only the command is installed, one line says what is wanted."""
+    program = (
+        f"import sys; sys.path.insert(0, '.'); sys.modules['{absent}'] = None\n"
+        "from jobimpact.core.errors import JobImpactError\n"
+        "from jobimpact.report.page import job_page\n"
+        "from tests.report.made_views import full_view\n"
+        "try: job_page([full_view()], title='x')\n"
+        "except JobImpactError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert re.fullmatch(r"(pages|pictures) need \w+: install jobimpact\[accounting\]", done.stdout.strip())
+    assert absent in done.stdout.lower()

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
+from jobimpact.core.errors import JobImpactError
 from jobimpact.report.numbers import percent
 from jobimpact.report.palette import DARK, FILLS, LIGHT, css
 from jobimpact.report.plots import Picture, power_picture, quality_picture
 from jobimpact.report.view import EndingRow, EnergyRow, GroupView, ImpactRow, JobView, Tone
 from jobimpact.report.words import clean
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = [
     "NO_POWER",
@@ -176,6 +179,9 @@ def render(template: str, **values: object) -> str:
     Args:
         template: its file's name.
         values: what it names; one that is missing is an error (jinja2.UndefinedError).
+
+    Raises:
+        JobImpactError: Jinja2 is not installed.
     """
     return _environment().get_template(template).render(values)
 
@@ -305,6 +311,10 @@ def _is(text: str) -> bool:
 
 @cache
 def _environment() -> Environment:
+    try:  # not on the way of those who draw no page
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise JobImpactError("pages need Jinja2: install jobimpact[accounting]") from error
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -329,4 +339,4 @@ def _capitalized(text: str) -> str:
 
 def _cleaned(value: object) -> object:
     """The last thing before a text is escaped: no control characters, nothing that turns the writing."""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return clean(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

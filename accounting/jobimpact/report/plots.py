@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from jobimpact.core.errors import JobImpactError
 from jobimpact.core.records import DomainKind, Profile, Progress
 from jobimpact.report.numbers import duration, kwh, percent, rounded
 from jobimpact.report.palette import FILLS, LIGHT
@@ -82,6 +83,9 @@ def power_picture(
 
     Returns:
         None: there is no profile to draw.
+
+    Raises:
+        JobImpactError: matplotlib is not installed.
     """
     drawn = _drawable(profile)
     if drawn is None:
@@ -109,6 +113,9 @@ def quality_picture(
 
     Returns:
         None: fewer than two points have both.
+
+    Raises:
+        JobImpactError: matplotlib is not installed.
     """
     names = [found for one in progress for found in one.metrics if name is None or found == name]
     if not names:
@@ -268,8 +275,11 @@ def _draw_quality(axes: Axes, name: str, points: Sequence[tuple[float, float]], 
 def _picture(draw: Callable[[Axes, dict[str, str]], None], title: str, desc: str, form: Form, prefix: str) -> Picture:
     # A host without a home has no font cache to write: nobody's concern here.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise JobImpactError("pictures need matplotlib: install jobimpact[accounting]") from error
 
     settings: Any = {
         "svg.fonttype": "none",
