@@ -145,7 +145,7 @@ def tracks(draw: st.DrawFn) -> Track:
     start = draw(st.floats(0, 5000))
     at, uj, known = start, 0, 0
     points = [Point(T0 + at, 0, 0)]
-    for _ in range(draw(st.integers(1, 120))):
+    for _ in range(draw(st.integers(1, 40))):
         lasts = draw(st.one_of(st.just(60.0), st.floats(0.1, 90.0), st.floats(100.0, 20000.0)))
         at += lasts
         if draw(st.integers(0, 3)):
@@ -154,11 +154,16 @@ def tracks(draw: st.DrawFn) -> Track:
         points.append(Point(T0 + at, uj, known))
     more = draw(st.sampled_from((0.0, 0.0, 33.3)))
     return Track(
-        draw(st.sampled_from(KINDS)), T0 + start, T0 + at + more, uj, known, tuple(draw(st.permutations(points)))
+        draw(st.sampled_from(KINDS)),
+        T0 + start,
+        T0 + at + more,
+        uj,
+        known,
+        tuple(points[:: draw(st.sampled_from((1, -1)))]),
     )
 
 
-@given(st.lists(tracks(), min_size=1, max_size=5))
+@given(st.lists(tracks(), min_size=1, max_size=4))
 def test_its_spans_are_the_job_s_energy(some: list[Track]) -> None:
     """Few spans with rising edges, and by kind the energy of all its runs, unless no span of it is known."""
     found = profile_of(some)

@@ -17,7 +17,7 @@ import msgspec
 from jobimpact.core.records import DomainKind, Profile, RunEnergy
 from jobimpact.core.units import NS
 
-__all__ = ["SPANS", "Course", "Point", "Track", "end_of", "profile_of", "thinned", "tracks_of"]
+__all__ = ["SHORT_S", "SPANS", "Course", "Point", "Track", "end_of", "profile_of", "thinned", "tracks_of"]
 
 SPANS = 96
 """A profile has no more."""

@@ -17,7 +17,7 @@ from jobimpact.core.errors import ConfigError, StoreError
 from jobimpact.core.records import Profile, Progress, RunEnergy, run_key
 from jobimpact.core.series import JOB_ENERGY
 from jobimpact.energy.local import LocalEnergy
-from jobimpact.energy.profile import SPANS, Course, Point, Track, end_of, profile_of, thinned, tracks_of
+from jobimpact.energy.profile import SHORT_S, SPANS, Course, Point, Track, end_of, profile_of, thinned, tracks_of
 from jobimpact.energy.progress import merged
 from jobimpact.mirror.anew import BEGUN_ANEW
 from jobimpact.mirror.rows import Arrivals
@@ -118,7 +118,7 @@ class ProfileKeeper:
         if self._config.store.server is None or any(BEGUN_ANEW in run.flags for run in runs):
             return False
         lasted_s = max(end_of(run) - run.start_s for run in runs)
-        return 0 < lasted_s < LONG_S and _points(runs) * lasted_s / 60 <= MOST_POINTS
+        return SHORT_S < lasted_s < LONG_S and _points(runs) * lasted_s / 60 <= MOST_POINTS
 
     def _wait(self, energy_j: float, job: Job) -> None:
         one = (energy_j, job.record.key, job)
