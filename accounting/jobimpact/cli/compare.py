@@ -136,10 +136,10 @@ class _Asked:
 
     def _ask(self) -> Answerer:
         if self._answers is None:
-            from jobimpact.cli.report import answers_of
+            from jobimpact.cli.answer import answerer
 
             self._site = load_config(config_path(self._config))
-            self._answers = answers_of(self._site)
+            self._answers = answerer(self._site)
         return self._answers
 
 

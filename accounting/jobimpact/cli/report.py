@@ -10,12 +10,12 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from jobimpact.answers.query import Answerer, PeriodQuery
-from jobimpact.core.config import Config, config_path, load_config
+from jobimpact.answers.query import PeriodQuery
+from jobimpact.cli.answer import answerer
+from jobimpact.core.config import config_path, load_config
 from jobimpact.core.errors import ConfigError
-from jobimpact.results.record import database_path
 
-__all__ = ["Asked", "Span", "answers_of", "myself", "run", "span_of"]
+__all__ = ["Asked", "Span", "myself", "run", "span_of"]
 
 DAY_S = 86400.0
 Span = tuple[float, float]
@@ -90,7 +90,7 @@ def run(asked: Asked, config: str | None, *, as_json: bool, html: str | None, ev
     """
     site = load_config(config_path(config))
     query = asked.query(site.cluster, time.time())
-    answers = answers_of(site)
+    answers = answerer(site)
     try:
         found = answers.period(query)
     finally:
@@ -112,17 +112,6 @@ def run(asked: Asked, config: str | None, *, as_json: bool, html: str | None, ev
 
     print(period_text(view, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"), every=every), end="")
     return 0
-
-
-def answers_of(site: Config) -> Answerer:
-    """Whoever can read the results asks them, all others the service."""
-    if site.service.ask is None and os.access(database_path(site.results), os.R_OK):
-        from jobimpact.answers.local import LocalAnswers
-
-        return LocalAnswers(site, None)
-    from jobimpact.answers.remote import RemoteAnswers
-
-    return RemoteAnswers(site.service)
 
 
 def span_of(length: str | None, when: str | None, now_s: float) -> Span:

@@ -12,6 +12,7 @@ from jobimpact.core.config import Findings, Report
 from jobimpact.findings import judge
 from jobimpact.findings.finding import Finding
 from jobimpact.report.advice import advise
+from jobimpact.report.equivalents import equivalents
 from jobimpact.report.job import INDICATORS, KINDS
 from jobimpact.report.numbers import energy, kwh, percent, rounded, span
 from jobimpact.report.view import Advice, EnergyRow, ImpactRow, Tone
@@ -130,6 +131,8 @@ class PeriodView(msgspec.Struct, frozen=True):
     energy: tuple[EnergyRow, ...]
     impacts: tuple[ImpactRow, ...]
     not_known: str
+    equivalents: tuple[str, ...]
+    """At most two, each with its source and year; none where the total is not of all jobs."""
     trend: tuple[str, ...]
     past: tuple[Past, ...]
     """Now first, then the times before."""
@@ -170,6 +173,7 @@ def period_view(found: Period, limits: Findings | None = None, report: Report | 
         energy=tuple(_energy(found)),
         impacts=tuple(_impacts(sums)),
         not_known=_not_known(sums),
+        equivalents=_equivalents(sums),
         trend=tuple(_trend(found)),
         past=tuple(_past(found)),
         median=_median(found),
@@ -346,6 +350,11 @@ def _not_known(sums: Sums) -> str:
         each = "Use and embodied are of all that have them."
         return f"The total is of {of}: of the others use or embodied is not known. {each}"
     return ""
+
+
+def _equivalents(sums: Sums) -> tuple[str, ...]:
+    gwp = sums.impacts.get("gwp_kgco2e")
+    return equivalents(gwp.total[1]) if gwp and gwp.total and gwp.known == sums.ran else ()
 
 
 # -- beside others ---------------------------------------------------------------------------------------------------

@@ -105,7 +105,8 @@ def _energy_row(row: EnergyRow) -> list[str]:
 
 def _impacts(view: PeriodView) -> Iterator[str]:
     yield from impact_lines(view.impacts)
-    yield from wrapped(view.not_known)
+    for text in (view.not_known, *view.equivalents):
+        yield from wrapped(text)
 
 
 def impact_lines(rows: Iterable[ImpactRow]) -> Iterator[str]:
