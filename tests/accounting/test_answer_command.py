@@ -108,6 +108,22 @@ def test_the_window_is_told_with_its_zone(world: World, capsys: Captured, monkey
     assert lines(out) == ["4", "sum"]
 
 
+def test_the_page_of_answers_shows_such_a_table(
+    world: World, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is."""
+    text = (Path(__file__).parents[2] / "docs/user/answer.md").read_text(encoding="utf-8")
+    words, shown = re.findall(r"^```\n\$ jobimpact (-u .*)\n((?:.*\n)*?)```$", text, re.MULTILINE)[0]
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        _, out, _ = ask(world, capsys, *words.split())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert out.startswith(shown)
+
+
 def test_jobs_are_cut_at_the_window(world: World, capsys: Captured) -> None:
     """What was reserved by time; energy whose hours are not known is not told."""
     half = ("-u", "bob", "-S", str(T0 - 10), "-E", str(T0 + 50), "--json")
