@@ -159,3 +159,26 @@ def test_of_two_nodes_the_first_is_heard(tmp_path: Path) -> None:
     assert result(world).labels == {"model": "b", "data": "x"}
     with sqlite3.connect(world.results) as db:
         assert db.execute("SELECT json_extract(labels, '$.model') FROM job_result").fetchall() == [("b",)]
+
+
+def test_an_upgrade_is_one_revision_of_the_jobs_in_the_look_back(tmp_path: Path) -> None:
+    """What an earlier release wrote has no such words: older rows keep theirs, and the next night changes nothing."""
+    world = World(tmp_path)
+    world.say("1", time_limit_s=600)
+    world.say("2", submit=T0 - 5 * 86400, start=T0 - 5 * 86400, end=T0 - 5 * 86400 + 100)
+    world.node().measured(used=USED)
+    assert account(world.config, NOW, T0 - 6 * 86400).new == 2
+    assert account(world.config, NOW).changed == 0
+    with sqlite3.connect(world.results) as db:
+        gone = "'$.nodes.node01.use', '$.nodes.node01.labels'"
+        db.execute(f"UPDATE job_result SET digest = key, energy = json_remove(energy, {gone})")  # noqa: S608
+        db.executescript(
+            "DROP TABLE job_profile; DROP TABLE mail; DROP INDEX job_result_by_account; PRAGMA user_version = 3;"
+            "ALTER TABLE job_result DROP COLUMN labels; ALTER TABLE job_result DROP COLUMN time_limit_s"
+        )
+    counts = [account(world.config, NOW) for _ in range(2)]
+    assert [one.changed for one in counts] == [1, 0]
+    found = result(world)
+    assert (found.revision, found.time_limit_s) == (2, 600)
+    assert found.energy["nodes"]["node01"]["use"]["cpu_ns"] == USED["cpu_ns"]
+    assert result(world, "2").revision == 1
