@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from tests.needs import SKIPPED
 
 from jobimpact.core.config import Addresses, Ldap
 from jobimpact.core.errors import ConfigError
@@ -298,7 +299,8 @@ def test_a_real_ldap_server(tmp_path: Path) -> None:
     """OpenLDAP's own programs: bind by a password, one user, nobody, a name with a star in it."""
     slapd, add = Path("/usr/sbin/slapd"), Path("/usr/sbin/slapadd")
     if not slapd.exists() or not Path("/usr/bin/ldapsearch").exists():
-        pytest.skip("slapd and ldap-utils are not installed")
+        SKIPPED["slapd"] = "slapd or ldap-utils is not installed"
+        pytest.skip(SKIPPED["slapd"])
     (tmp_path / "db").mkdir()
     (tmp_path / "conf").write_text(SLAPD.format(folder=tmp_path))
     (tmp_path / "people").write_text(PEOPLE)

@@ -103,7 +103,8 @@ def test_jobs_from_before_mail_was_switched_on_are_not_mailed(tmp_path: Path, se
     world = Site(tmp_path, server.port)
     world.job("1", ago_s=600)
     world.job("2", ago_s=15 * DAY_S)
-    assert send(world.account()).delivered.sent == 0
+    first = send(world.account())
+    assert (first.delivered.sent, first.quiet) == (0, "the first night: jobs that end from now on are mailed")
     assert world.states() == {}
     world.begin()  # it is noted once
     assert send(world).delivered.sent == 0
@@ -278,6 +279,22 @@ def test_a_sender_that_is_refused_is_no_users_fault(tmp_path: Path) -> None:
         assert night.stopped == ("sender refused: 550 not from here",)
         assert server.commands.count("MAIL") == 1
         assert Counter(world.states().values()) == {"planned": 2, "retry": 1}
+
+
+def test_a_row_of_which_no_mail_can_be_made_keeps_nobody_elses(tmp_path: Path, server: Server) -> None:
+    """It is tried again, and the reason is told in the end."""
+    world = Site(tmp_path, server.port, min_kwh=1, min_failed_kwh=0.0001)
+    world.job("1", joules=4e6)
+    world.job("2", joules=4e6)
+    world.job("3", joules=5000.0)
+    world.account().begin()
+    with closing(sqlite3.connect(world.results)) as db:
+        db.execute("UPDATE job_result SET impacts = '{}', energy = '{}' WHERE job_id IN ('1', '3')")
+        db.commit()
+    send(world)
+    rows = {key.rpartition("/")[2]: row for key, row in world.mails().items()}
+    assert {job: row.state for job, row in rows.items()} == {"1": "retry", "2": "sent"}
+    assert "could not be written: KeyError" in (rows["1"].why or "")
 
 
 # -- digests and labs ------------------------------------------------------------------------------------------------

@@ -14,9 +14,13 @@ from jobimpact.mail.smtp import Outcome, Server
 from jobimpact.report.mail_body import MailBody
 from jobimpact.results.mailing import Mailing, MailRow, State
 
-__all__ = ["MOST_ATTEMPTS", "Contents", "Delivered", "deliver", "is_due"]
+__all__ = ["MOST_ATTEMPTS", "ODD", "Contents", "Delivered", "deliver", "in_words", "is_due"]
 
 MOST_ATTEMPTS = 5
+ODD: tuple[type[Exception], ...] = (
+    *(JobImpactError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+)
+"""What a row that is not as it should be may bring about: one job must not keep all others' mails."""
 _WAIT_S = (0.0, 18 * 3600.0, 42 * 3600.0, 90 * 3600.0, 186 * 3600.0)
 """After so many attempts: the next night, the one after the next, ... with six hours to spare."""
 
@@ -44,6 +48,11 @@ class Delivered(msgspec.Struct):
     trouble: str | None = None
     """Why the rest was not tried."""
     problems: list[str] = []
+
+
+def in_words(error: Exception) -> str:
+    """An error, and of one that is not ours its kind, too."""
+    return str(error) if isinstance(error, JobImpactError) else f"{type(error).__name__}: {error}"
 
 
 def is_due(row: MailRow, now_s: float) -> bool:
@@ -79,14 +88,13 @@ def deliver(
             if row.address is None:
                 continue
             try:
-                body = contents.body(row)
-            except JobImpactError as error:
-                _put_off(mailing, row, f"could not be written: {error}", done, clock())
+                name, message = _written(row, cluster, settings, contents, clock())
+            except ODD as error:
+                _put_off(mailing, row, f"could not be written: {in_words(error)}", done, clock())
                 continue
             try:
-                sender = check_sender(settings)
                 server = server or Server(settings.smtp)
-                outcome = _send(server, mailing, cluster, settings, row, body, sender, clock)
+                outcome = _send(server, mailing, check_sender(settings), row, name, message, clock)
             except (MailError, ConfigError) as error:
                 done.trouble = str(error)
                 break
@@ -100,22 +108,24 @@ def deliver(
     return done
 
 
+def _written(row: MailRow, cluster: str, settings: Mail, contents: Contents, now_s: float) -> tuple[str, bytes]:
+    """A mail's Message-ID, and all of it."""
+    name = message_id(cluster, row.subject, check_sender(settings))
+    letter = Letter(row.address or "", name, contents.body(row), not row.subject.startswith("health/"))
+    return name, message_bytes(letter, settings, now_s)
+
+
 def _send(
     server: Server,
     mailing: Mailing,
-    cluster: str,
-    settings: Mail,
-    row: MailRow,
-    body: MailBody,
     sender: str,
+    row: MailRow,
+    name: str,
+    message: bytes,
     clock: Callable[[], float],
 ) -> Outcome:
     """Claim and send; what is not certain stays claimed, until it is noted."""
-    name = message_id(cluster, row.subject, sender)
-    to = row.address or ""
-    unsubscribe = not row.subject.startswith("health/")
-    message = message_bytes(Letter(to, name, body, unsubscribe), settings, clock())
-    return server.send(sender, to, message, lambda: mailing.claim(row, name, clock()))
+    return server.send(sender, row.address or "", message, lambda: mailing.claim(row, name, clock()))
 
 
 def _note(outcome: Outcome, mailing: Mailing, row: MailRow, done: Delivered, now_s: float) -> None:

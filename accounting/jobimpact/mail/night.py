@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 
 from jobimpact.core.config import Config
-from jobimpact.core.errors import ConfigError, JobImpactError, MailError, StoreError
+from jobimpact.core.errors import ConfigError, MailError, StoreError
 from jobimpact.findings.judge import of_array, of_job
 from jobimpact.mail.addresses import AddressBook
 from jobimpact.mail.content import SiteContents
-from jobimpact.mail.delivery import Contents, Delivered, deliver, is_due
+from jobimpact.mail.delivery import ODD, Contents, Delivered, deliver, in_words, is_due
 from jobimpact.mail.health import Health, health_mail, late_days, silent_nodes, store_troubles
 from jobimpact.mail.lists import read_holidays, read_opt_out
 from jobimpact.mail.message import Letter, check_sender, message_bytes, message_id
@@ -36,7 +36,7 @@ STALE_DAYS = 30
 LOOKED_AT = 200
 """Of an array's tasks so many, those with the most energy, say whether there is a finding."""
 _WAITING = ("planned", "retry")
-_UNITS = ("job", "array", "het")
+_UNITS = ("job/", "array/", "het/")
 
 Clock = Callable[[], float]
 
@@ -53,7 +53,7 @@ class Night(msgspec.Struct, frozen=True):
     found_uncertain: tuple[str, ...]
     """Keys of mails over which a run before died."""
     quiet: str = ""
-    """Why users get none today: it is no day for mail."""
+    """Why users get none today: it is no day for mail, or the first."""
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -83,6 +83,7 @@ class _Site:
         self.day = datetime.fromtimestamp(now_s).astimezone().date()
         self._utc_day = datetime.fromtimestamp(now_s, UTC).date()
         self.stopped: list[str] = []
+        self.problems: list[str] = []
         self.opted_out: frozenset[str] = frozenset()
         self.quiet = ""
         self._book: AddressBook | None = None
@@ -125,7 +126,11 @@ class _Site:
         units = self._mailing.units(from_s, to_s)
 
         def finding_of(unit: Unit) -> str | None:
-            return self._finding(unit, from_s, to_s)
+            try:
+                return self._finding(unit, from_s, to_s)
+            except ODD as error:
+                self.problems.append(f"{unit.kind} {unit.id}: no findings: {in_words(error)}")
+                return None
 
         known = Known(
             day=self.day,
@@ -151,7 +156,7 @@ class _Site:
         since_s = self.midnight_s()
         for row in rows:
             counts = row.state in _WAITING or (row.made_s >= since_s and row.state != "digest")
-            if counts and parse(row.subject).topic in _UNITS:
+            if counts and row.subject.startswith(_UNITS):
                 found[row.user] = found.get(row.user, 0) + 1
         return found
 
@@ -203,9 +208,12 @@ def send_night(config: Config, clock: Clock, problems: Sequence[str] = ()) -> Ni
                 )
         stopped = [*site.stopped, *([done.trouble] if done.trouble else [])]
         told = _tell_admins(config, mailing, site, Plan(skipped=plan.skipped), problems, stopped, clock)
-        done.problems += told.problems + ([told.trouble] if told.trouble and told.trouble != done.trouble else [])
+        done.problems += (
+            site.problems + told.problems + ([told.trouble] if told.trouble and told.trouble != done.trouble else [])
+        )
         waiting = len(mailing.rows(_WAITING))
-    return Night(plan, done, waiting, tuple(stopped), tuple(dead), site.quiet)
+    first = "" if begun_s < now_s else "the first night: jobs that end from now on are mailed"
+    return Night(plan, done, waiting, tuple(stopped), tuple(dead), site.quiet or first)
 
 
 def _rows(plan: Plan, now_s: float) -> list[MailRow]:
@@ -251,6 +259,9 @@ def _tell_admins(
     health = _health(config, mailing, plan, problems, stopped, now_s)
     if health.fine or not config.mail.admins:
         return Delivered()
+    for row in mailing.rows(_WAITING):
+        if row.subject.startswith("health/") and parse(row.subject).span.first < site.day:
+            mailing.put_off(row, "dropped", "a later one tells it", now_s)
     keys = {health_key(address, site.day): address for address in dict.fromkeys(config.mail.admins)}
     body = health_mail(health, config.cluster, now_s)
     mailing.plan(
@@ -323,7 +334,7 @@ def show(
             plan = site.plan(from_s, from_s + DAY_S, begun_s=None, fresh=True)
             health = Health()
         rows = [row for row in _rows(plan, now_s) if row.state == "planned"]
-        wrong: list[str] = []
+        wrong = site.problems
         letters = _letters(rows, contents, config, sender, wrong)
         if not health.fine:
             body = health_mail(health, config.cluster, now_s)
@@ -347,8 +358,8 @@ def _letters(
     for row in rows:
         try:
             body = contents.body(row)
-        except JobImpactError as error:
-            wrong.append(f"{row.subject}: could not be written: {error}")
+        except ODD as error:
+            wrong.append(f"{row.subject}: could not be written: {in_words(error)}")
             continue
         found.append((row.subject, Letter(row.address or "", message_id(config.cluster, row.subject, sender), body)))
     return found

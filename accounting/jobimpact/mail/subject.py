@@ -90,9 +90,9 @@ def units_told(rows: Iterable[MailRow]) -> set[tuple[str, str]]:
     """The jobs, arrays and heterogeneous jobs that have a mail, or are told in a digest: kind and id."""
     found: set[tuple[str, str]] = set()
     for row in rows:
-        about = parse(row.subject)
-        if about.topic in {"job", "array", "het"}:
-            found.add((about.topic, about.name))
+        if row.subject.startswith(("job/", "array/", "het/")):
+            topic, _, name = row.subject.split("/", 2)
+            found.add((topic, name))
     return found
 
 
