@@ -278,6 +278,21 @@ def test_large_figures_of_a_part_say_so() -> None:
     assert [(one.label, one.value, one.small) for one in found][1] == ("GWP", "2 g", "4 - 10 g CO2e, use only")
 
 
+@pytest.mark.parametrize(
+    ("joules", "kwh", "first"),
+    [
+        ("6.19 MJ", "1.72 kWh", "1.72 kWh"),
+        ("36.0 kJ", "0.0100 kWh", "0.0100 kWh"),
+        ("5.01 kJ", "0.00139 kWh", "5.01 kJ"),
+    ],
+)
+def test_a_small_energy_is_seen(joules: str, kwh: str, first: str) -> None:
+    """The larger figure is in the unit that fits; the other one stands below."""
+    found = keys(full_view(total=joules, total_kwh=kwh))[0]
+    assert found.value == first
+    assert {found.value, found.small} == {joules, kwh}
+
+
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_mail_is_whole_for_mail_programs(name: str) -> None:
     """Nothing that they drop: no variables, no SVG, no style sheet, no script; each picture is there and has words."""
@@ -305,8 +320,9 @@ def test_a_mail_is_no_wider_than_600(browser: Looking) -> None:
         ({"state": "COMPLETED", "tone": "good"}, "Job 124_4 (train-resnet50): 1.72 kWh, completed"),
         ({}, "Job 124_4 (train-resnet50) failed after 1.72 kWh"),
         ({"state": "TIMEOUT"}, "Job 124_4 (train-resnet50) hit its time limit after 1.72 kWh"),
-        ({"state": "OUT_OF_MEMORY", "total_kwh": ""}, "Job 124_4 (train-resnet50) was out of memory"),
-        ({"state": "COMPLETED", "total_kwh": "", "name": ""}, "Job 124_4: energy not known, completed"),
+        ({"total": "5.01 kJ", "total_kwh": "0.00139 kWh"}, "Job 124_4 (train-resnet50) failed after 5.01 kJ"),
+        ({"state": "OUT_OF_MEMORY", "total": ""}, "Job 124_4 (train-resnet50) was out of memory"),
+        ({"state": "COMPLETED", "total": "", "name": ""}, "Job 124_4: energy not known, completed"),
         ({"state": "CANCELLED by 1000", "name": ""}, "Job 124_4 was cancelled after 1.72 kWh"),
     ],
 )

@@ -84,12 +84,12 @@ def pixels(png: bytes) -> Image.Image:
 
 
 def colours_of(image: Image.Image, at: float) -> set[str]:
-    """The parts' colours in the column at a part of the plot's width."""
+    """The parts' colours in the column at a part of the plot's width; `soft` is the ground of the hatching."""
     left, right = 0.52 / 6.0 * image.width, (1 - 0.09 / 6.0) * image.width / 1.004 + 0.004 * 0.52 / 6.0 * image.width
     x = round(left + (right - left) * at)
     # Below the legend.
     column = {image.getpixel((x, y)) for y in range(round(image.height * 0.14), image.height)}
-    of = {tuple(int(LIGHT[kind][i : i + 2], 16) for i in (1, 3, 5)): kind for kind in FILLS}
+    of = {tuple(int(LIGHT[kind][i : i + 2], 16) for i in (1, 3, 5)): kind for kind in (*FILLS, "soft")}
     return {of[colour] for colour in column if colour in of}
 
 
@@ -101,7 +101,7 @@ def test_a_gap_is_drawn_as_a_gap() -> None:
     for at in (0.05, 0.35, 0.65, 0.95):
         assert colours_of(image, at) == set(FILLS), at
     for at in (0.42, 0.5, 0.58):
-        assert colours_of(image, at) == set(), at
+        assert colours_of(image, at) == {"soft"}, at
     assert "Not known, in part at least, for 20 min 0 s (20 %)" in picture.desc
 
 
@@ -111,7 +111,7 @@ def test_a_part_that_is_not_known_for_a_time_is_not_drawn_as_zero() -> None:
     rest = tuple(None if at >= 80 else value for at, value in enumerate(full.watts["rest"]))
     picture = power_picture(msgspec.structs.replace(full, watts=full.watts | {"rest": rest}), of="job 1", form="png")
     assert picture is not None
-    assert colours_of(pixels(picture.png), 0.9) == {"cpu", "dram", "gpu"}
+    assert colours_of(pixels(picture.png), 0.9) == {"cpu", "dram", "gpu", "soft"}
     assert "not known" in picture.desc.lower()
 
 

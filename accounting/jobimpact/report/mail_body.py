@@ -6,7 +6,16 @@ import textwrap
 
 import msgspec
 
-from jobimpact.report.page import ending_lines, ending_shares, energy_lines, energy_shares, is_running, keys, render
+from jobimpact.report.page import (
+    ending_lines,
+    ending_shares,
+    energy_lines,
+    energy_shares,
+    headline,
+    is_running,
+    keys,
+    render,
+)
 from jobimpact.report.palette import LIGHT
 from jobimpact.report.plots import Picture, power_picture, quality_picture
 from jobimpact.report.text import group_text, job_text, method_text
@@ -124,7 +133,7 @@ def group_subject(view: GroupView) -> str:
     """`Job 200 (sweep): 300 tasks, 2.46 kWh, 43 did not complete`."""
     title, _, size = clean(view.title).partition(": ")
     ended = f"{view.failed:,} did not complete" if view.failed else ""
-    said = ", ".join(filter(None, (size, view.total_kwh or "energy not known", ended)))
+    said = ", ".join(filter(None, (size, _energy(view) or "energy not known", ended)))
     return subject_line(f"{_named(title, view.name)}: {said}")
 
 
@@ -134,13 +143,17 @@ def job_subject(view: JobView) -> str:
     state = clean(view.state).partition(" (")[0].partition(",")[0].strip()
     ended = _ENDED.get(state.partition(" ")[0])
     if ended is not None:
-        return subject_line(f"{job} {ended}{f' after {view.total_kwh}' if view.total_kwh else ''}")
-    return subject_line(f"{job}: {view.total_kwh or 'energy not known'}, {state.lower()}")
+        return subject_line(f"{job} {ended}{f' after {_energy(view)}' if _energy(view) else ''}")
+    return subject_line(f"{job}: {_energy(view) or 'energy not known'}, {state.lower()}")
 
 
 def _named(title: str, name: str) -> str:
     short = textwrap.shorten(clean(name), _NAME, placeholder="...")
     return f"{title[:1].upper()}{title[1:]}{f' ({short})' if short else ''}"
+
+
+def _energy(view: JobView | GroupView) -> str:
+    return clean(headline(view)[0]) if view.total else ""
 
 
 def _preview(view: JobView | GroupView) -> str:

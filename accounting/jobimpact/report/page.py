@@ -36,6 +36,7 @@ __all__ = [
     "energy_lines",
     "energy_shares",
     "group_page",
+    "headline",
     "impact_lines",
     "is_running",
     "job_page",
@@ -47,7 +48,7 @@ __all__ = [
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_JOBS = 50
 """So many stand on one page."""
-NO_POWER = "Its power over time is not known, so there is no picture of it."
+NO_POWER = "Its power over time was not kept, so there is no picture of it."
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -188,7 +189,7 @@ def render(template: str, **values: object) -> str:
 
 def keys(view: JobView | GroupView) -> tuple[Key, ...]:
     """What stands largest: the energy, and each indicator with its range."""
-    found = [Key("Energy", view.total_kwh, view.total)] if view.total else [Key("Energy", "-")]
+    found = [Key("Energy", *headline(view))]
     for row in view.impacts:
         value, of = next(
             (
@@ -201,6 +202,19 @@ def keys(view: JobView | GroupView) -> tuple[Key, ...]:
         small = ", ".join(filter(None, (f"{row.span} {row.unit}".strip() if row.span else row.unit, of)))
         found.append(Key(row.label, value, small if _is(value) else ""))
     return tuple(found)
+
+
+def headline(view: JobView | GroupView) -> tuple[str, str]:
+    """The energy as it is said first, and in the other unit: of very little joules say more than kWh.
+
+    Returns:
+        `1.72 kWh` and `6.19 MJ`, or `5.01 kJ` and `0.00139 kWh`; `-` and nothing where it is not known.
+    """
+    if not view.total:
+        return "-", ""
+    number = view.total_kwh.partition(" ")[0].replace(",", "")
+    small = number.startswith("0.00")
+    return (view.total, view.total_kwh) if small else (view.total_kwh, view.total)
 
 
 def energy_lines(rows: Sequence[EnergyRow]) -> tuple[EnergyLine, ...]:
