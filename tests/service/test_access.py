@@ -81,6 +81,12 @@ def test_a_job_without_an_account_is_no_labs() -> None:
     assert not may_see(Who(1, "bob", labs=("",)), result(user="alice", account=None))
 
 
+def test_digits_are_a_name_where_the_scheduler_knows_no_other() -> None:
+    """The job of a uid is its user's, whatever the scheduler could find of them."""
+    assert may_see(Who(1234, "alice"), result(user="1234"))
+    assert not may_see(Who(1235, "alice"), result(user="1234"))
+
+
 def test_names_are_asked_for_again_after_a_minute() -> None:
     """What is remembered is forgotten: somebody who lost a lab loses it."""
     now = [1000.0]

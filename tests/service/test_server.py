@@ -29,9 +29,9 @@ from tests.service.running import (
     until,
 )
 
-from jobimpact.answers.query import Answerer, Answers, Group, Query, Who
+from jobimpact.answers.query import Answerer, Answers, Group, Period, PeriodQuery, Query, Who
 from jobimpact.answers.remote import RemoteAnswers
-from jobimpact.answers.wire import MAX_REQUEST, PROTOCOL, Request, framed
+from jobimpact.answers.wire import MAX_REQUEST, PROTOCOL, Ask, Reply, Request, framed
 from jobimpact.core.config import Service
 from jobimpact.core.errors import StoreError
 from jobimpact.service.desk import Desk
@@ -288,6 +288,53 @@ def test_a_job_of_others_stops_the_whole_answer(tmp_path: Path) -> None:
     assert b"somebody-else" not in reply
     assert b"could not answer" in reply
     assert b'"answers"' in desk.answer(1, msgspec.json.encode(Request(PROTOCOL, Query((OURS,)))))
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows", "given"),
+    [(0, 10**12, 20_000), (0, -1, 0), (1, 2000, 2000), (1, 10**6, 20_000), (100, 2000, 200), (1000, 2000, 20)],
+)
+def test_a_question_costs_no_more_than_it_may(ids: int, rows: int, given: int) -> None:
+    """So many jobs in full, over all its ids; of more the sums."""
+    asked = list[Ask]()
+    reply = _desk(asked).answer(1, _query(ids, rows))
+    assert (msgspec.json.decode(reply, type=Reply).error, [one.rows for one in asked if isinstance(one, Query)]) == (
+        None,
+        [given],
+    )
+
+
+def test_a_question_for_very_many_ids_is_refused() -> None:
+    """In words."""
+    asked = list[Ask]()
+    reply = msgspec.json.decode(_desk(asked).answer(1, _query(1001, 1)), type=Reply)
+    assert (reply.error, asked) == ("1001 ids: ask for 1000 at once at most", [])
+
+
+@pytest.mark.parametrize(("before", "given"), [(3, 3), (10**9, 60), (-5, 0)])
+def test_the_past_has_an_end(before: int, given: int) -> None:
+    """A time is compared with so many before it."""
+    asked = list[Ask]()
+    ask = PeriodQuery("user", me(), 0.0, 1.0, before)
+    _desk(asked).answer(1, msgspec.json.encode(Request(PROTOCOL, ask)))
+    assert [one.before for one in asked if isinstance(one, PeriodQuery)] == [given]
+
+
+def _query(ids: int, rows: int) -> bytes:
+    return msgspec.json.encode(Request(PROTOCOL, Query(tuple(map(str, range(ids))), rows=rows)))
+
+
+def _desk(asked: list[Ask]) -> Desk:
+    class Noting(List):
+        def jobs(self, query: Query) -> Answers:
+            asked.append(query)
+            return super().jobs(query)
+
+        def period(self, query: PeriodQuery) -> Period:
+            asked.append(query)
+            return super().period(query)
+
+    return Desk(lambda uid: Who(uid, me()), lambda who: Noting(who, []))
 
 
 def test_its_end_takes_the_socket_away_and_finishes_what_is_under_way(tmp_path: Path) -> None:

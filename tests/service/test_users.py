@@ -165,12 +165,34 @@ def test_the_file_is_closed_to_users(site: Site) -> None:
     assert "PermissionError" in done.stderr
 
 
-def test_all_jobs_of_another_are_none(site: Site) -> None:
-    """Asked for by name: somebody who has jobs, and somebody who is not there, look the same."""
-    theirs, unknown = (site.ask(NOBODY, "-u", name, "-S", "2026-01-01", "--json") for name in ("root", "gone"))
-    assert b"the-roots" not in theirs[1] + theirs[2]
-    assert (theirs[0], theirs[1].replace(b"root", b"gone")) == (unknown[0], unknown[1])
-    assert theirs[2].replace(b"root", b"gone") == unknown[2]
+def test_ones_own_report(site: Site) -> None:
+    """A user's month, and a lab's by its head."""
+    for uid, words in ((NOBODY, []), (NOBODY, ["-u", "nobody"]), (GAMES, ["-A", "physics"])):
+        status, out, err = site.ask(uid, "report", *words, "--month", "2026-11", "--json")
+        assert (status, err) == (0, b"")
+        assert b"the-roots" not in out
+
+
+NAMES = {
+    "user": (["-u", "NAME", "-S", "2026-01-01"], "root"),
+    "account": (["-A", "NAME", "-S", "2026-01-01"], "physics"),
+    "report of a user": (["report", "-u", "NAME", "--month", "2026-11"], "root"),
+    "report of a lab": (["report", "-A", "NAME", "--month", "2026-11"], "physics"),
+    "compare": (["compare", "NAME", MINE], ROOTS),
+    "json": (["-A", "NAME", "-S", "2026-01-01", "--json"], "physics"),
+}
+
+
+@pytest.mark.parametrize(("words", "there"), NAMES.values(), ids=list(NAMES))
+def test_what_is_there_and_not_theirs_looks_like_nothing(site: Site, words: list[str], there: str) -> None:
+    """A user, a lab or a job by name: one that is there and one that is not give the same bytes."""
+    gone = UNKNOWN if there == ROOTS else "x" * len(there)
+    theirs, unknown = (
+        site.ask(NOBODY, words[0], *[name if word == "NAME" else word for word in words[1:]]) for name in (there, gone)
+    )
+    assert theirs[0] == unknown[0]
+    assert theirs[1:] == tuple(one.replace(gone.encode(), there.encode()) for one in unknown[1:])
+    assert b"Traceback" not in theirs[2]
 
 
 def test_a_dead_socket_is_said() -> None:

@@ -8,14 +8,20 @@ from collections.abc import Callable
 import msgspec
 
 from jobimpact.answers.access import may_see
-from jobimpact.answers.query import Answerer, DetailsQuery, PeriodQuery, Who
-from jobimpact.answers.wire import MAX_REPLY, PROTOCOL, Reply, Request, version_trouble
+from jobimpact.answers.query import Answerer, DetailsQuery, PeriodQuery, Query, Who
+from jobimpact.answers.wire import MAX_REPLY, PROTOCOL, Ask, Reply, Request, version_trouble
 from jobimpact.core.errors import JobImpactError, StoreError
 
 __all__ = ["Desk", "refusal"]
 
 _LOG = logging.getLogger(__name__)
 _HERE, _THERE = "the accounting host", "the host that asks"
+MOST_IDS = 1000
+"""In one question: each that is not in the results is looked for in the store."""
+MOST_ROWS = 20_000
+"""Jobs in full in one answer: they are all in memory at once."""
+_FEW_ROWS = 20
+_MOST_BEFORE = 60
 
 
 class Desk:
@@ -59,7 +65,7 @@ class Desk:
     def _answered(self, who: Who, request: Request) -> bytes:
         source = self._answers_for(who)
         try:
-            reply = _asked(source, request)
+            reply = _asked(source, _bounded(request.ask))
         finally:
             source.close()
         _check(who, reply)
@@ -79,8 +85,23 @@ def refusal(kind: str, words: str) -> bytes:
     return msgspec.json.encode(Reply(PROTOCOL, error=words, kind=kind))
 
 
-def _asked(source: Answerer, request: Request) -> Reply:
-    ask = request.ask
+def _bounded(ask: Ask) -> Ask:
+    """A question that costs no more than it may.
+
+    Raises:
+        StoreError: it asks for too much.
+    """
+    if isinstance(ask, Query):
+        if len(ask.ids) > MOST_IDS:
+            raise StoreError(f"{len(ask.ids)} ids: ask for {MOST_IDS} at once at most")
+        most = max(MOST_ROWS // max(len(ask.ids), 1), _FEW_ROWS)
+        return msgspec.structs.replace(ask, rows=max(min(ask.rows, most), 0))
+    if isinstance(ask, PeriodQuery):
+        return msgspec.structs.replace(ask, before=max(min(ask.before, _MOST_BEFORE), 0))
+    return ask
+
+
+def _asked(source: Answerer, ask: Ask) -> Reply:
     if isinstance(ask, PeriodQuery):
         return Reply(PROTOCOL, period=source.period(ask))
     if isinstance(ask, DetailsQuery):
