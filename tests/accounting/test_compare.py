@@ -221,6 +221,38 @@ def test_jobs_of_a_label(tmp_path: Path, capsys: Captured) -> None:
     assert "for each 100 steps" in text
 
 
+def test_more_jobs_than_one_answer_holds(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of a label are asked for in parts of their time; those on the edge of two count once."""
+    monkeypatch.setattr("jobimpact.cli.compare._ROWS", 7)
+    jobs, words = site(tmp_path)
+    chosen = random.Random(3)
+    for number in range(60):
+        lasts = chosen.choice([100.0, 86400.0])
+        end = MONTH + chosen.random() * 1e6
+        model = "ab"[number % 2]
+        jobs.add("alice", 1.0 + number, end, start_s=end - lasts, labels={"model": model})
+    jobs.write()
+    document, _ = told(capsys, "model=a", "model=b", *words)
+    assert [one["jobs"] for one in document["sides"]] == [30, 30]
+    sums = [sum(row.energy_j or 0.0 for row in jobs.rows if row.labels["model"] == model) for model in "ab"]
+    assert [one["energy_j"]["central"] for one in document["sides"]] == pytest.approx(sums)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"start_s": None, "elapsed_s": None, "state": "CANCELLED"}, "it never ran"), ({"end_s": None}, "not over")],
+)
+def test_jobs_that_are_not_done(tmp_path: Path, capsys: Captured, changes: dict[str, Any], said: str) -> None:
+    """One that never ran has no energy to compare; of one that runs the figures are told as those so far."""
+    jobs, words = site(tmp_path)
+    jobs.add("alice", 5.0)
+    jobs.add("alice", 0.0 if "start_s" in changes else 7.0, **changes)
+    jobs.write()
+    document, text = told(capsys, "1", "2", *words)
+    assert said in text
+    assert (document["sides"][1]["energy_j"] is None) == ("start_s" in changes)
+
+
 def test_more_nodes_for_the_same_steps(tmp_path: Path, capsys: Captured) -> None:
     """Four nodes that are three times as fast take a third more energy: told as scaling, by the fewest nodes."""
     jobs, words = site(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from math import fsum
 from pathlib import Path
 from statistics import median
@@ -10,9 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 from tests.accounting.period_world import DAY, MONTH, Jobs, many, within
+from tests.service.running import running
 
-from jobimpact.answers.period import MEDIAN_USERS, period
+from jobimpact.answers.local import LocalAnswers
+from jobimpact.answers.period import MEDIAN_USERS, MOST_BEFORE, period
 from jobimpact.answers.query import Period, PeriodQuery, Sums, Who
+from jobimpact.answers.remote import RemoteAnswers
 from jobimpact.core.errors import StoreError
 from jobimpact.report.period import period_view, trend_of
 from jobimpact.results.read import Reader
@@ -269,6 +273,65 @@ def test_a_user_without_jobs_and_results_that_are_not_there(tmp_path: Path) -> N
     jobs.write()
     view = period_view(asked(jobs, of(), ALICE))
     assert view.facts == ("No job ended in this time.",)
+    assert period_view(empty).facts == ("No job of this time is accounted for.",)
     assert view.total == ""
     assert view.impacts == ()
     assert view.method == ""
+
+
+@pytest.mark.parametrize(("what", "name"), [("user", "alice"), ("lab", "nlp"), ("cluster", "lab")])
+def test_over_the_socket_it_is_the_same(tmp_path: Path, what: str, name: str) -> None:
+    """What the service sends is what a process that reads the results finds; what is not theirs is refused."""
+    jobs = Jobs(tmp_path)
+    many(jobs, 11)
+    for user in ("u1", "u2", "u3"):
+        jobs.add(user)
+    jobs.write()
+    config = jobs.world.config
+    as_whom = [ROOT]
+    with running(tmp_path, answers_for=lambda _: LocalAnswers(config, as_whom[0])) as service:
+        remote = RemoteAnswers(service)
+        assert remote.period(of(name, what)) == asked(jobs, of(name, what))
+        as_whom[0] = Who(4242, "mallory", labs=("vision",))
+        with pytest.raises(StoreError, match="unknown, or not yours"):
+            remote.period(of(name, what))
+
+
+def test_a_question_for_endless_times_before_has_an_end(tmp_path: Path) -> None:
+    """Anybody may ask the service: seconds, back to the first night, are not counted one by one."""
+    jobs = Jobs(tmp_path)
+    jobs.add()
+    jobs.write()
+    found = asked(jobs, of(span=(MONTH, MONTH + 1), before=10**9), ALICE)
+    assert len(found.before) == MOST_BEFORE
+
+
+def test_results_of_an_earlier_release(tmp_path: Path) -> None:
+    """Rows without labels are summed; there is no model to split by."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 5.0)
+    jobs.write()
+    with sqlite3.connect(jobs.world.results) as db:
+        for column in ("labels", "time_limit_s"):
+            db.execute(f"ALTER TABLE job_result DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 3")
+    found = asked(jobs, of())
+    assert found.sums.energy_j == 5.0
+    assert "model" not in found.by
+    assert [one.energy_j for one in found.most] == [5.0]
+
+
+@pytest.mark.parametrize(("days", "label", "bars"), [(30, "By day", 30), (360, "By month", 13), (1800, "By year", 6)])
+def test_long_times_have_few_bars(tmp_path: Path, days: int, label: str, bars: int) -> None:
+    """Days become months, and months years; their sums are those of the jobs."""
+    jobs = Jobs(tmp_path)
+    begin = MONTH - days * DAY
+    for day in range(0, days, 7):
+        jobs.add("alice", 10.0, begin + day * DAY + 60, state="FAILED" if day % 2 else "COMPLETED")
+    jobs.write((begin, MONTH))
+    view = period_view(asked(jobs, of(span=(begin, MONTH))))
+    assert view.days_label == label
+    assert abs(len(view.days) - bars) <= 1
+    assert fsum(one.joules or 0.0 for one in view.days) == pytest.approx(10.0 * len(jobs.rows))
+    failed = [row for row in jobs.rows if row.state == "FAILED"]
+    assert fsum(one.failed_j for one in view.days) == pytest.approx(10.0 * len(failed))

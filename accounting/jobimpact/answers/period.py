@@ -16,13 +16,15 @@ from jobimpact.results.outcome import has_failed
 from jobimpact.results.period import Row, covered, exists, full, rows
 from jobimpact.results.read import Reader
 
-__all__ = ["MEDIAN_DAYS", "MEDIAN_USERS", "period"]
+__all__ = ["MEDIAN_DAYS", "MEDIAN_USERS", "MOST_BEFORE", "period"]
 
 DAY_S = 86400
 MEDIAN_USERS = 5
 """Of fewer, a median tells of one of them."""
 MEDIAN_DAYS = 7
 """Of a shorter time, or one that does not begin with a day, it would tell when somebody's job ended."""
+MOST_BEFORE = 12
+"""So many spans before are told, whatever is asked for: of seconds there are very many."""
 _NAMED = 5
 _COLUMN = {"user": "user", "lab": "account", "cluster": "+cluster"}  # `+`: by the index of ends, not by the cluster's
 _SPLITS = {
@@ -131,7 +133,7 @@ class _Asked:
         lasts_s = 0.0 if accounted_to_s is None else accounted_to_s - query.from_s
         found: list[Sums] = []
         spans = self._spans()
-        while lasts_s > 0 and len(found) < query.before:
+        while lasts_s > 0 and len(found) < min(query.before, MOST_BEFORE):
             to_s = query.from_s - len(found) * lasts_s
             ends = [_covered_to(one, to_s - lasts_s) for one in spans]
             if any(end is None or end < to_s for end in ends):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import msgspec
 
 from jobimpact.answers.query import Answerer, Query
 from jobimpact.core.config import Config, config_path, load_config
@@ -18,6 +20,7 @@ __all__ = ["run"]
 
 _UNKNOWN = 1
 _ROWS = 2000
+_SHORTEST_S = 1.0
 _DAYS = 90
 """How far back jobs with a label are looked for, if nothing is said."""
 
@@ -128,11 +131,23 @@ class _Asked:
         now_s = time.time()
         from_s = now_s - _DAYS * 86400 if self._begin is None else moment(self._begin, now_s)
         query = Query(users=(self._user or myself(),), from_s=from_s, rows=_ROWS, live=False)
+        found = {(one.cluster, one.key): one for one in self._over(query) if one.labels.get(name) == value}
+        jobs = [one for one in found.values() if one.end_s is not None]
+        return jobs, [f"{len(jobs)} jobs since {time.strftime('%Y-%m-%d', time.localtime(from_s))}"]
+
+    def _over(self, query: Query) -> Iterator[JobResult]:
+        """All jobs that fit, in as many questions as they take; one that is in two of them comes twice."""
         group = self._ask().jobs(query).groups[0]
-        if group.sums is not None and not group.jobs:
-            raise ConfigError(f"{name}={value:.40}: of {group.sums.jobs:,} jobs since then; narrow them with -S")
-        found = [one for one in group.jobs if one.labels.get(name) == value and one.end_s is not None]
-        return found, [f"{len(found)} jobs since {time.strftime('%Y-%m-%d', time.localtime(from_s))}"]
+        if group.jobs or group.sums is None:
+            yield from group.jobs
+            return
+        from_s = query.from_s or 0.0
+        to_s = query.to_s if query.to_s is not None else (group.sums.last_end_s or from_s) + 1.0
+        if to_s - from_s < _SHORTEST_S:
+            raise ConfigError(f"{group.sums.jobs:,} jobs at once: too many to be compared by label")
+        middle_s = (from_s + to_s) / 2
+        yield from self._over(msgspec.structs.replace(query, from_s=from_s, to_s=middle_s))
+        yield from self._over(msgspec.structs.replace(query, from_s=middle_s, to_s=to_s))
 
     def _ask(self) -> Answerer:
         if self._answers is None:

@@ -85,6 +85,8 @@ class Side(msgspec.Struct, frozen=True):
     """Likewise of embodied: factors and types of nodes."""
     factors: str | None
     """The version; None: given in a file."""
+    ran: bool = True
+    """It had nodes."""
     work: float | None = None
     """Steps, or what else was done."""
     notes: tuple[str, ...] = ()
@@ -147,6 +149,8 @@ def side_of_jobs(name: str, jobs: Sequence[JobResult], notes: Iterable[str] = ()
     said = list(notes)
     if unmeasured and known:
         said.append(f"of {unmeasured} of {count(len(ran), 'run')} nothing was measured: they are in no sum")
+    if any(one.end_s is None for one in ran):
+        said.append("not over: its figures are so far")
     versions = sorted({str(one.factors.get("version")) for one in ran})
     elapsed = [one.elapsed_s for one in ran]
     return Side(
@@ -166,6 +170,7 @@ def side_of_jobs(name: str, jobs: Sequence[JobResult], notes: Iterable[str] = ()
         use_basis=_basis(one.factors.get("version") for one in ran) + _zones(ran) + str(sorted(_methods(ran).items())),
         embodied_basis=_basis(one.factors.get("version") for one in ran) + _types(ran),
         factors=" + ".join(versions) or None,
+        ran=bool(ran),
         work=_steps(ran),
         notes=tuple(said),
     )
@@ -400,7 +405,7 @@ def _flags_of_energy(measured: Sequence[Side]) -> Iterator[str]:
     """What keeps sums from being of the same kind."""
     for side in measured:
         if side.energy_j is None:
-            yield f"{_names([side])}: not measured."
+            yield f"{_names([side])}: {'not measured' if side.ran else 'it never ran'}."
         elif side.coverage is not None and side.coverage < MIN_COVERAGE:
             yield f"{_names([side])}: energy is known for {percent(side.coverage)} only: it is not compared."
     for kind, label in KINDS.items():

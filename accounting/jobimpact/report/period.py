@@ -38,6 +38,8 @@ ALIKE = 0.05
 """Of two times whose coverage parts by more, the energies are not of the same kind."""
 _MOST_DAYS = 62
 """More days are shown by months."""
+_MOST_MONTHS = 36
+"""More months are shown by years."""
 _ADVICE = 3
 _METHODS = {"counter": "by energy counters", "gauge": "by power, integrated", "modelled": "modelled, not measured"}
 _SPLITS = {"user": "By user", "lab": "By lab", "partition": "By partition", "model": "By model"}
@@ -163,7 +165,7 @@ def period_view(found: Period, limits: Findings | None = None, report: Report | 
         title=_title(found),
         time=_time(found),
         between=f"{_edge(found.query.from_s)} to {_edge(found.query.to_s)} UTC",
-        facts=tuple(_facts(sums)),
+        facts=tuple(_facts(found)),
         lead=tuple(_lead(found)),
         tone="bad" if sums.failed_energy_j else "plain",
         advice=advice,
@@ -240,9 +242,10 @@ def _accounted(found: Period) -> str:
 # -- what comes first ------------------------------------------------------------------------------------------------
 
 
-def _facts(sums: Sums) -> Iterator[str]:
+def _facts(found: Period) -> Iterator[str]:
+    sums = found.sums
     if not sums.jobs:
-        yield "No job ended in this time."
+        yield "No job ended in this time." if _is_whole(found) else "No job of this time is accounted for."
         return
     never = sums.jobs - sums.ran
     failed = f", {sums.failed:,} of them did not complete" if sums.failed else ""
@@ -455,10 +458,12 @@ def _days(found: Period) -> tuple[str, tuple[Bar, ...]]:
         names = sorted({*each, *told})
     if len(names) <= _MOST_DAYS:
         return "By day", tuple(_bar(name, [told[name]] if name in told else []) for name in names)
-    months: dict[str, list[Sums]] = {}
+    months = len({name[:7] for name in names})
+    length, label = (7, "By month") if months <= _MOST_MONTHS else (4, "By year")
+    together: dict[str, list[Sums]] = {}
     for name in names:
-        months.setdefault(name[:7], []).extend([told[name]] if name in told else [])
-    return "By month", tuple(_bar(name, sums) for name, sums in months.items())
+        together.setdefault(name[:length], []).extend([told[name]] if name in told else [])
+    return label, tuple(_bar(name, sums) for name, sums in together.items())
 
 
 def _bar(label: str, sums: list[Sums]) -> Bar:

@@ -68,6 +68,6 @@ def _columns(view: PeriodView) -> tuple[list[_Column], str]:
         failed = min(one.failed_j / most, 1.0) * 100
         columns.append(_Column(max((one.joules or 0.0) / most * 100 - failed, 0.0), failed))
     top = max(view.days, key=lambda one: one.joules or 0.0)
-    each = "month" if view.days_label == "By month" else "day"
+    each = view.days_label.removeprefix("By ")
     text = f"Energy of the jobs that ended on each {each} from {view.days[0].label} to {view.days[-1].label}, UTC."
     return columns, f"{text} The most: {top.amount} on {top.label}."

@@ -151,6 +151,8 @@ def covered(reader: Reader) -> dict[str, list[tuple[float, float]]]:
         return {}
     found: dict[str, list[tuple[float, float]]] = {}
     with _errors(reader):
+        if not reader.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'covered'").fetchone():
+            return {}  # of an early release
         for cluster, from_s, to_s in reader.db.execute("SELECT cluster, from_s, to_s FROM covered ORDER BY 1, 2"):
             found.setdefault(cluster, []).append((from_s, to_s))
     return found
