@@ -175,7 +175,8 @@ CONFIG = {
     "findings.min_run_s": "Shorter runs get no finding but that they failed: what they were doing cannot be judged.",
     "findings.min_coverage": "Nor do jobs of which less than this part was measured.",
     "findings.gpu_use": "GPUs in use for less than this part of the time are told.",
-    "findings.cpu_use": "CPUs in use for less than this part of the time are told.",
+    "findings.cpu_use": "CPUs in use for less than this part of the time are told. One thread a core is 0.5 at most"
+    " where Slurm counts hardware threads.",
     "findings.memory_use": "Memory of which never more than this part was used is told.",
     "findings.time_use": "A time limit of which less than this part was used is told.",
     "findings.min_array_failures": "So many tasks of an array that fail alike are told as one repeated failure.",

@@ -139,7 +139,7 @@ G2 = (500_000.0, 400_000.0)
             {"gpus": G2, "use": use(gpu=0.25, seen=2, cpu=0.9)},
             "cpu_bound",
         ),
-        ({"use": use(cpu=0.49)}, {"use": use(cpu=0.5)}, "cpu_low"),
+        ({"use": use(cpu=0.39)}, {"use": use(cpu=0.4)}, "cpu_low"),
         ({"use": use(peak=0.24)}, {"use": use(peak=0.25)}, "memory_low"),
         (
             {"use": use(), "time_limit_s": 5.1 * HOUR},

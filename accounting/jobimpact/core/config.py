@@ -384,7 +384,7 @@ class Findings(_Keys, frozen=True):
     min_run_s: NotNegative = 300.0
     min_coverage: Annotated[float, Meta(ge=0, le=1)] = 0.9
     gpu_use: Annotated[float, Meta(ge=0, le=1)] = 0.25
-    cpu_use: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    cpu_use: Annotated[float, Meta(ge=0, le=1)] = 0.4
     memory_use: Annotated[float, Meta(ge=0, le=1)] = 0.25
     time_use: Annotated[float, Meta(ge=0, le=1)] = 0.2
     min_array_failures: Annotated[int, Meta(ge=2, le=1_000_000)] = 3
