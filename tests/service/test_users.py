@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from tests.accounting.world import CONFIG, World
-from tests.labs.munged import AS_USER, folder_for_all
+from tests.labs.munged import AS_USER, folder_for_all, missing
+from tests.needs import need
 from tests.service.running import ENOUGH_S
 
 from jobimpact.cli.main import main
@@ -113,10 +114,9 @@ def test_ones_own_job_is_shown(site: Site) -> None:
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"], ["-P"]], ids=" ".join)
-@pytest.mark.parametrize("job", [LABS, ROOTS])
-def test_anothers_job_looks_like_none(site: Site, job: str, form: list[str]) -> None:
+def test_anothers_job_looks_like_none(site: Site, form: list[str]) -> None:
     """The same bytes on both streams and the same status, but for the id; alone, or beside one's own."""
-    for words in ([job], [MINE, job]):
+    for words, job in (([LABS], LABS), ([MINE, ROOTS], ROOTS)):
         theirs = site.ask(NOBODY, *words, *form)
         unknown = site.ask(NOBODY, *[UNKNOWN if word == job else word for word in words], *form)
         assert theirs[0] == 1
@@ -209,6 +209,24 @@ def test_a_dead_socket_is_said() -> None:
         status, out, err = site.ask(NOBODY, MINE)
         assert (status, out, err.count(b"\n")) == (3, b"", 1)
         site.node.db.close()
+
+
+@pytest.mark.parametrize(("user", "warned"), [("nobody", True), ("root", False), ("0", False)])
+def test_a_service_that_cannot_open_its_questions_says_so(user: str, warned: bool) -> None:
+    """Login nodes would seal them for another user than it runs as."""
+    need("munge", missing())
+    with folder_for_all() as folder:
+        config = folder / "jobimpact.yaml"
+        (folder / "run").mkdir()
+        config.write_text(CONFIG + f"service: {{socket: run/s, listen: '127.0.0.1:0', user: '{user}'}}\n")
+        command = [shutil.which("jobimpact", path=Path(sys.executable).parent) or "", "serve", "--config", str(config)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as service:
+            assert service.stderr is not None
+            said = [service.stderr.readline()]
+            while b"answering at" not in said[-1]:
+                said.append(service.stderr.readline())
+            service.terminate()
+        assert (f"service.user is {user}, and this process runs as uid 0".encode() in b"".join(said)) is warned
 
 
 def test_a_second_service_is_refused() -> None:

@@ -30,7 +30,7 @@ from jobimpact.answers.wire import (
 from jobimpact.core.config import Service
 from jobimpact.core.errors import ConfigError, CredentialError, StoreError
 
-__all__ = ["RemoteAnswers"]
+__all__ = ["RemoteAnswers", "uid_of"]
 
 _HERE, _THERE = "this host", "the accounting host"
 _MAX_FRAME = 1 << 20
@@ -118,7 +118,7 @@ class RemoteAnswers:
     def _check_server(self, sock: socket.socket) -> None:
         """Whoever can put a socket there could tell anything: the kernel says who listens."""
         uid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-        if uid not in {0, os.geteuid()} and uid != _number(self._service.user):
+        if uid not in {0, os.geteuid()} and uid != uid_of(self._service.user):
             raise StoreError(
                 f"{self._where}: uid {uid} listens there, and neither root nor service.user ({self._service.user})"
             )
@@ -130,7 +130,7 @@ class RemoteAnswers:
         )  # ctypes and zlib are only loaded where they are needed
         from jobimpact.answers.parts import Joined
 
-        server = _number(self._service.user)
+        server = uid_of(self._service.user)
         if server is None:
             raise ConfigError(
                 f"service.user: {self._service.user!r}: no such user on this host; give the number that they have on"
@@ -227,7 +227,7 @@ def _by_then(until_s: float, work: Callable[[], T]) -> T:
     return done[0]
 
 
-def _number(user: str) -> int | None:
+def uid_of(user: str) -> int | None:
     """The uid of a name, or of digits; None: there is no such user."""
     if user.isascii() and user.isdigit():
         return int(user)

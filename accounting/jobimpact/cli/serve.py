@@ -8,6 +8,7 @@ import signal
 
 from jobimpact.answers.access import WhoIs
 from jobimpact.answers.local import LocalAnswers
+from jobimpact.answers.remote import uid_of
 from jobimpact.core.config import Config, config_path, load_config
 from jobimpact.service.desk import Desk
 from jobimpact.service.doors import Door, handed_over, open_socket, open_tcp, tell_systemd
@@ -54,4 +55,10 @@ def _seal(site: Config, doors: list[Door]) -> Seal | None:
         return None
     from jobimpact.answers.munge import Munge
 
+    if uid_of(site.service.user) != os.geteuid():
+        _LOG.warning(
+            "service.user is %s, and this process runs as uid %d: it cannot open what login nodes seal for that user",
+            site.service.user,
+            os.geteuid(),
+        )
     return Seal(Munge(site.service.munge_socket))
