@@ -17,6 +17,9 @@ import msgspec
 from tests.mail.smtp_server import DEADLINE_S, OK, Server
 from tests.mail.world import Site
 
+from jobimpact.core.config import Mail
+from jobimpact.mail.night import show
+
 __all__ = ["Told", "night_of"]
 
 JOBS = 300
@@ -46,6 +49,8 @@ class Told(msgspec.Struct):
     listed: list[str]
     """Those that `jobimpact mail status` lists as uncertain."""
     counts: dict[str, int]
+    by_default: tuple[int, int]
+    """With the default cap: how many mails it would have been, and how many jobs in the digest."""
 
 
 def night_of(folder: Path, jobs: int = JOBS) -> Told:
@@ -63,6 +68,7 @@ def night_of(folder: Path, jobs: int = JOBS) -> Told:
         for job in range(1, jobs + 1):
             world.job(str(job), joules=5000.0 + job)
         world.account().begin()
+        by_default = _by_default(world)
         _, out, said = world.run("mail")
         names += dying.names
         steps.append(_step("the server dies over the third mail", world, names, out + said))
@@ -93,7 +99,16 @@ def night_of(folder: Path, jobs: int = JOBS) -> Told:
         uncertain=[key for key, row in rows.items() if row.state == "uncertain"],
         listed=sorted(line.strip() for line in listed.split("\n") if line.startswith("  job/")),
         counts=dict(Counter(row.state for row in rows.values())),
+        by_default=by_default,
     )
+
+
+def _by_default(world: Site) -> tuple[int, int]:
+    config = world.config
+    rules = msgspec.structs.replace(config.mail, per_user=Mail().per_user, digest="weekly")
+    plan = show(msgspec.structs.replace(config, mail=rules), lambda: world.now_s).plan
+    units = [one for one in plan.mails if one.subject.startswith("job/")]
+    return sum(one.state == "planned" for one in units), sum(one.state == "digest" for one in units)
 
 
 def _step(what: str, world: Site, names: list[str], said: str) -> Step:
@@ -110,7 +125,8 @@ def main() -> int:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
         told = night_of(Path(folder))
-    print(f"{told.jobs} jobs of alice in one night\n")
+    print(f"{told.jobs} jobs of alice in one night, without a cap")
+    print(f"(by default: {told.by_default[0]} mails, and {told.by_default[1]} jobs in the digest)\n")
     states = ("sent", "uncertain", "planned", "sending")
     print(f"{'':<66} {'arrived':>8}" + "".join(f"{state:>11}" for state in states))
     for step in told.steps:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -297,6 +299,26 @@ def test_a_row_of_which_no_mail_can_be_made_keeps_nobody_elses(tmp_path: Path, s
     assert "could not be written: KeyError" in (rows["1"].why or "")
 
 
+def test_a_mail_that_failed_goes_to_the_address_that_was_mended(tmp_path: Path) -> None:
+    """By hand, and at once; not to somebody who has opted out meanwhile."""
+    with Server(lambda what, number: "550 no such user" if (what, number) == ("RCPT", 1) else OK) as server:
+        (tmp_path / "map").write_text("")
+        (tmp_path / "out").write_text("")
+        addresses = {"map_file": "map", "domain": "site.example"}
+        world = Site(tmp_path, server.port, addresses=addresses, opt_out_file="out")
+        world.job("1")
+        send(world.account().begin())
+        key = next(iter(world.mails()))
+        (tmp_path / "out").write_text("alice\n")
+        status, _, said = world.run("mail", "resend", key)
+        assert (status, "'alice' has opted out" in said, server.mails) == (2, True, [])
+        (tmp_path / "out").write_text("")
+        (tmp_path / "map").write_text("alice: a.lice@site.example\n")
+        assert world.run("mail", "resend", key)[:2] == (0, "sent\n")
+        assert server.recipients == ["a.lice@site.example"]
+        assert world.mails()[key].address == "a.lice@site.example"
+
+
 # -- digests and labs ------------------------------------------------------------------------------------------------
 
 
@@ -487,7 +509,13 @@ def test_admins_hear_of_an_accounting_that_failed(tmp_path: Path, server: Server
 def test_what_is_switched_off_is_not_loaded(tmp_path: Path) -> None:
     """An accounting without mail imports none of it."""
     world = Site(tmp_path, enabled=False)
-    assert world.run("account")[0] == 0
+    program = (
+        "import sys; from jobimpact.cli.main import main; "
+        f"assert main(['account', '--config', {str(world.config_file)!r}]) == 0; "
+        "print([name for name in sys.modules if name.startswith(('jobimpact.mail', 'jinja2', 'smtplib'))])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.endswith("\n[]\n")
     assert not (tmp_path / "preview").exists()
     status, _, said = world.run("mail", "resend", "job/2026-11-20/1")
     assert (status, "mail.enabled and mail.send must be true" in said) == (2, True)

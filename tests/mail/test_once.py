@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import sqlite3
 import subprocess
@@ -14,8 +15,9 @@ import msgspec
 import pytest
 from tests.mail.night_300 import night_of
 from tests.mail.smtp_server import DEADLINE_S, OK, Server
-from tests.mail.world import Site
+from tests.mail.world import DAYS, Site
 
+from jobimpact.mail.night import send_night
 from jobimpact.results.mailing import MailRow
 from jobimpact.results.turn import Runner
 
@@ -200,3 +202,33 @@ def test_a_night_of_many_jobs_a_dying_server_and_a_killed_run(tmp_path: Path) ->
     assert told.listed == sorted(told.uncertain)
     assert told.counts == {"sent": 43, "uncertain": 2}
     assert told.arrived == told.jobs == 45
+    assert told.by_default == (3, 42)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_a_server_does_for_nights_no_mail_comes_twice(tmp_path: Path, seed: int) -> None:
+    """Answers at random, lost connections among them, until it is well again: each mail is where its row says."""
+    dice = random.Random(seed)
+    answered: list[str] = []
+    well = False
+
+    def moody(what: str, _number: int) -> str:
+        said = OK if well else dice.choice([OK, OK, OK, "451 later", "550 no", "421 closing", "drop"])
+        if what == "DATA":
+            answered.append(said)
+        return said
+
+    with Server(moody) as server:
+        world = site(tmp_path, server.port, jobs=10, days=DAYS)
+        for night in range(14):
+            well = night > 9
+            send_night(world.config, lambda at_s=world.now_s + night * 2 * 86400.0: at_s)  # type: ignore[misc]
+        taken = [name for name, said in zip(server.names, answered, strict=True) if said == OK]
+        lost = {name for name, said in zip(server.names, answered, strict=True) if said == "drop"}
+        rows = list(world.mails().values())
+        assert len(rows) == 10
+        assert len(set(taken)) == len(taken)
+        assert {row.message_id for row in rows if row.state == "sent"} == set(taken)
+        assert {row.message_id for row in rows if row.state == "uncertain"} == lost
+        assert not lost & set(taken)
+        assert {row.state for row in rows} <= {"sent", "uncertain", "failed"}

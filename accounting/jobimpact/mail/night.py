@@ -102,6 +102,11 @@ class _Site:
         if not sends_on(self.day, rules, holidays):
             self.quiet = f"{self.day:%A} {self.day} is no day for mail: what there is waits"
 
+    def readdressed(self, row: MailRow) -> MailRow:
+        """A mail that waits, to where its user's mail goes now; where that is not known any more, as it was."""
+        found = self._book.address_of(row.user).at if self._book else None
+        return row if found is None or found == row.address else self._mailing.readdress(row, found)
+
     def midnight_s(self) -> float:
         """The begin of the day, local."""
         return datetime(self.day.year, self.day.month, self.day.day).astimezone().timestamp()
@@ -242,7 +247,7 @@ def _queue(mailing: Mailing, site: _Site, config: Config, now_s: float) -> list[
     ]
     room = max(config.mail.per_night - len(gone), 0)
     due = [row for row in mailing.rows(_WAITING) if is_due(row, now_s) and not row.subject.startswith("health/")]
-    return due[:room]
+    return [site.readdressed(row) for row in due[:room]]
 
 
 def _tell_admins(
@@ -389,7 +394,7 @@ def resend(config: Config, key: str, clock: Clock) -> Delivered | None:
         What became of it; None: there is no such mail that could be.
 
     Raises:
-        ConfigError: a setting is wrong.
+        ConfigError: a setting or a list is wrong, or its user has opted out.
         StoreError: the results cannot be read or written.
     """
     check_sender(config.mail)
@@ -398,9 +403,17 @@ def resend(config: Config, key: str, clock: Clock) -> Delivered | None:
     except StoreError:
         return None
     with closing(mailing):
-        mailing.bury(clock())
-        if not mailing.again(key, clock()):
+        now_s = clock()
+        mailing.bury(now_s)
+        site = _Site(config, mailing, now_s)
+        row = mailing.row(key)
+        if site.stopped:
+            raise ConfigError(site.stopped[0])
+        if row is not None and row.user in site.opted_out:
+            raise ConfigError(f"{key}: {row.user!r:.60} has opted out")
+        if row is None or not mailing.again(key, now_s):
             return None
         row = mailing.row(key)
+        row = row if row is None or not row.user else site.readdressed(row)
         with closing(SiteContents(config)) as contents:
             return deliver([row] if row else [], mailing, config.cluster, config.mail, contents, clock)

@@ -246,6 +246,12 @@ class Mailing:
         where = self._of(subject) & mail.c.state.in_(("uncertain", "failed", "retry"))
         return self._swap(where, {"state": "planned", "attempts": 0, "why": "by hand", "changed_s": now_s})
 
+    def readdress(self, row: MailRow, address: str) -> MailRow:
+        """A mail that waits goes to where its user is now."""
+        where = self._of(row.subject) & mail.c.state.in_(WAITING) & (mail.c.attempts == row.attempts)
+        self._swap(where, {"address": address})
+        return msgspec.structs.replace(row, address=address)
+
     def _of(self, subject: str) -> Any:
         return (mail.c.cluster == self._cluster) & (mail.c.subject == subject)
 
