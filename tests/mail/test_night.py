@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.accounting.world import T0
 from tests.mail.smtp_server import OK, Server
 from tests.mail.world import DAYS, Site
 
@@ -535,3 +536,20 @@ def test_wrong_words_are_told(tmp_path: Path, words: list[str], said: str) -> No
     world.account()
     status, _, words_said = world.run("mail", *words)
     assert (status, said in words_said) == (2, True)
+
+
+def test_a_mail_shows_power_over_time_and_escapes_what_users_wrote(tmp_path: Path, server: Server) -> None:
+    """Its picture is inside, where the HTML names it; a job's name is text, not HTML."""
+    world = add(Site(tmp_path, server.port), "report: {profile_kwh: 0}\n")
+    world.job("1", name="<script>alert(1)</script>")
+    begin_s = world.now_s - 700 - T0
+    for at_s in range(0, 101, 10):
+        world.node().point("1", begin_s + at_s, 50.0 * at_s, known_s=at_s)
+    send(world.account().begin())
+    _, related = server.mails[0].message.iter_parts()
+    page, picture = related.iter_parts()  # type: ignore[attr-defined]
+    text = page.get_content()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert picture.get_content().startswith(b"\x89PNG")
+    assert f'src="cid:{picture["Content-ID"].strip("<>")}"' in text
