@@ -74,6 +74,18 @@ def test_one_mail_for_a_job_an_array_and_a_heterogeneous_job(tmp_path: Path, ser
         assert "You get this because" in plain.get_content()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("job", ["1", "6_1"])
+def test_a_finding_brings_a_mail_below_the_threshold(tmp_path: Path, server: Server, job: str) -> None:
+    """A job, or an array, that asked for far more time than it took; the mail says so, and why it came."""
+    world = add(Site(tmp_path, server.port, min_kwh=1), "findings: {min_run_s: 10, min_coverage: 0}\n")
+    world.job(job, time_limit_s=100_000)
+    world.job("2", time_limit_s=110)
+    night = send(world.account().begin())
+    assert [one.why.startswith("a finding: ") for one in night.plan.mails] == [True]
+    text = next(server.mails[0].message.iter_parts()).get_content()  # type: ignore[attr-defined]
+    assert night.plan.mails[0].why.removeprefix("a finding: ").split(":")[0] in " ".join(text.split())
+
+
 def test_an_array_that_goes_on_is_told_once(tmp_path: Path, server: Server) -> None:
     """Too small at first, mailed when it is large enough, and tasks that end later bring no second mail."""
     world = Site(tmp_path, server.port)

@@ -123,4 +123,4 @@ def foot_of(row: MailRow, about: About, config: Config) -> Foot:
 
 def _told(row: MailRow) -> str:
     why = row.why or ""
-    return clean(why) if why.startswith("used ") else f"is worth a look: {clean(why)}"
+    return clean(why) if why.startswith("used ") else f"is worth a look: {clean(why.removeprefix('a finding: '))}"
