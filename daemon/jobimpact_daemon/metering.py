@@ -66,7 +66,11 @@ class Metering:
     def catch_up(self, book: DomainBook, now: Snapshot) -> None:
         """Count the reading that waits for CPU times: they are here, or will not come."""
         if book.late is not None:
-            self._count(book, book.late[0], now)
+            reading, t_ns = book.late
+            self._count(book, reading, now)
+            if book.base is not None and book.base.t_ns == now.t_ns:
+                # What comes next has risen since it was read, not since it was counted.
+                book.base.t_ns = t_ns
 
     def finish(self, book: DomainBook) -> None:
         """Nothing more will come."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.daemon.books import GIB, Played, end, node, play, start, tick, use
+from tests.daemon.books import GIB, Json, Played, end, line, node, play, start, tick, use
 from tests.daemon.stories import Story, stories
 
 IDLE_W = {"package-0": 40.0, "package-1": 1.0, "dram-0": 5.0}
@@ -18,6 +18,20 @@ IDLE_W = {"package-0": 40.0, "package-1": 1.0, "dram-0": 5.0}
 def test_the_books_balance_over_any_story(story: Story) -> None:
     """Law 1: jobs + idle + system = measured, over marks in any order, failed reads, resets, blips and reboots."""
     play(story.lines, IDLE_W).check_balance()
+
+
+def test_what_waited_for_cpu_times_is_compared_by_when_it_was_read() -> None:
+    """Read at 2 s, counted at 9 s as the next reading failed: what it rose by at 9.01 s took seven seconds."""
+
+    def read(t: float, dram: Json, **usage: Json) -> Json:
+        return line(t, read={"rapl": {"dram-0": dram}}, **usage)
+
+    def counter(joules: float) -> Json:
+        return {"uj": round(joules * 1e6), "max_uj": 262_143_328_850, "max_w": 375.0}
+
+    lines = [node(), read(1, counter(1000), usage=use(0.0)), read(2, counter(1010))]
+    lines += [read(9, {"failed": "for once"}, usage=use(0.0)), read(9.01, counter(1110), usage=use(0.0))]
+    assert play(lines).told["domains"]["dram-0"]["measured_uj"] == 110_000_000
 
 
 @settings(max_examples=100)

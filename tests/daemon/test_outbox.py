@@ -188,7 +188,8 @@ def check_all_is_told(path: Path) -> None:
             run = dict(zip(columns, row, strict=True))
             told = mirror.runs[run.pop("run")]
             run |= {"start_ms": ms(run.pop("start_s")), "end_ms": ms(run.pop("end_s")), "stamp_ms": told["stamp_ms"]}
-            assert told == {key: value for key, value in run.items() if value is not None}
+            nothing = {"used": "{}"}
+            assert told == {key: one for key, one in run.items() if one is not None and one != nothing.get(key)}
         whole = db.execute("SELECT meter, meter_uj, parts_uj, deficit_uj FROM whole").fetchone()
         excludes = db.execute("SELECT value FROM meta WHERE key = 'excludes'").fetchone()
     names = ("meter", "meter_uj", "parts_uj", "deficit_uj")
