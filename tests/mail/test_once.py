@@ -67,6 +67,7 @@ def test_a_run_that_is_killed_and_repeated(tmp_path: Path, point: str, state: st
         status, out, _ = world.run("mail", "status")
         assert status == 1
         assert f"uncertain:\n  {key}\n" in out
+        assert f"Message-ID {world.mails()[key].message_id}" in " ".join(out.split())
         # A person has looked, and says so.
         assert world.run("mail", "resend", key) == (0, "sent\n", "")
         assert Counter(server.names).most_common(1)[0] == (str(world.mails()[key].message_id), 2)

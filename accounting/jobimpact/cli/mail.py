@@ -22,6 +22,7 @@ __all__ = ["after_night", "resend", "run", "status"]
 _LEFT = 1
 _WIDTH = 100
 _LISTED = 50
+_IN = " " * 6
 
 
 def run(config: str | None, night: str | None, preview: str | None, to: str | None) -> int:
@@ -182,8 +183,10 @@ def _list(rows: Sequence[MailRow], state: str) -> None:
     print(f"\n{state}:")
     for row in rows[:_LISTED]:
         print(f"  {_plain(row.subject)}")
-        said = f"to {row.address}, {_moment(row.changed_s)} UTC, {row.attempts} attempts: {row.why or '-'}"
-        print(textwrap.fill(_plain(said), _WIDTH, initial_indent="      ", subsequent_indent="      "))
+        tried = f"tried {row.attempts} times" if row.attempts > 1 else f"{_moment(row.changed_s)} UTC"
+        name = f", Message-ID {row.message_id}" if row.message_id else ""
+        said = f"to {row.address}, {tried}{name}: {row.why or '-'}"
+        print(textwrap.fill(_plain(said), _WIDTH, initial_indent=_IN, subsequent_indent=_IN, break_on_hyphens=False))
     if len(rows) > _LISTED:
         print(f"  and {len(rows) - _LISTED} more")
 
@@ -224,7 +227,7 @@ def _day(text: str) -> date:
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    plain = [tuple(_plain(cell)[:60] for cell in row) for row in rows]
+    plain = [(*(_plain(cell)[:60] for cell in row[:-1]), _plain(row[-1])[:200]) for row in rows]
     widths = [max(len(row[at]) for row in (head, *plain)) for at in range(len(head) - 1)]
     for row in (head, *plain):
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))

@@ -92,7 +92,8 @@ def health_mail(health: Health, cluster: str, at_s: float) -> MailBody:
 
 
 def _line(row: MailRow) -> str:
-    return f"{row.subject} to {row.address}: {row.why or 'no word why'}"
+    name = f" ({row.message_id})" if row.message_id else ""
+    return f"{row.subject} to {row.address}{name}: {row.why or 'no word why'}"
 
 
 def _bounded(lines: Sequence[str]) -> Iterator[str]:
