@@ -13,7 +13,7 @@ import msgspec
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 from jobimpact.core.records import Profile, Progress
 from jobimpact.results.record import SCHEMA, JobResult, database_path, result_of
-from jobimpact.results.select import Seen, Selection, condition
+from jobimpact.results.select import NAMES, Seen, Selection, condition
 from jobimpact.results.sums import Sums, sums_by, sums_of
 
 __all__ = ["Found", "Reader"]
@@ -188,11 +188,17 @@ class Reader:
     @staticmethod
     def _narrowed(db: sqlite3.Connection, asked: Selection) -> tuple[str, dict[str, Any]]:
         """A raw id counts only where nobody is shown it: the last task of array 6 has the raw id 6 as well."""
-        if asked.job is not None:
-            shown = condition(asked, shown=True)
-            if db.execute(f"SELECT 1 FROM job_result WHERE {shown[0]} LIMIT 1", shown[1]).fetchone():  # noqa: S608
-                return shown
-        return condition(asked)
+        if asked.job is None:
+            return condition(asked)
+        parameters = condition(asked)[1]
+        once = "SELECT 1 FROM job_result WHERE {} LIMIT 1"
+        names = tuple(name for name in NAMES if db.execute(once.format(f"{name} = :job"), parameters).fetchone())
+        shown = condition(asked, names=names or NAMES, shown=True)
+        return (
+            shown
+            if db.execute(once.format(shown[0]), parameters).fetchone()
+            else condition(asked, names=names or NAMES)
+        )
 
     def _in_full(self, db: sqlite3.Connection, ids: list[int]) -> list[JobResult]:
         found = []

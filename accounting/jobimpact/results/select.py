@@ -7,14 +7,11 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Seen", "Selection", "condition"]
+__all__ = ["NAMES", "Seen", "Selection", "condition"]
 
-# Each word a user may know a job by, one index each. A raw id that is a task's or a part's own is never shown
-# to users, but hooks and logs carry it.
-_NAMED = " UNION ".join(
-    f"SELECT rowid FROM job_result WHERE {column} = :job"  # noqa: S608 (ours)
-    for column in ("job_id", "raw_id", "array_id", "het_id")
-)
+NAMES = ("job_id", "raw_id", "array_id", "het_id")
+"""Each word a user may know a job by, one index each. A raw id that is a task's or a part's own is never shown to
+users, but hooks and logs carry it."""
 _SHOWN = "(+job_id = :job OR substr(+job_id, 1, length(:job) + 1) IN (:job || '_', :job || '+'))"
 
 
@@ -40,7 +37,7 @@ class Selection(msgspec.Struct, frozen=True):
     """None: by somebody who may see all."""
 
 
-def condition(asked: Selection, *, shown: bool = False) -> tuple[str, dict[str, Any]]:
+def condition(asked: Selection, *, names: tuple[str, ...] = NAMES, shown: bool = False) -> tuple[str, dict[str, Any]]:
     """What stands behind WHERE.
 
     One term drives the search by an index. A plus before a column keeps SQLite from choosing that column's
@@ -48,6 +45,7 @@ def condition(asked: Selection, *, shown: bool = False) -> tuple[str, dict[str, 
 
     Args:
         asked: which rows.
+        names: columns in which `asked.job` is looked for: where it is in one alone, its index drives the search.
         shown: of `asked.job`, only those rows whose own id says so.
 
     Returns:
@@ -58,7 +56,7 @@ def condition(asked: Selection, *, shown: bool = False) -> tuple[str, dict[str, 
     def column(name: str) -> str:
         return name if driven_by == name else f"+{name}"
 
-    terms = [f"rowid IN ({_NAMED})"] if driven_by == "job" else []
+    terms = [_named(names)] if driven_by == "job" else []
     terms += [f"{column('user')} IN {_listed('users')}"] if asked.users else []
     terms += [f"{column('account')} IN {_listed('accounts')}"] if asked.accounts else []
     terms += [f"+cluster IN {_listed('clusters')}"] if asked.clusters else []
@@ -73,6 +71,13 @@ def condition(asked: Selection, *, shown: bool = False) -> tuple[str, dict[str, 
         mine = f"{plus}user IN {_listed('seen_users')}"
         terms.append(f"({mine} OR {plus}account IN {_listed('seen_accounts')})" if asked.seen_by.accounts else mine)
     return " AND ".join(terms) or "TRUE", _parameters(asked)
+
+
+def _named(names: tuple[str, ...]) -> str:
+    if len(names) == 1:
+        return f"{names[0]} = :job"
+    each = (f"SELECT rowid FROM job_result WHERE {name} = :job" for name in names)  # noqa: S608 (ours)
+    return f"rowid IN ({' UNION '.join(each)})"
 
 
 def _driver(asked: Selection) -> str:
