@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from jobimpact.impact.ranges import Range
+from jobimpact.report.columns import cut, fitted, wrap
 from jobimpact.report.compare import Comparison, Impact, Ratio, Scaling, Side
 from jobimpact.report.job import INDICATORS
 from jobimpact.report.numbers import duration, energy, kwh, percent, rounded, span
-from jobimpact.report.period_text import WIDTH, fitted, wrapped
+from jobimpact.report.period_text import WIDTH, wrapped
 from jobimpact.report.words import clean, listed
 
 __all__ = ["compare_text"]
@@ -120,8 +120,8 @@ def _names(sides: Sequence[Side]) -> Iterator[str]:
 
 
 def _lines(name: str, width: int) -> list[str]:
-    lines = textwrap.wrap(name, width - 1) or ["-"]
-    return lines if len(lines) <= 3 else [*lines[:2], f"{lines[2][: width - 4]}..."]
+    lines = wrap(name, width - 1) or ["-"]
+    return lines if len(lines) <= 3 else [*lines[:2], cut(f"{lines[2]}....", width - 1)]
 
 
 def _row(label: str, cells: Sequence[str], *, always: bool = False) -> Iterator[str]:

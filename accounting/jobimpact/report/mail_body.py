@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import msgspec
 
+from jobimpact.report.columns import cut, wrap
 from jobimpact.report.page import (
     ending_lines,
     ending_shares,
@@ -148,7 +147,7 @@ def job_subject(view: JobView) -> str:
 
 
 def _named(title: str, name: str) -> str:
-    short = textwrap.shorten(clean(name), _NAME, placeholder="...")
+    short = cut(clean(name), _NAME)
     return f"{title[:1].upper()}{title[1:]}{f' ({short})' if short else ''}"
 
 
@@ -166,7 +165,7 @@ def _impact_rows(view: JobView | GroupView) -> list[tuple[str, ...]]:
 
 def subject_line(text: str) -> str:
     """One line that a header can bear: without control characters, and not long."""
-    return textwrap.shorten(clean(text), _SUBJECT, placeholder="...")
+    return cut(clean(text), _SUBJECT)
 
 
 def mail_html(template: str, subject: str, foot: Foot, *, preview: str, **values: object) -> str:
@@ -186,7 +185,7 @@ def mail_html(template: str, subject: str, foot: Foot, *, preview: str, **values
 def foot_text(foot: Foot) -> str:
     """The same as text; empty lines are left out."""
     said = [line for line in (foot.why, foot.stop, foot.contact) if line]
-    lines = [part for line in said for part in textwrap.wrap(clean(line), WIDTH)]
+    lines = [part for line in said for part in wrap(clean(line), WIDTH)]
     lines += filter(None, [_web(foot.link)])
     return "-- \n" + "\n".join(lines) + "\n" if lines else ""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator
-from unicodedata import east_asian_width
 
+from jobimpact.report.columns import fitted, wrap
 from jobimpact.report.period import Bar, JobLine, PeriodView, Split
 from jobimpact.report.view import EnergyRow, ImpactRow
 
-__all__ = ["WIDTH", "fitted", "impact_lines", "period_text", "wrapped"]
+__all__ = ["WIDTH", "impact_lines", "period_text", "wrapped"]
 
 WIDTH = 80
 _BAR = 40
@@ -45,33 +44,7 @@ def period_text(view: PeriodView, *, colour: bool = False, every: bool = False) 
 
 def wrapped(text: str, indent: str = "  ") -> list[str]:
     """Lines of 80 columns."""
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
-
-
-def fitted(text: str, width: int) -> str:
-    """So many columns of a text, padded or cut; wide characters take two, marks that go onto others none."""
-    found, columns = "", 0
-    for char in text:
-        wide = _columns(char)
-        if columns + wide > width:
-            return f"{_cut(found, width - 3)}..." if width > 6 else found
-        found, columns = found + char, columns + wide
-    return found + " " * (width - columns)
-
-
-def _cut(text: str, width: int) -> str:
-    columns, kept = 0, ""
-    for char in text:
-        if columns + _columns(char) > width:
-            break
-        kept, columns = kept + char, columns + _columns(char)
-    return kept + " " * (width - columns)
-
-
-def _columns(char: str) -> int:
-    from unicodedata import combining
-
-    return 0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1
+    return wrap(text, WIDTH, indent, indent)
 
 
 def _head(view: PeriodView, *, colour: bool) -> Iterator[str]:
@@ -100,7 +73,7 @@ def _energy(view: PeriodView) -> Iterator[str]:
 
 def _energy_row(row: EnergyRow) -> list[str]:
     start = f"    {row.label:<8} {row.amount:>10}  "
-    return textwrap.wrap(", ".join(row.said), WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+    return wrap(", ".join(row.said), WIDTH, start, " " * len(start))
 
 
 def _impacts(view: PeriodView) -> Iterator[str]:
@@ -173,5 +146,5 @@ def _jobs(heading: str, jobs: tuple[JobLine, ...], *, of_many: bool) -> Iterator
     for one in jobs:
         whose = f" {fitted(one.user, 10)}" if of_many else ""
         room = 24 - len(whose)
-        head = f"    {fitted(one.job, 12)} {one.energy:>9} {one.ended:<10} {fitted(one.state, 13)}{whose}"
+        head = f"    {fitted(one.job, 16)} {one.energy:>9} {one.ended:<10} {fitted(one.state, 13)}{whose}"
         yield f"{head} {fitted(one.name, room)}".rstrip()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-import unicodedata
 from collections.abc import Callable, Sequence
 
 import msgspec
 
+from jobimpact.report.columns import width_of, wrap
 from jobimpact.report.job import tone_of
 from jobimpact.report.numbers import duration, energy, grams, kwh, percent, rounded
 from jobimpact.report.words import clean, moment
@@ -111,7 +110,7 @@ def table(
         header: with title and headings.
     """
     units = units or Units()
-    out = [*(_bold(line, colour=colour) for line in textwrap.wrap(title, width)), ""] if title and header else []
+    out = [*(_bold(line, colour=colour) for line in wrap(title, width)), ""] if title and header else []
     if sums is None:
         return "\n".join([*out, "  No job."]) + "\n"
     out += _lost(sums, units)
@@ -185,7 +184,7 @@ def _columns(lines: Sequence[Line], units: Units, width: int) -> list[_Column]:
     if several and left >= 30:
         first.append(("user", 12, lambda line: line.user))
         left -= 13
-    longest = max([8, *(_screen(line.name) for line in lines)])
+    longest = max([8, *(width_of(line.name) for line in lines)])
     name: _Column = ("name", max(min(left, longest, _NAME_MOST), 8), lambda line: line.name)
     return [*first, name, *fixed]
 
@@ -203,21 +202,12 @@ def _laid(cells: Sequence[tuple[str, int]]) -> str:
 
 def _set(text: str, size: int) -> str:
     room = abs(size)
-    if size > 0 and _screen(text) > room:
-        while _screen(text) > room - 1:
+    if size > 0 and width_of(text) > room:
+        while width_of(text) > room - 1:
             text = text[:-1]
         text += "+"  # as sacct marks what it cut
-    pad = " " * (room - _screen(text))
+    pad = " " * (room - width_of(text))
     return text + pad if size > 0 else pad + text
-
-
-def _screen(text: str) -> int:
-    """Columns that it takes: some characters take two, and marks on others none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
 
 
 def _bold(text: str, *, colour: bool) -> str:

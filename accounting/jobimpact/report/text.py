@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 from jobimpact.answers.query import Group
+from jobimpact.report.columns import cut, fitted, width_of, wrap
 from jobimpact.report.group import group_view
 from jobimpact.report.job import ROOM, job_view, method
 from jobimpact.report.view import Advice, EnergyRow, GroupView, JobView, Tone
@@ -46,13 +46,14 @@ def job_text(one: JobResult | JobView, *, colour: bool = False, cluster: bool = 
 def method_text(one: JobResult | JobView | GroupView) -> str:
     """What a job's figures rest on, as a paragraph that ends with a newline; empty where there are no figures."""
     said = method(one) if isinstance(one, JobResult) else one.method
-    return "\n".join(textwrap.wrap(said, WIDTH)) + "\n" if said else ""
+    return "\n".join(wrap(said, WIDTH)) + "\n" if said else ""
 
 
 def _head(view: JobView, *, colour: bool) -> Iterator[str]:
-    yield f"{_bold(view.title, colour=colour)}  {_painted(view.state, view.tone, colour=colour)}"
+    state = cut(view.state, max(WIDTH - 2 - width_of(view.title), ROOM))
+    yield f"{_bold(view.title, colour=colour)}  {_painted(state, view.tone, colour=colour)}"
     if view.name:
-        yield f"  {textwrap.shorten(view.name, WIDTH - 4, placeholder='...')}"
+        yield f"  {cut(view.name, WIDTH - 4)}"
     for fact in view.facts:
         yield from wrapped(fact)
 
@@ -83,11 +84,11 @@ def _energy_row(row: EnergyRow) -> Iterator[str]:
     start = f"    {row.label:<8} {row.amount:>10}  "
     if row.joules is None:
         what, _, reason = row.said[0].partition(": ")
-        yield f"{start}{what}: {textwrap.shorten(reason, ROOM, placeholder='...')}"
+        yield f"{start}{what}: {cut(reason, ROOM)}"
         return
     # A line breaks between two things that are said, not within one.
     said = ", ".join(words.replace(" ", _GLUE) for words in row.said)
-    lines = textwrap.wrap(said, WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+    lines = wrap(said, WIDTH, start, " " * len(start))
     yield from (line.replace(_GLUE, " ") for line in lines)
 
 
@@ -132,15 +133,15 @@ def _group_head(view: GroupView, *, colour: bool) -> Iterator[str]:
     title, _, size = view.title.partition(": ")
     yield f"{_bold(title, colour=colour)}: {size}"
     if view.name:
-        yield f"  {textwrap.shorten(view.name, WIDTH - 4, placeholder='...')}"
+        yield f"  {cut(view.name, WIDTH - 4)}"
     for fact in view.facts:
         yield from wrapped(fact)
 
 
 def _endings(view: GroupView, *, colour: bool) -> Iterator[str]:
-    yield f"  {'Energy':<32} {view.total or '-':>10}  {view.total_kwh}".rstrip()
+    yield f"  {'Energy':<38} {view.total or '-':>10}  {view.total_kwh}".rstrip()
     for row in view.endings:
-        state = _painted(f"{row.state:<22.22}", row.tone, colour=colour and row.tone == "bad")
+        state = _painted(fitted(row.state, 28), row.tone, colour=colour and row.tone == "bad")
         yield f"    {row.jobs:>7,} {state} {row.energy:>10}"
 
 
@@ -150,14 +151,14 @@ def _tasks(view: GroupView, *, colour: bool) -> Iterator[str]:
             yield f"  {view.tasks_are}:"
         yield f"  {'job':<16} {'state':<14} {'elapsed':>12} {'energy':>10}  {'known':>6}  {'GWP (climate)':>13}"
     for row in view.tasks:
-        state = _painted(f"{row.state:<14.14}", row.tone, colour=colour and row.tone == "bad")
-        yield f"  {row.job:<16.16} {state} {row.elapsed:>12} {row.energy:>10}  {row.known:>6}  {row.gwp:>13}"
+        state = _painted(fitted(row.state, 14), row.tone, colour=colour and row.tone == "bad")
+        yield f"  {fitted(row.job, 16)} {state} {row.elapsed:>12} {row.energy:>10}  {row.known:>6}  {row.gwp:>13}"
 
 
 def wrapped(text: str, indent: str = "  ") -> list[str]:
     """Lines of 80 columns; none of no text."""
     whole = text.replace(" %", f"{_GLUE}%")
-    lines = textwrap.wrap(whole, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    lines = wrap(whole, WIDTH, indent, indent)
     return [line.replace(_GLUE, " ") for line in lines]
 
 
