@@ -260,7 +260,7 @@ def test_too_many_for_rows_are_told(world: World, capsys: Captured, monkeypatch:
     monkeypatch.setattr("jobimpact.cli.asked.CSV_ROWS", 20)
     status, out, err = ask(world, capsys, "60", "1", "--csv")
     assert (status, out.count("\r\n")) == (1, 2)
-    assert err == "job 60: 25 jobs, more than 20: they are not listed\n"
+    assert err == "job 60: 25 jobs are too many to be listed: ask for fewer, or a shorter time\n"
     status, _, err = ask(world, capsys, "60", "-T", *SINCE)
     assert (status, err) == (2, "jobimpact: -T: 60 is 25 jobs, too many to be cut each: ask for a shorter time\n")
 

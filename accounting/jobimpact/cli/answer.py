@@ -107,7 +107,9 @@ def _complaints(answers: Answers, want: Asked) -> list[str]:
             found.append(f"job {group.asked}: unknown, or not yours")
         elif group.sums is not None and not group.jobs and (want.form in {"csv", "parsable2"} or want.each_task):
             what = f"job {group.asked}" if group.asked else "what was asked"
-            found.append(f"{what}: {group.sums.jobs:,} jobs, more than {want.query.rows:,}: they are not listed")
+            found.append(
+                f"{what}: {group.sums.jobs:,} jobs are too many to be listed: ask for fewer, or a shorter time"
+            )
     return found
 
 
