@@ -229,16 +229,17 @@ def test_what_is_no_word_of_ours_is_counted(node: Node, place: Path, data: bytes
     assert node.dropped() == {"not what `jobimpact progress` writes"}
 
 
-def test_files_that_are_sent_along_are_closed(node: Node, place: Path) -> None:
+def test_files_that_are_sent_along_are_closed(node: Node, place: Path, tmp_path: Path) -> None:
     """Else anybody could use up the daemon's descriptors."""
-    before = len(os.listdir("/proc/self/fd"))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, Path("/dev/null").open("rb") as file:
+    sent = tmp_path / "sent"
+    sent.touch()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, sent.open("rb") as file:
         out.connect(str(place))
         for number in range(20):
             files = array.array("i", [file.fileno()] * 100)
             out.sendmsg([encode(Said("1", number))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
     node.hear(20)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert sent.resolve() not in [one.resolve() for one in Path("/proc/self/fd").iterdir()]
 
 
 def test_names_are_bounded(node: Node, place: Path) -> None:
