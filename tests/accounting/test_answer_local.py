@@ -350,8 +350,8 @@ def test_sums_by_the_database_are_those_of_the_rows(
         rows.append(msgspec.structs.replace(one, **changes))
     write(made, *rows)
     with sqlite3.connect(made.results) as db:
-        found = sums_by(db, "cluster = :on", {"on": cluster}).get(None)
-        split = sums_by(db, "cluster = :on", {"on": cluster}, "state")
+        found = sums_by(db, "cluster = :on", {"on": cluster}).get(())
+        split = sums_by(db, "cluster = :on", {"on": cluster}, ("state",))
     expected = sums_of(rows)
     parts = [part for part in (sums_of(rows[:cut]), sums_of(rows[cut:])) if part is not None]
     together = merged(parts)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable
+import sqlite3
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from jobimpact.answers.query import Period, PeriodQuery, Place, Sums, Who
-from jobimpact.answers.tally import Tally
 from jobimpact.core.config import Config
 from jobimpact.core.errors import StoreError
-from jobimpact.results.outcome import has_failed
-from jobimpact.results.period import Row, covered, exists, full, rows
+from jobimpact.results.kinds import Kinds
+from jobimpact.results.period import covered, exists, largest, model_of
 from jobimpact.results.read import Reader
+from jobimpact.results.sums import Adder, merged, sums_by
 
 __all__ = ["MEDIAN_DAYS", "MEDIAN_USERS", "MOST_BEFORE", "period"]
 
@@ -27,12 +28,15 @@ MOST_BEFORE = 12
 """So many spans before are told, whatever is asked for: of seconds there are very many."""
 _NAMED = 5
 _COLUMN = {"user": "user", "lab": "account", "cluster": "+cluster"}  # `+`: by the index of ends, not by the cluster's
+_PLACE = {"user": "user", "lab": "coalesce(account, '')", "partition": "coalesce(partition, '')"}
 _SPLITS = {
-    "user": {"lab": 1, "partition": 2, "model": 3},
-    "lab": {"user": 0, "partition": 2, "model": 3},
-    "cluster": {"user": 0, "lab": 1, "partition": 2, "model": 3},
+    "user": ("lab", "partition", "model"),
+    "lab": ("user", "partition", "model"),
+    "cluster": ("user", "lab", "partition", "model"),
 }
-"""What each is split by, and where that stands in a place."""
+"""What each is split by."""
+_DAY = f"CAST(end_s / {DAY_S} AS INTEGER)"
+_THEN = "end_s >= :from_s AND end_s < :to_s"
 
 
 def period(reader: Reader, query: PeriodQuery, who: Who, config: Config) -> Period:
@@ -52,30 +56,19 @@ def period(reader: Reader, query: PeriodQuery, who: Who, config: Config) -> Peri
     """
     if not _may(query, who):
         raise _unknown(query)
-    asked = _Asked(reader, query)
-    found = _Collected(query.of)
-    for row in asked.rows(query.from_s, query.to_s):
-        found.add(row)
-    if not found.total.jobs and who.admin and not _own(query, who) and not asked.any():
-        raise _unknown(query)
-    accounted_to_s = asked.accounted_to()
-    by = found.by()
     lab = config.labs.get(query.name) if query.of == "lab" else None
-    result = Period(
-        query=query,
-        sums=found.total.sums(),
-        before=asked.before(accounted_to_s),
-        by=by,
-        worst=full(reader, found.worst.keys()),
-        most=full(reader, found.most.keys()),
-        accounted_to_s=accounted_to_s,
-        title=lab.name if lab else None,
-        kinds=found.total.kinds,
-        lacking=found.total.lacking,
-        methods=found.total.methods,
-        factors=found.total.factors,
-    )
-    return _with_median(result, asked, by.get("lab", ())) if query.of == "user" else result
+    result = Period(query=query, sums=Adder().sums(), title=lab.name if lab else None)
+    if reader.empty:
+        if who.admin and not _own(query, who):
+            raise _unknown(query)
+        return result
+    with reader.moment() as db:
+        reader.map()
+        asked = _Asked(reader, db, query)
+        result = asked.told(result)
+        if not result.sums.jobs and who.admin and not _own(query, who) and not asked.any():
+            raise _unknown(query)
+        return asked.with_median(result) if query.of == "user" else result
 
 
 def _may(query: PeriodQuery, who: Who) -> bool:
@@ -93,32 +86,43 @@ def _unknown(query: PeriodQuery) -> StoreError:
 
 
 class _Asked:
-    """The jobs that are asked for, of any time."""
+    """The jobs that are asked for, in a file that stands still."""
 
-    def __init__(self, reader: Reader, query: PeriodQuery) -> None:
+    def __init__(self, reader: Reader, db: sqlite3.Connection, query: PeriodQuery) -> None:
         self._reader = reader
+        self._db = db
         self._query = query
-        self._where = f"{_COLUMN[query.of]} = ?"
-        self._values: tuple[object, ...] = (query.name,)
-        if query.cluster is not None:
-            self._where += " AND +cluster = ?"
-            self._values += (query.cluster,)
+        self._only = "" if query.cluster is None else " AND +cluster = :cluster"
+        self._where = f"{_COLUMN[query.of]} = :name{self._only}"
+        self._values = {"name": query.name, "cluster": query.cluster, "from_s": query.from_s, "to_s": query.to_s}
 
     def any(self) -> bool:
-        return exists(self._reader, self._where, self._values)
+        return exists(self._db, self._where, self._values)
 
-    def rows(self, from_s: float, to_s: float, *, light: bool = False) -> Iterable[Row]:
-        where = f"{self._where} AND end_s >= ? AND end_s < ?"
-        return rows(self._reader, where, (*self._values, from_s, to_s), light=light)
-
-    def of_lab(self, lab: str) -> Iterable[Row]:
-        """All of a lab, in the time that is asked for."""
-        query = self._query
-        where, values = "account = ? AND end_s >= ? AND end_s < ?", [lab, query.from_s, query.to_s]
-        if query.cluster is not None:
-            where += " AND +cluster = ?"
-            values.append(query.cluster)
-        return rows(self._reader, where, values, light=True)
+    def told(self, result: Period) -> Period:
+        """All but the median."""
+        where, kinds = f"{self._where} AND {_THEN}", Kinds()
+        splits = _SPLITS[self._query.of]
+        by = [_PLACE.get(name) or model_of(self._reader) for name in splits]
+        places = sums_by(self._db, where, self._values, by, kinds=kinds)
+        days = sums_by(self._db, where, self._values, (_DAY,), light=True)
+        found = {name: _split(places, number) for number, name in enumerate(splits)}
+        told = {name: each for name, each in found.items() if any(one.name for one in each)}
+        told["day"] = tuple(Place(_date(day), sums) for (day,), sums in sorted(days.items()))
+        accounted_to_s = self.accounted_to()
+        return msgspec.structs.replace(
+            result,
+            sums=merged(list(places.values())) or result.sums,
+            before=self.before(accounted_to_s),
+            by=told,
+            worst=largest(self._reader, self._db, where, self._values, _NAMED, failed=True),
+            most=largest(self._reader, self._db, where, self._values, _NAMED),
+            accounted_to_s=accounted_to_s,
+            kinds=kinds.energy_j,
+            lacking=kinds.lacking,
+            methods=kinds.methods,
+            factors=kinds.factors,
+        )
 
     def accounted_to(self) -> float | None:
         """Up to when all clusters that are asked for are accounted, from the begin on."""
@@ -138,16 +142,30 @@ class _Asked:
             ends = [_covered_to(one, to_s - lasts_s) for one in spans]
             if any(end is None or end < to_s for end in ends):
                 break
-            tally = Tally(light=True)
-            for row in self.rows(to_s - lasts_s, to_s, light=True):
-                tally.add(row)
-            found.append(tally.sums())
+            values = self._values | {"from_s": to_s - lasts_s, "to_s": to_s}
+            sums = sums_by(self._db, f"{self._where} AND {_THEN}", values, light=True)
+            found.append(sums.get((), Adder(light=True).sums()))
         return tuple(found)
+
+    def with_median(self, result: Period) -> Period:
+        """Beside the lab that the user had the most energy in."""
+        query = self._query
+        to_s = result.accounted_to_s
+        lab = next((one.name for one in result.by.get("lab", ()) if one.name and one.sums.ran), None)
+        whole = query.from_s % DAY_S == 0 and query.to_s % DAY_S == 0
+        if lab is None or not whole or to_s is None or to_s - query.from_s < MEDIAN_DAYS * DAY_S:
+            return result
+        where = f"account = :name{self._only} AND {_THEN}"
+        users = sums_by(self._db, where, self._values | {"name": lab}, ("user",), light=True)
+        each = [sums for sums in users.values() if sums.ran]
+        if len(each) < MEDIAN_USERS:
+            return result
+        return msgspec.structs.replace(result, median=_median(each), median_lab=lab, median_users=len(each))
 
     def _spans(self) -> list[list[tuple[float, float]]]:
         query = self._query
         only = query.name if query.of == "cluster" else query.cluster
-        return [spans for cluster, spans in covered(self._reader).items() if only in {None, cluster}]
+        return [spans for cluster, spans in covered(self._db).items() if only in {None, cluster}]
 
 
 def _covered_to(spans: list[tuple[float, float]], from_s: float) -> float | None:
@@ -155,91 +173,16 @@ def _covered_to(spans: list[tuple[float, float]], from_s: float) -> float | None
     return next((to_s + 1 for begin_s, to_s in spans if begin_s <= from_s <= to_s), None)
 
 
-class _Top:
-    """The jobs with the most energy."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, str, str]] = []
-
-    def add(self, row: Row) -> None:
-        if not row.energy_j:
-            return
-        one = (row.energy_j, row.cluster, row.key)
-        if len(self._heap) < _NAMED:
-            heapq.heappush(self._heap, one)
-        elif one > self._heap[0]:
-            heapq.heapreplace(self._heap, one)
-
-    def keys(self) -> list[tuple[str, str]]:
-        """Cluster and key, the most energy first."""
-        return [(cluster, key) for _, cluster, key in sorted(self._heap, reverse=True)]
-
-
-class _Collected:
-    """A time's jobs as they come.
-
-    Users, labs, partitions and models are summed together, and taken apart at the end: of jobs there may be very many,
-    of these not.
-    """
-
-    def __init__(self, of: str) -> None:
-        self.total = Tally()
-        self.worst, self.most = _Top(), _Top()
-        self._of = of
-        self._places: dict[tuple[str, str, str, str], Tally] = {}
-        self._days: dict[int, Tally] = {}
-
-    def add(self, row: Row) -> None:
-        place = (row.user, row.account or "", row.partition or "", row.model or "")
-        here = self._places.get(place)
-        if here is None:
-            here = self._places[place] = Tally()
-        here.add(row)
-        day = int((row.end_s or 0.0) // DAY_S)
-        today = self._days.get(day)
-        if today is None:
-            today = self._days[day] = Tally(light=True)
-        today.add(row)
-        self.most.add(row)
-        if row.energy_j and has_failed(row.state, row.start_s, row.energy_j):
-            self.worst.add(row)
-
-    def by(self) -> dict[str, tuple[Place, ...]]:
-        """The splits; after this the total stands."""
-        for tally in self._places.values():
-            self.total.merge(tally)
-        found = {name: _split(self._places.items(), number) for name, number in _SPLITS[self._of].items()}
-        days = tuple(Place(_date(day), tally.sums()) for day, tally in sorted(self._days.items()))
-        return {name: places for name, places in found.items() if any(one.name for one in places)} | {"day": days}
-
-
-def _split(places: Iterable[tuple[tuple[str, ...], Tally]], at: int) -> tuple[Place, ...]:
-    found: dict[str, Tally] = {}
-    for names, tally in places:
-        found.setdefault(names[at], Tally()).merge(tally)
-    each = [Place(name, tally.sums()) for name, tally in found.items()]
+def _split(places: Mapping[tuple[Any, ...], Sums], at: int) -> tuple[Place, ...]:
+    found: dict[str, list[Sums]] = {}
+    for names, sums in places.items():
+        found.setdefault(names[at], []).append(sums)
+    each = [Place(name, whole) for name, several in found.items() if (whole := merged(several)) is not None]
     return tuple(sorted(each, key=lambda one: (-(one.sums.energy_j or 0.0), -one.sums.jobs, one.name)))
 
 
 def _date(day: int) -> str:
     return datetime.fromtimestamp(day * DAY_S, UTC).strftime("%Y-%m-%d")
-
-
-def _with_median(result: Period, asked: _Asked, labs: tuple[Place, ...]) -> Period:
-    """Beside the lab that the user had the most energy in."""
-    query = result.query
-    to_s = result.accounted_to_s
-    lab = next((one.name for one in labs if one.name and one.sums.ran), None)
-    whole = query.from_s % DAY_S == 0 and query.to_s % DAY_S == 0
-    if lab is None or not whole or to_s is None or to_s - query.from_s < MEDIAN_DAYS * DAY_S:
-        return result
-    users: dict[str, Tally] = {}
-    for row in asked.of_lab(lab):
-        users.setdefault(row.user, Tally(light=True)).add(row)
-    each = [tally.sums() for tally in users.values() if tally.ran]
-    if len(each) < MEDIAN_USERS:
-        return result
-    return msgspec.structs.replace(result, median=_median(each), median_lab=lab, median_users=len(each))
 
 
 def _median(each: list[Sums]) -> Sums:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,19 +78,9 @@ class Reader:
         return 0 if self._db is None else int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     @property
-    def db(self) -> sqlite3.Connection | None:
-        """For other queries of the results, read-only; None: nothing was ever accounted here."""
-        return self._db
-
-    @property
     def names(self) -> tuple[str, ...]:
         """The columns of a result that this file has: one of an earlier release has not all."""
         return self._names
-
-    @property
-    def path(self) -> Path:
-        """The file, for messages."""
-        return self._path
 
     def close(self) -> None:
         """Let go of the file."""
@@ -123,15 +113,15 @@ class Reader:
         """
         if self._db is None:
             return None
-        with self._errors(), self._one_moment(self._db) as db:
+        with self.moment() as db:
             where, parameters = self._narrowed(db, asked)
             limit = -1 if rows is None else rows + 1
             query = f"SELECT rowid FROM job_result WHERE {where} LIMIT {limit}"  # noqa: S608 (ours)
             ids = [rowid for (rowid,) in db.execute(query, parameters)]
             if rows is not None and len(ids) > rows:
-                db.execute(f"PRAGMA mmap_size = {_MAPPED}")
-                return Found((), sums_by(db, where, parameters)[None])
-            jobs = self._in_full(db, ids)
+                self.map()
+                return Found((), sums_by(db, where, parameters)[()])
+            jobs = self.in_full(db, ids)
         sums = sums_of(jobs)
         if sums is None:
             return None
@@ -175,6 +165,44 @@ class Reader:
             asked = (msgspec.json.encode(sorted(raw_ids)).decode(), node)
             return {(raw_id, start_s): joules for raw_id, start_s, joules in self._db.execute(_RUNS, asked)}
 
+    def in_full(self, db: sqlite3.Connection, ids: Sequence[int]) -> list[JobResult]:
+        """Rows, in no order.
+
+        Args:
+            db: the file, as of one moment.
+            ids: their rowids.
+
+        Raises:
+            sqlite3.Error, msgspec.MsgspecError: they cannot be read.
+        """
+        found = []
+        for at in range(0, len(ids), _CHUNK):
+            some = ", ".join(map(str, ids[at : at + _CHUNK]))
+            query = f"SELECT {', '.join(self._names)} FROM job_result WHERE rowid IN ({some})"  # noqa: S608 (ours)
+            found += [result_of(dict(zip(self._names, row, strict=True))) for row in db.execute(query)]
+        return found
+
+    @contextmanager
+    def moment(self) -> Iterator[sqlite3.Connection]:
+        """What is read in several statements is of one state of the file. Not where there is none yet.
+
+        Raises:
+            StoreError: the database cannot be read, or a row is damaged.
+        """
+        if self._db is None:
+            raise StoreError(f"{self._path}: nothing is accounted yet")
+        with self._errors():
+            self._db.execute("BEGIN")
+            try:
+                yield self._db
+            finally:
+                self._db.rollback()
+
+    def map(self) -> None:
+        """Before sums of many rows."""
+        if self._db is not None:
+            self._db.execute(f"PRAGMA mmap_size = {_MAPPED}")
+
     def _check(self, db: sqlite3.Connection) -> None:
         found = int(db.execute("PRAGMA user_version").fetchone()[0])
         if found > SCHEMA:
@@ -199,24 +227,6 @@ class Reader:
             if db.execute(once.format(shown[0]), parameters).fetchone()
             else condition(asked, names=names or NAMES)
         )
-
-    def _in_full(self, db: sqlite3.Connection, ids: list[int]) -> list[JobResult]:
-        found = []
-        for at in range(0, len(ids), _CHUNK):
-            some = ", ".join(map(str, ids[at : at + _CHUNK]))
-            query = f"SELECT {', '.join(self._names)} FROM job_result WHERE rowid IN ({some})"  # noqa: S608 (ours)
-            found += [result_of(dict(zip(self._names, row, strict=True))) for row in db.execute(query)]
-        return found
-
-    @staticmethod
-    @contextmanager
-    def _one_moment(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-        """What is read in several statements is of one state of the file."""
-        db.execute("BEGIN")
-        try:
-            yield db
-        finally:
-            db.rollback()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

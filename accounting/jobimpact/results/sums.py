@@ -5,12 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from jobimpact.results.outcome import FAILED, has_run
 from jobimpact.results.record import JobResult
+
+if TYPE_CHECKING:
+    from jobimpact.results.kinds import Kinds
 
 __all__ = ["INDICATORS", "Adder", "Ending", "SumImpact", "Sums", "merged", "sums_by", "sums_of"]
 
@@ -88,16 +91,18 @@ _DECODER = msgspec.json.Decoder(_Impacts)
 _PARTS = tuple(attrgetter(f"{name}.{part}") for name in INDICATORS for part in ("use", "embodied", "total"))
 _LOW, _CENTRAL, _HIGH = attrgetter("low"), attrgetter("central"), attrgetter("high")
 _BATCH = 500
+_HELD = 13
+"""So many columns of `_ALIKE` come before those of the split."""
 
 # As has_run says it.
 _RAN = "(start_s IS NOT NULL OR energy_j IS NOT 0)"
 _HELD_S = "coalesce(elapsed_s, max(end_s - start_s, 0))"
 # Hours are of what is known to have been held: a job of which the scheduler told no CPUs has none here.
 _ALIKE = """
-SELECT {by}, state, exit_code, count(*), {ran}, max(accounted_s), count(energy_j), total(energy_j),
+SELECT state, exit_code, {ran}, count(*), max(accounted_s), count(energy_j), total(energy_j),
   total(json_array_length(nodes) * {held}), total(coverage * json_array_length(nodes) * {held}),
-  total(cpus * {held}), total(gpus * {held}), min(start_s), max(end_s)
-FROM job_result WHERE {where} GROUP BY 1, 2, 3, {ran}
+  total(cpus * {held}), total(gpus * {held}), min(start_s), max(end_s){by}
+FROM job_result WHERE {where} GROUP BY state, exit_code, {ran}{by}
 """
 
 
@@ -126,9 +131,14 @@ class _Alike(msgspec.Struct):
 
 
 class Adder:
-    """Jobs, one after the other, and what they come to."""
+    """Jobs, one after the other, and what they come to.
 
-    def __init__(self) -> None:
+    Args:
+        light: without impacts.
+    """
+
+    def __init__(self, *, light: bool = False) -> None:
+        self._light = light
         self._alike: dict[tuple[str, str | None], _Alike] = {}
         # Of each indicator: use, embodied, total; of each low, central, high, and of how many jobs.
         self._impacts = [[0.0, 0.0, 0.0, 0] for _ in range(9)]
@@ -189,7 +199,7 @@ class Adder:
             cpu_hours=every.cpu_s / 3600,
             gpu_hours=every.gpu_s / 3600,
             node_hours=every.node_s / 3600,
-            impacts={name: self._impact(number) for number, name in enumerate(INDICATORS)},
+            impacts={} if self._light else {name: self._impact(number) for number, name in enumerate(INDICATORS)},
             endings=self._endings(),
             first_start_s=every.start_s,
             last_end_s=every.end_s,
@@ -264,38 +274,60 @@ def _known_sum(*several: float | None) -> float | None:
 
 
 def sums_by(
-    db: sqlite3.Connection, where: str, parameters: Mapping[str, Any], by: str = "NULL"
-) -> dict[str | None, Sums]:
-    """Of rows of the results, split by a column or an expression of columns.
+    db: sqlite3.Connection,
+    where: str,
+    parameters: Mapping[str, Any],
+    by: Sequence[str] = (),
+    *,
+    light: bool = False,
+    kinds: Kinds | None = None,
+) -> dict[tuple[Any, ...], Sums]:
+    """Of rows of the results, split by columns or by expressions of columns.
 
     Args:
         db: the results, as of one moment: the caller begins a transaction if others may write.
         where: which rows: SQL of ours, never text of users.
         parameters: what it refers to.
-        by: SQL of ours; `NULL`: not split.
+        by: SQL of ours, each; empty: not split.
+        light: without impacts, and in half the time.
+        kinds: to add the kinds of parts to, of all these rows together; not where it is to be light.
 
     Returns:
-        By the value of `by`; empty: there are no such rows.
+        By the values of `by`; empty: there are no such rows.
 
     Raises:
         sqlite3.Error, msgspec.MsgspecError: it cannot be read.
     """
-    adders: dict[str | None, Adder] = {}
-    query = _ALIKE.format(by=by, where=where, ran=_RAN, held=_HELD_S)
-    for key, state, exit_code, jobs, ran, accounted_s, *held in db.execute(query, parameters):
+    adders: dict[tuple[Any, ...], Adder] = {}
+    query = _ALIKE.format(by="".join(f", {one}" for one in by), where=where, ran=_RAN, held=_HELD_S)
+    for row in db.execute(query, parameters):
+        (state, exit_code, ran, jobs, accounted_s, *held), key = row[:_HELD], row[_HELD:]
         alike = _Alike(jobs, jobs, accounted_s, *held) if ran else _Alike(jobs, 0, accounted_s)
-        adders.setdefault(key, Adder()).add_alike(state, exit_code, alike)
-    rows = db.execute(f"SELECT {by}, impacts FROM job_result WHERE {where} AND {_RAN}", parameters)  # noqa: S608 (ours)
-    waiting: dict[str | None, list[_Impacts]] = {key: [] for key in adders}
-    for key, impacts in rows:
-        some = waiting[key]
-        some.append(_DECODER.decode(impacts))
-        if len(some) == _BATCH:
-            adders[key].add_impacts(some)
-            some.clear()
-    for key, some in waiting.items():
-        adders[key].add_impacts(some)
+        adders.setdefault(key, Adder(light=light)).add_alike(state, exit_code, alike)
+    if not light:
+        _add_impacts(adders, db.execute(_parts(by, where, kinds), parameters), kinds)
     return {key: adder.sums() for key, adder in adders.items()}
+
+
+def _parts(by: Sequence[str], where: str, kinds: Kinds | None) -> str:
+    columns = ", ".join(["impacts", *(() if kinds is None else kinds.COLUMNS), *by])
+    return f"SELECT {columns} FROM job_result WHERE ({where}) AND {_RAN}"  # noqa: S608 (ours)
+
+
+def _add_impacts(adders: Mapping[tuple[Any, ...], Adder], rows: sqlite3.Cursor, kinds: Kinds | None) -> None:
+    first = 1 if kinds is None else 1 + len(kinds.COLUMNS)
+    waiting: dict[tuple[Any, ...], list[_Impacts]] = {key: [] for key in adders}
+    while some := rows.fetchmany(_BATCH):
+        for row in some:
+            waiting[row[first:]].append(_DECODER.decode(row[0]))
+        if kinds is not None:
+            kinds.add([row[1:first] for row in some])
+        for key, found in waiting.items():
+            if len(found) >= _BATCH:
+                adders[key].add_impacts(found)
+                found.clear()
+    for key, found in waiting.items():
+        adders[key].add_impacts(found)
 
 
 def _known_j(alike: _Alike) -> float | None:
