@@ -296,6 +296,41 @@ def test_what_memory_is_advised(peak: float, held_gib: float, advised_gib: float
     assert [one.advised for one in found] == ([] if advised_gib is None else [advised_gib * GIB])
 
 
+def test_memory_advised_is_enough_on_each_node_and_what_is_over_is_what_each_has() -> None:
+    """One held 128 GiB and had 20 of them, the other 12 and 2.2: asking for 3 would end the first."""
+    uneven = {"node01": use(peak=20 / 64), "node02": use(peak=2.2 / 64)}
+    one = job(use=uneven, nodes=("node01", "node02"), mem_bytes=140 * GIB)
+    for node, gib in (("node01", 128), ("node02", 12)):
+        one.energy["nodes"][node]["mem_bytes"] = gib * GIB
+    (found,) = (one for one in of_job(one, LIMITS) if one.rule == "memory_low")
+    assert (found.value, found.seen, found.of) == (pytest.approx(2.2 / 12), pytest.approx(2.2 * GIB), 12 * GIB)
+    assert (found.advised, found.spare_bytes) == (24 * GIB, 104 * GIB)
+
+
+def test_gpus_of_a_node_that_did_not_tell_are_not_taken_for_unused_ones() -> None:
+    """Of 8 GPUs, 4 on each node, only those of one node are known: two of them unused, or all."""
+    quiet = {"node01": use(gpu=0.4, seen=4, unused=2), "node02": None}
+    (found,) = of_job(job(gpus=(1e6,) * 4, use=quiet, nodes=("node01", "node02")), LIMITS)
+    said = advise(found, "EUR")
+    assert (said.title, said.measured) == (
+        "2 of 8 GPUs were never used",
+        "never seen busy, of 4 GPUs whose use is known",
+    )
+    assert said.do.startswith("Ask for 6 GPUs")
+    assert said.cost.startswith("at least 2.00 MJ")
+    whole = quiet | {"node01": use(gpu=0.0, seen=4, unused=4)}
+    (found,) = of_job(job(gpus=(1e6,) * 4, use=whole, nodes=("node01", "node02")), LIMITS)
+    assert advise(found, "EUR").title == "4 of 8 GPUs were never used"
+    assert advise(found, "EUR").do.startswith("Ask for 4 GPUs")
+
+
+def test_energy_of_unused_gpus_is_a_bound_where_one_of_them_has_no_meter() -> None:
+    """Then it is that of the others."""
+    limits = msgspec.structs.replace(LIMITS, min_coverage=0.5)
+    (found,) = of_job(job(gpus=(5e5, None), use=use(gpu=0.0, seen=2, unused=2)), limits)
+    assert (found.rule, found.joules, found.least) == ("gpus_unused", 5e5, True)
+
+
 def test_memory_that_the_node_guessed_is_not_held_against_a_job() -> None:
     """Its CPUs' part of the node is not what it asked for: the record is."""
     told = {"use": use(peak=0.2), "flags": ("memory share from cpus",), "nodes": ("node01", "node02")}

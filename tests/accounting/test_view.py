@@ -325,6 +325,28 @@ def test_the_last_of_a_gain_and_its_energy(
 
 
 @pytest.mark.parametrize(
+    ("name", "less"),
+    [
+        *(
+            (name, True)
+            for name in ("loss", "val_loss", "trainLoss", "testMSE", "top1_err", "top1err", "WER", "FID/10k")
+        ),
+        *((name, True) for name in ("eval/perplexity", "mae", "error_rate", "classification-error", "nll", "valloss")),
+        *((name, False) for name in ("acc", "answer_acc", "power_score", "fidelity", "confidence", "terrain_iou")),
+        *(
+            (name, False)
+            for name in ("lossless_ratio", "reward", "mAP", "bleu", "maestro_f1", "cerebrum_dice", "日本")
+        ),
+    ],
+)
+def test_whether_less_is_better_is_in_the_words_of_a_metric_s_name(name: str, less: bool) -> None:
+    """Not in a part of another word: else the report would call what got better the loss of it."""
+    found = gain(marks((0.2, 1), (0.9, 5), (0.1, 9), name=name), name)
+    assert found is not None
+    assert found.best == (0.1 if less else 0.9)
+
+
+@pytest.mark.parametrize(
     "points",
     [(), ((0.5, 1),), ((0.5, 1), (0.4, 2)), ((0.5, 1), (0.5, 2)), ((0.5, None), (0.9, None)), ((math.nan, 1),) * 3],
 )
@@ -372,6 +394,8 @@ def test_energy_known_in_part_is_told_so() -> None:
     (line,) = activity_lines({"steps": "10"}, (), 100.0, coverage=0.4, completed=True)
     assert line == "10.0 J for each step, over 10, of the 40 % that is known."
     assert activity_lines({"steps": "10"}, (), None, coverage=0.0, completed=True) == ()
+    (*_, last) = activity_lines({}, marks((0.3, 0), (0.7, KWH), (0.71, 2 * KWH)), 7.2e6, coverage=0.4, completed=True)
+    assert last == "acc 0.71 at 2.00 kWh; the last 0.01 of it took 1.00 kWh (50 %), of the 40 % that is known."
 
 
 LABELS = st.dictionaries(st.text(max_size=40), st.text(max_size=300), max_size=12)

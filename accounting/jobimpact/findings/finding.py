@@ -44,7 +44,7 @@ class Finding(msgspec.Struct, frozen=True):
     advised: float | None = None
     """What to ask for: bytes on each node, or seconds."""
     seen: float | None = None
-    """The value behind a part: the peak in bytes on one node, seconds that it ran."""
+    """The value behind a part: the peak in bytes on one node, seconds that it ran, GPUs whose use is known."""
     said: str | None = None
     """The scheduler's or a meter's own word: an exit code, a meter's name. Not clean."""
     tasks: int | None = None

@@ -12,7 +12,15 @@ import msgspec
 
 from jobimpact.core.config import Findings
 from jobimpact.findings.finding import Finding
-from jobimpact.findings.use import GpusUsed, cpu_use, gpus_used, kind_energy, memory_peak, unused_gpus_energy
+from jobimpact.findings.use import (
+    GpusUsed,
+    all_gpus_metered,
+    cpu_use,
+    gpus_used,
+    kind_energy,
+    memory_by_node,
+    unused_gpus_energy,
+)
 from jobimpact.results.record import JobResult
 
 __all__ = ["BUSY", "ENDINGS", "USES", "Ending", "Use"]
@@ -66,6 +74,7 @@ def _gpus_unused(one: JobResult, limits: Findings) -> Finding | None:
     gpus = gpus_used(one)
     if gpus is None or not gpus.unused or not _known(gpus, gpus.seen, one, limits):
         return None
+    held = max(one.gpus or 0, gpus.seen)
     joules = unused_gpus_energy(one)
     hours = None if one.elapsed_s is None else gpus.unused * one.elapsed_s / 3600
     return Finding(
@@ -73,9 +82,10 @@ def _gpus_unused(one: JobResult, limits: Findings) -> Finding | None:
         "use",
         float(gpus.unused),
         "gpus",
-        of=float(gpus.seen),
+        of=float(held),
+        seen=float(gpus.seen),
         joules=joules,
-        least=joules is not None and gpus.unused < gpus.seen,
+        least=joules is not None and (gpus.unused < held or not all_gpus_metered(one)),
         gpu_hours=hours,
     )
 
@@ -144,12 +154,14 @@ def _cpu_low(one: JobResult, limits: Findings) -> Finding | None:
 
 def _memory_low(one: JobResult, limits: Findings) -> Finding | None:
     """Of runs that completed: what another one would have needed later is not known."""
-    found = memory_peak(one)
-    if one.state != "COMPLETED" or found is None or one.exclusive or one.mem_bytes is None:
+    nodes = memory_by_node(one)
+    if one.state != "COMPLETED" or not nodes or one.exclusive or one.mem_bytes is None:
         return None
-    peak, held = found
-    advised = _round_bytes(peak * HEADROOM)
-    if peak / held >= limits.memory_use or held - advised < LARGE_BYTES:
+    # Judged by the node that came closest to what it held; asked for is the same on each, so enough for the most.
+    peak, held = max(nodes, key=lambda node: node[0] / node[1])
+    advised = _round_bytes(max(most for most, _ in nodes) * HEADROOM)
+    spare = math.fsum(max(has - advised, 0.0) for _, has in nodes)
+    if peak / held >= limits.memory_use or spare < LARGE_BYTES * len(nodes):
         return None
     return Finding(
         "memory_low",
@@ -160,7 +172,7 @@ def _memory_low(one: JobResult, limits: Findings) -> Finding | None:
         of=held,
         seen=peak,
         advised=advised,
-        spare_bytes=(held - advised) * len(one.energy["nodes"]),
+        spare_bytes=spare,
     )
 
 

@@ -11,7 +11,16 @@ from jobimpact.core.records import RunUse
 from jobimpact.core.units import NS
 from jobimpact.results.record import JobResult
 
-__all__ = ["GpusUsed", "cpu_use", "gpus_used", "kind_energy", "memory_peak", "stuck_meters", "unused_gpus_energy"]
+__all__ = [
+    "GpusUsed",
+    "all_gpus_metered",
+    "cpu_use",
+    "gpus_used",
+    "kind_energy",
+    "memory_by_node",
+    "stuck_meters",
+    "unused_gpus_energy",
+]
 
 _GUESSED = "memory share from cpus"
 """A node's flag of a run."""
@@ -66,12 +75,8 @@ def gpus_used(one: JobResult) -> GpusUsed | None:
     )
 
 
-def memory_peak(one: JobResult) -> tuple[float, float] | None:
-    """The node that came closest to the memory that it held.
-
-    Returns:
-        Bytes at the peak, and bytes held; None: not known of each of its nodes.
-    """
+def memory_by_node(one: JobResult) -> list[tuple[float, float]]:
+    """Bytes at the peak and bytes held, on each of its nodes; empty: not known of each."""
     found = []
     nodes = one.energy["nodes"]
     for node, use in _nodes(one):
@@ -80,9 +85,9 @@ def memory_peak(one: JobResult) -> tuple[float, float] | None:
         guessed = len(nodes) == 1 or _GUESSED in (node.get("flags") or ())
         held = (one.mem_bytes or 0) / len(nodes) if guessed else node.get("mem_bytes")
         if not held or peak is None:
-            return None
+            return []
         found.append((float(peak), float(held)))
-    return max(found, key=lambda one: one[0] / one[1], default=None)
+    return found
 
 
 def kind_energy(one: JobResult, kind: str) -> float | None:
@@ -111,6 +116,12 @@ def unused_gpus_energy(one: JobResult) -> float | None:
         least = metered[: max(use.gpus_unused - (held - len(metered)), 0)]
         total, known = total + sum(least), known or bool(least)
     return total if known else None
+
+
+def all_gpus_metered(one: JobResult) -> bool:
+    """Whether the energy of each of its GPUs is known, for all of its time."""
+    found = one.energy["domains"].get("gpu")
+    return found is not None and found["energy_j"] is not None and found["coverage"] >= 1
 
 
 def stuck_meters(one: JobResult) -> list[str]:

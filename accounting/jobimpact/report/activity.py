@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -20,7 +21,10 @@ LONGEST = 60
 PART = 0.9
 """What comes after this part of the gain is the last of it."""
 _NUMBERS = frozenset({"steps", "unit"})
-_LESS_IS_BETTER = ("loss", "err", "perplexity", "ppl", "mae", "mse", "rmse", "wer", "cer", "fid", "nll")
+_LESS_IS_BETTER = frozenset({"err", "ppl", "mae", "mse", "rmse", "mape", "wer", "cer", "fid", "nll", "bpb", "bpc"})
+"""Words of a metric's name, and what its words may end with."""
+_ENDS_OF_LESS = ("loss", "losses", "error", "errors", "perplexity")
+_WORDS = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"
 
 
 class Gain(msgspec.Struct, frozen=True):
@@ -51,7 +55,7 @@ def gain(progress: Sequence[Progress], name: str) -> Gain | None:
 
     Args:
         progress: what the job told, in any order; a point whose energy is not known does not count.
-        name: the metric's. Less is better where its name says so (`loss`, `error`, `ppl`, ...), else more.
+        name: the metric's. Less is better where a word of its name says so (`loss`, `err`, `ppl`, ...), else more.
 
     Returns:
         None: there are not two points of it, or it never got better.
@@ -63,7 +67,7 @@ def gain(progress: Sequence[Progress], name: str) -> Gain | None:
     ]
     if len(points) < 2:
         return None
-    sign = -1.0 if any(word in name.lower() for word in _LESS_IS_BETTER) else 1.0
+    sign = -1.0 if _less_is_better(name) else 1.0
     first = points[0][1]
     best_uj, best = max(points, key=lambda point: (sign * point[1], -point[0]))
     if sign * (best - first) <= 0:
@@ -72,6 +76,12 @@ def gain(progress: Sequence[Progress], name: str) -> Gain | None:
     # The gain of the largest floats is infinite: then only the best is enough.
     most_uj, most = next((point for point in points if sign * (point[1] - enough) >= 0), (best_uj, best))
     return Gain(name, first, best, best_uj, most, most_uj)
+
+
+def _less_is_better(name: str) -> bool:
+    """By whole words: `answer_acc` has no word error rate in it."""
+    words = [word.lower() for word in re.findall(_WORDS, name)]
+    return any(word in _LESS_IS_BETTER or word.endswith(_ENDS_OF_LESS) for word in words)
 
 
 def activity_lines(
@@ -94,7 +104,7 @@ def activity_lines(
     return (
         *_labels(labels),
         *_steps(labels, progress, energy_j, coverage=coverage, completed=completed),
-        *_gains(progress, energy_j),
+        *_gains(progress, energy_j, coverage),
     )
 
 
@@ -125,12 +135,15 @@ def _steps(
         steps, joules = last.step, last.uj / 1e6
     if not steps or joules is None:
         return
-    part = "" if coverage >= 1 else f", of the {percent(coverage)} that is known"
     unit = _short(labels.get("unit", "")) or "step"
-    yield f"{energy(joules / steps)} for each {unit}, over {steps:,}{part}."
+    yield f"{energy(joules / steps)} for each {unit}, over {steps:,}{_part(coverage)}."
 
 
-def _gains(progress: Sequence[Progress], energy_j: float | None) -> Iterator[str]:
+def _part(coverage: float) -> str:
+    return "" if coverage >= 1 else f", of the {percent(coverage)} that is known"
+
+
+def _gains(progress: Sequence[Progress], energy_j: float | None, coverage: float) -> Iterator[str]:
     names = dict.fromkeys(name for one in progress for name in one.metrics)
     found = [one for one in (gain(progress, name) for name in names) if one is not None]
     for one in found[:MOST_METRICS]:
@@ -141,7 +154,7 @@ def _gains(progress: Sequence[Progress], energy_j: float | None) -> Iterator[str
         after_uj = 0.0 if energy_j is None else energy_j * 1e6 - one.best_uj
         if after_uj > 0.05 * one.best_uj:
             said += f"; the {kwh(after_uj / 3.6e12)} after that brought no more"
-        yield f"{said}."
+        yield f"{said}{_part(coverage)}."
 
 
 def _number(text: str) -> int | None:

@@ -151,7 +151,7 @@ def _title_unused(found: Finding) -> str:
 
 
 def _measured_unused(found: Finding) -> str:
-    return f"never seen busy, of {count(round(found.of or 0), 'GPU')} whose use is known"
+    return f"never seen busy, of {count(round(found.seen or 0), 'GPU')} whose use is known"
 
 
 def _do_unused(found: Finding) -> str:
