@@ -25,7 +25,8 @@ from jobimpact.core.series import (
     Value,
 )
 from jobimpact.core.server import Server as Way
-from jobimpact.store.series import HOUR_MS, Row, SeriesReader, reader_of
+from jobimpact.store.reader import reader_of
+from jobimpact.store.series import HOUR_MS, Row, SeriesReader
 
 HOUR = 1732118400000
 """A full one, 2024-11-20T16:00Z: VictoriaMetrics takes nothing of what is the future by its own clock."""

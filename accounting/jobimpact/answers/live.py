@@ -73,7 +73,7 @@ def _of_cluster(
 def _copied(raw_id: str, site: Config, folder: Path) -> Path:
     """What the server has of the job: who asks may not write to the mirror, and the last night was long ago."""
     from jobimpact.mirror.job import copy_job
-    from jobimpact.store.series import reader_of
+    from jobimpact.store.reader import reader_of
 
     try:
         reader = reader_of(site.store)

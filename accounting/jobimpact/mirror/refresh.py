@@ -18,7 +18,8 @@ from jobimpact.core.series import JOB_ENERGY, JOB_LABEL, JOB_PROGRESS, JOB_RUN, 
 from jobimpact.mirror.node import FileError, NodeMirror, last_of
 from jobimpact.mirror.points import DAY_MS, MARGIN_MS
 from jobimpact.mirror.rows import Arrivals, Arrived
-from jobimpact.store.series import HOUR_MS, Row, SeriesReader, reader_of, spans
+from jobimpact.store.reader import reader_of
+from jobimpact.store.series import HOUR_MS, Row, SeriesReader, spans
 
 __all__ = ["Mirror", "books_folder", "refresh", "stands"]
 

@@ -22,7 +22,8 @@ from jobimpact.energy.progress import merged
 from jobimpact.mirror.anew import BEGUN_ANEW
 from jobimpact.mirror.rows import Arrivals
 from jobimpact.nightly.segment import Job
-from jobimpact.store.series import HOUR_MS, SeriesReader, reader_of
+from jobimpact.store.reader import reader_of
+from jobimpact.store.series import HOUR_MS, SeriesReader
 
 if TYPE_CHECKING:
     from jobimpact.results.write import Results

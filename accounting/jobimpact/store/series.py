@@ -8,11 +8,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from jobimpact.core.config import InfluxStore, Store, VictoriaStore
-from jobimpact.core.errors import ConfigError, StoreError
+from jobimpact.core.errors import StoreError
 from jobimpact.core.series import Measurement, Value
 
-__all__ = ["HOUR_MS", "Row", "SeriesReader", "number", "reader_of", "spans"]
+__all__ = ["HOUR_MS", "Row", "SeriesReader", "number", "spans"]
 
 HOUR_MS = 3_600_000
 
@@ -56,24 +55,6 @@ class SeriesReader(Protocol):
     def close(self) -> None:
         """Let the connection go."""
         ...
-
-
-def reader_of(store: Store) -> SeriesReader:
-    """The reader of the server that is configured.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    server = store.server
-    if isinstance(server, InfluxStore):
-        from jobimpact.store.influx import InfluxReader
-
-        return InfluxReader(server)
-    if isinstance(server, VictoriaStore):
-        from jobimpact.store.victoria import VictoriaReader
-
-        return VictoriaReader(server)
-    raise ConfigError("store: local has no server to read from")
 
 
 def spans(from_ms: int, to_ms: int, length_ms: int) -> Iterator[tuple[int, int]]:
