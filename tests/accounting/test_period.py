@@ -18,7 +18,11 @@ from jobimpact.answers.period import MEDIAN_USERS, MOST_BEFORE, period
 from jobimpact.answers.query import Period, PeriodQuery, Sums, Who
 from jobimpact.answers.remote import RemoteAnswers
 from jobimpact.core.errors import StoreError
+from jobimpact.report.mail_body import Foot
 from jobimpact.report.period import period_view, trend_of
+from jobimpact.report.period_mail import period_mail
+from jobimpact.report.period_page import period_page
+from jobimpact.report.period_text import period_text
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
 
@@ -221,6 +225,87 @@ def test_sums_of_other_coverage_are_not_compared(tmp_path: Path) -> None:
     assert trend is not None
     assert trend.ratio is None
     assert trend.why_not == "50 % of it was measured then, 100 % now"
+
+
+def test_times_of_which_little_was_measured_are_not_compared(tmp_path: Path) -> None:
+    """Two fifths of both, and perhaps others of each: neither a percentage nor a thing of everyday life."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 1e9, coverage=0.4)
+    jobs.add("alice", 5e8, MONTH - DAY, coverage=0.4)
+    jobs.write()
+    found = asked(jobs, of())
+    trend, view = trend_of(found), period_view(found)
+    assert trend is not None
+    assert (trend.ratio, trend.why_not) == (None, "40 % of it was measured then, 40 % now")
+    assert view.impacts
+    assert view.equivalents == ()
+
+
+def test_a_time_of_nothing_is_known_and_no_base(tmp_path: Path) -> None:
+    """Zero joules were measured then: that is known, and no number of times it."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 100.0)
+    jobs.add("alice", 0.0, MONTH - DAY)
+    jobs.write()
+    trend = trend_of(asked(jobs, of()))
+    assert trend is not None
+    assert (trend.then_j, trend.ratio, trend.why_not) == (0.0, None, "nothing was used then")
+
+
+def test_energy_of_failed_jobs_that_is_not_known_is_no_part_of_0_percent(tmp_path: Path) -> None:
+    """One failed then, and was not measured: whether less failed is not known."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 100.0, state="FAILED", elapsed_s=1000.0)
+    jobs.add("alice", 1000.0, elapsed_s=1000.0)
+    jobs.add("alice", 1000.0, MONTH - DAY, elapsed_s=1000.0)
+    jobs.add("alice", None, MONTH - DAY, state="FAILED", elapsed_s=1.0)
+    jobs.write()
+    view = period_view(asked(jobs, of()))
+    assert view.trend == ("Up 10 % against the 30 days before (1.00 kJ).",)
+
+
+def test_sums_that_lack_something_are_marked_wherever_they_stand(tmp_path: Path) -> None:
+    """By day, by user: what is whole is not."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 100.0)
+    jobs.add("alice", None)
+    jobs.add("ben", 50.0, MONTH + 2 * DAY)
+    jobs.add("cleo", 20.0, MONTH + 3 * DAY, coverage=0.5)
+    jobs.add("dora", None, MONTH + 4 * DAY)
+    jobs.write()
+    view = period_view(asked(jobs, of("nlp", "lab")))
+    (users,) = (split for split in view.splits if split.of == "user")
+    assert {row.name: row.energy for row in users.rows} == {
+        "alice": "100 J*",
+        "ben": "50.0 J",
+        "cleo": "20.0 J*",
+        "dora": "-",
+    }
+    assert [row.gwp.endswith("*") for row in users.rows if row.gwp != "-"].count(False) == 1
+    assert [day.amount for day in view.days if day.jobs] == ["100 J*", "50.0 J", "20.0 J*", "-"]
+    text = period_text(view)
+    assert text.count("* not all of it is known") == 2
+    assert period_page(view).count("* not all of it is known") == 2
+    for body in (period_mail(view, Foot("")).text, period_mail(view, Foot("")).html):
+        assert "* not all of it is known" in body
+
+
+def test_which_jobs_were_looked_at_is_said_as_it_is(tmp_path: Path) -> None:
+    """Those that failed are not among the ones with the most energy."""
+    jobs = Jobs(tmp_path)
+    use = {"cpu_ns": 10**9, "mem_peak_bytes": 2**30}
+    for number in range(8):
+        jobs.add("alice", 1000.0 + number, elapsed_s=9000.0, cpus=64)
+    jobs.add("alice", 1.0, state="FAILED")
+    for number, row in enumerate(jobs.rows):
+        nodes = {name: node | {"use": use} for name, node in row.energy["nodes"].items()}
+        jobs.rows[number] = msgspec.structs.replace(row, energy=row.energy | {"nodes": nodes})
+    jobs.write()
+    view = period_view(asked(jobs, of()))
+    assert view.advice_of == (
+        "Looked at: 6 jobs of 9, with the most energy, of all and of those that did not complete; 5 of them could use"
+        " less."
+    )
 
 
 @pytest.mark.parametrize("users", [MEDIAN_USERS - 1, MEDIAN_USERS, MEDIAN_USERS + 1])

@@ -114,8 +114,11 @@ def test_what_is_not_known_is_no_zero() -> None:
 
 
 def test_what_is_known_in_part_is_told_so_and_is_not_judged() -> None:
-    """40 %."""
+    """40 %: of which no thing of everyday life is as much."""
     view = view_of(stories()["part_measured"])
+    assert isinstance(view, JobView)
+    assert view.impacts
+    assert view.equivalents == ()
     assert view.lead[0].startswith("Incomplete: energy is known for 40 % of what it held")
     (told,) = view.advice
     assert (told.tone, told.cost) == ("plain", "")

@@ -17,6 +17,8 @@ __all__ = ["Equivalent", "equivalents", "load_equivalents"]
 
 FILE = Path(__file__).resolve().parent.parent / "data" / "equivalents.yaml"
 MOST = 2
+ENOUGH = 0.9
+"""A total of which less is measured is not told as a whole."""
 LEAST, LARGEST = 0.1, 1000.0
 """A number below or above these says nothing to anybody."""
 
@@ -74,16 +76,17 @@ def load_equivalents(path: Path = FILE) -> _File:
     return found
 
 
-def equivalents(kgco2e: float | None) -> tuple[str, ...]:
+def equivalents(kgco2e: float | None, coverage: float | None = None) -> tuple[str, ...]:
     """What else emits as much.
 
     Args:
         kgco2e: a total, central; None: not known.
+        coverage: for which part of what was held the energy in it is known, 0 to 1; None: for all.
 
     Returns:
-        At most two sentences, those whose numbers are easiest to grasp; none of what is too small or not known.
+        At most two sentences, those whose numbers are easiest to grasp; none of what is too small or too little known.
     """
-    if not kgco2e or kgco2e < 0 or not math.isfinite(kgco2e):
+    if not kgco2e or kgco2e < 0 or not math.isfinite(kgco2e) or (coverage is not None and coverage < ENOUGH):
         return ()
     file = load_equivalents()
     fitting = [one for one in file.equivalents if LEAST <= kgco2e / one.kgco2e[1] <= LARGEST]

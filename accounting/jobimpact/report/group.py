@@ -62,7 +62,7 @@ def group_view(group: Group, *, findings: Sequence[Finding] = (), currency: str 
         impacts=tuple(_impacts(sums, covered)) if covered else (),
         range_of="" if covered in {"total", None} else f"{covered} only",
         not_known="" if covered else "Impact not known: of no task.",
-        equivalents=equivalents(gwp.total[1]) if whole and gwp.total else (),
+        equivalents=equivalents(gwp.total[1], sums.coverage) if whole and gwp.total else (),
         notes=tuple(_notes(sums, what)),
         accounted=_accounted(sums, what),
         method=next(iter(methods), "") if len(methods) == 1 else _several(methods),

@@ -83,7 +83,7 @@ def job_view(
         range_of=f"{covered} only" if covered in {"use", "embodied"} else "",
         not_known=_not_known(one),
         beside=tuple(_beside(one)) if impacts else (),
-        equivalents=equivalents(_central(one.impacts["gwp_kgco2e"]["total"])),
+        equivalents=equivalents(_central(one.impacts["gwp_kgco2e"]["total"]), one.coverage),
         activity=activity_lines(
             one.labels, details.progress, one.energy_j, coverage=one.coverage, completed=one.state == "COMPLETED"
         ),

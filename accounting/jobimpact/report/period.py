@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -36,11 +36,16 @@ __all__ = [
 DAY_S = 86400
 ALIKE = 0.05
 """Of two times whose coverage parts by more, the energies are not of the same kind."""
+ENOUGH = 0.9
+"""Nor where less is measured: it may be another part of each."""
 _MOST_DAYS = 62
 """More days are shown by months."""
 _MOST_MONTHS = 36
 """More months are shown by years."""
 _ADVICE = 3
+_PART = "*"
+IN_PART = f"{_PART} not all of it is known: so much is."
+"""Below a table with such a row."""
 _METHODS = {"counter": "by energy counters", "gauge": "by power, integrated", "modelled": "modelled, not measured"}
 _SPLITS = {"user": "By user", "lab": "By lab", "partition": "By partition", "model": "By model"}
 _NONE = {"user": "(no user)", "lab": "(no lab)", "partition": "(none)", "model": "(none said)"}
@@ -64,6 +69,7 @@ class Bar(msgspec.Struct, frozen=True):
     """None: jobs ended in it, and nothing of them was measured."""
     failed_j: float
     amount: str
+    """With a `*` where not all of it is known."""
     jobs: int
 
 
@@ -98,6 +104,8 @@ class Split(msgspec.Struct, frozen=True):
     """`user`."""
     label: str
     rows: tuple[SplitRow, ...]
+    note: str = ""
+    """What a `*` in it means; empty: there is none."""
 
 
 class JobLine(msgspec.Struct, frozen=True):
@@ -148,6 +156,8 @@ class PeriodView(msgspec.Struct, frozen=True):
     """Of several users: lines of jobs say whose."""
     method: str
     accounted: str
+    days_note: str = ""
+    """What a `*` among the days means; empty: there is none."""
 
 
 def period_view(found: Period, limits: Findings | None = None, report: Report | None = None) -> PeriodView:
@@ -187,6 +197,7 @@ def period_view(found: Period, limits: Findings | None = None, report: Report | 
         of_many=found.query.of != "user",
         method=_method(found),
         accounted=_accounted(found),
+        days_note=_note(one.amount for one in days),
     )
 
 
@@ -286,11 +297,12 @@ def _advice(found: Period, limits: Findings, report: Report) -> tuple[tuple[Advi
     advice = [_for_job(finding, one, report.currency, several=several) for finding, one in each[:_ADVICE]]
     if not advice:
         return (), ""
-    most = "the job" if len(jobs) == 1 else f"the {len(jobs)} jobs"
+    which = (
+        "with the most energy, of all and of those that did not complete" if found.worst else "with the most energy"
+    )
     more = len({(one.cluster, one.key) for _, one in each})
-    return tuple(
-        advice
-    ), f"Looked at: {most} with the most energy, of {found.sums.ran:,}; {more} of them could use less."
+    said = f"Looked at: {count(len(jobs), 'job')} of {found.sums.ran:,}, {which}; {more} of them could use less."
+    return tuple(advice), said
 
 
 def _weight(finding: Finding, one: JobResult) -> float:
@@ -357,7 +369,7 @@ def _not_known(sums: Sums) -> str:
 
 def _equivalents(sums: Sums) -> tuple[str, ...]:
     gwp = sums.impacts.get("gwp_kgco2e")
-    return equivalents(gwp.total[1]) if gwp and gwp.total and gwp.known == sums.ran else ()
+    return equivalents(gwp.total[1], sums.coverage) if gwp and gwp.total and gwp.known == sums.ran else ()
 
 
 # -- beside others ---------------------------------------------------------------------------------------------------
@@ -372,10 +384,12 @@ def compared(now: Sums, then: Sums) -> Trend:
     """Two sums, if they are of the same kind."""
     if not now.ran or not then.ran:
         return Trend(now.energy_j, then.energy_j, None, "no job ran" if not now.ran else "no job ran then")
-    if now.energy_j is None or not then.energy_j:
+    if now.energy_j is None or then.energy_j is None:
         return Trend(now.energy_j, then.energy_j, None, "not known")
+    if not then.energy_j:
+        return Trend(now.energy_j, then.energy_j, None, "nothing was used then")
     here, there = _known(now), _known(then)
-    if abs(here - there) > ALIKE:
+    if abs(here - there) > ALIKE or min(here, there) < ENOUGH:
         why = f"{percent(there)} of it was measured then, {percent(here)} now"
         return Trend(now.energy_j, then.energy_j, None, why)
     return Trend(now.energy_j, then.energy_j, now.energy_j / then.energy_j)
@@ -397,8 +411,11 @@ def _trend(found: Period) -> Iterator[str]:
         return
     yield f"{_change(trend.ratio)} the {lasted} before ({then})."
     now, before = found.sums, found.before[0]
-    if now.energy_j and before.energy_j and (now.failed_energy_j or before.failed_energy_j):
-        shares = [percent((one.failed_energy_j or 0.0) / (one.energy_j or 1.0)) for one in (now, before)]
+    each = [
+        one.failed_energy_j / one.energy_j for one in (now, before) if one.failed_energy_j is not None and one.energy_j
+    ]
+    if len(each) == 2 and any(each):
+        shares = [*map(percent, each)]
         yield f"Of it on jobs that did not complete: {shares[0]}, before {shares[1]}."
 
 
@@ -471,15 +488,29 @@ def _bar(label: str, sums: list[Sums]) -> Bar:
     ran = sum(one.ran for one in sums)
     joules = sum(known) if known or not ran else None
     failed = sum(one.failed_energy_j or 0.0 for one in sums)
-    amount = "-" if joules is None else energy(joules)
-    return Bar(label, joules, failed, amount, sum(one.jobs for one in sums))
+    whole = all(map(_is_all, sums))
+    return Bar(label, joules, failed, _told(joules, energy, whole=whole), sum(one.jobs for one in sums))
+
+
+def _is_all(sums: Sums) -> bool:
+    """Whether the sum of energy is of all that ran, or nearly."""
+    return sums.measured >= sums.ran and (sums.coverage is None or sums.coverage >= ENOUGH)
+
+
+def _told(value: float | None, shown: Callable[[float], str], *, whole: bool) -> str:
+    return "-" if value is None else f"{shown(value)}{'' if whole else _PART}"
+
+
+def _note(cells: Iterable[str]) -> str:
+    return IN_PART if any(cell.endswith(_PART) for cell in cells) else ""
 
 
 def _splits(found: Period) -> Iterator[Split]:
     for of, label in _SPLITS.items():
         places = found.by.get(of, ())
         if len(places) > 1 or (of == "model" and places):
-            yield Split(of, label, tuple(_row(of, one, found.sums) for one in places))
+            rows = tuple(_row(of, one, found.sums) for one in places)
+            yield Split(of, label, rows, _note(cell for row in rows for cell in (row.energy, row.failed, row.gwp)))
 
 
 def _row(of: str, one: Place, whole: Sums) -> SplitRow:
@@ -489,11 +520,15 @@ def _row(of: str, one: Place, whole: Sums) -> SplitRow:
     return SplitRow(
         name=clean(one.name) or _NONE[of],
         jobs=f"{sums.jobs:,}",
-        energy="-" if joules is None else energy(joules),
+        energy=_told(joules, energy, whole=_is_all(sums)),
         share=_share(joules, whole.energy_j),
-        failed="-" if sums.failed_energy_j is None else energy(sums.failed_energy_j),
+        failed=_told(sums.failed_energy_j, energy, whole=_is_all(sums) or not sums.failed),
         gpu_hours=_number(sums.gpu_hours) if sums.gpu_hours else "",
-        gwp="-" if gwp is None or gwp.total is None else INDICATORS[0][3](gwp.total[1]),
+        gwp=_told(
+            gwp.total[1] if gwp and gwp.total else None,
+            INDICATORS[0][3],
+            whole=gwp is not None and gwp.known >= sums.ran and _is_all(sums),
+        ),
         joules=joules,
     )
 

@@ -26,13 +26,13 @@ def period_mail(view: PeriodView, foot: Foot) -> MailBody:
     whose = ("User",) if view.of_many else ()
     head = ("Job", *whose, "Energy", "State", "Name")
     right = (len(whose) + 1,)
-    tables: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], tuple[int, ...]]] = [
-        (split.label, ("", "Jobs", "Energy", "Share", "Not completed"), _split(split), (1, 2, 3, 4))
+    tables: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], tuple[int, ...], str]] = [
+        (split.label, ("", "Jobs", "Energy", "Share", "Not completed"), _split(split), (1, 2, 3, 4), split.note)
         for split in view.splits
         if split.of in {"user", "lab", "model"}
     ]
-    tables.append(("Jobs that did not complete", head, _jobs(view.worst, of_many=view.of_many), right))
-    tables.append(("Jobs with the most energy", head, _jobs(view.most, of_many=view.of_many), right))
+    tables.append(("Jobs that did not complete", head, _jobs(view.worst, of_many=view.of_many), right, ""))
+    tables.append(("Jobs with the most energy", head, _jobs(view.most, of_many=view.of_many), right, ""))
     html = mail_html(
         "period_mail.html.j2",
         subject,

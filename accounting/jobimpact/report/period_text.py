@@ -112,6 +112,7 @@ def _days(view: PeriodView) -> Iterator[str]:
     most = max((one.joules or 0.0 for one in view.days), default=0.0)
     for one in view.days:
         yield f"    {one.label:<10}  {_bar(one.joules, one.failed_j, most, _BAR):<{_BAR}} {_amount(one):>9}".rstrip()
+    yield from wrapped(view.days_note, "    ")
 
 
 def _amount(one: Bar) -> str:
@@ -137,6 +138,7 @@ def _split(split: Split, *, every: bool) -> Iterator[str]:
         yield f"    {fitted(row.name, _NAME)} {cells}{gpu} {row.gwp:>8}"
     if len(split.rows) > len(shown):
         yield f"    and {len(split.rows) - len(shown)} more: --all"
+    yield from wrapped(split.note, "    ")
 
 
 def _jobs(heading: str, jobs: tuple[JobLine, ...], *, of_many: bool) -> Iterator[str]:
