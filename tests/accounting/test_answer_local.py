@@ -20,10 +20,11 @@ from jobimpact.answers.live import user_of
 from jobimpact.answers.local import LocalAnswers
 from jobimpact.answers.query import Answers, Details, Group, Query, Who
 from jobimpact.core.records import Profile, Progress
+from jobimpact.results.chosen import Chosen
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
 from jobimpact.results.select import Seen, Selection, condition
-from jobimpact.results.sums import Sums, merged, sums_by, sums_of
+from jobimpact.results.sums import Sums, merged, sums_of
 
 ALICE, BOB, HEAD, ADMIN = (
     Who(1001, "alice"),
@@ -350,8 +351,9 @@ def test_sums_by_the_database_are_those_of_the_rows(
         rows.append(msgspec.structs.replace(one, **changes))
     write(made, *rows)
     with sqlite3.connect(made.results) as db:
-        found = sums_by(db, "cluster = :on", {"on": cluster}).get(())
-        split = sums_by(db, "cluster = :on", {"on": cluster}, ("state",))
+        chosen = Chosen(db, "cluster = :on", {"on": cluster}, {"state": "state"})
+        found = chosen.sums().get(())
+        split = chosen.sums("state")
     expected = sums_of(rows)
     parts = [part for part in (sums_of(rows[:cut]), sums_of(rows[cut:])) if part is not None]
     together = merged(parts)

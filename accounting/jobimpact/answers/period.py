@@ -12,10 +12,12 @@ import msgspec
 from jobimpact.answers.query import Period, PeriodQuery, Place, Sums, Who
 from jobimpact.core.config import Config
 from jobimpact.core.errors import StoreError
+from jobimpact.results.chosen import Chosen
 from jobimpact.results.kinds import Kinds
-from jobimpact.results.period import covered, exists, largest, model_of
+from jobimpact.results.period import covered, exists, model_of
 from jobimpact.results.read import Reader
-from jobimpact.results.sums import Adder, merged, sums_by
+from jobimpact.results.record import JobResult
+from jobimpact.results.sums import Adder, merged
 
 __all__ = ["MEDIAN_DAYS", "MEDIAN_USERS", "MOST_BEFORE", "period"]
 
@@ -28,14 +30,18 @@ MOST_BEFORE = 12
 """So many spans before are told, whatever is asked for: of seconds there are very many."""
 _NAMED = 5
 _COLUMN = {"user": "user", "lab": "account", "cluster": "+cluster"}  # `+`: by the index of ends, not by the cluster's
-_PLACE = {"user": "user", "lab": "coalesce(account, '')", "partition": "coalesce(partition, '')"}
+_BY = {
+    "day": f"CAST(end_s / {DAY_S} AS INTEGER)",
+    "user": "user",
+    "lab": "coalesce(account, '')",
+    "partition": "coalesce(partition, '')",
+}
 _SPLITS = {
     "user": ("lab", "partition", "model"),
     "lab": ("user", "partition", "model"),
     "cluster": ("user", "lab", "partition", "model"),
 }
 """What each is split by."""
-_DAY = f"CAST(end_s / {DAY_S} AS INTEGER)"
 _THEN = "end_s >= :from_s AND end_s < :to_s"
 
 
@@ -101,11 +107,11 @@ class _Asked:
 
     def told(self, result: Period) -> Period:
         """All but the median."""
-        where, kinds = f"{self._where} AND {_THEN}", Kinds()
-        splits = _SPLITS[self._query.of]
-        by = [_PLACE.get(name) or model_of(self._reader) for name in splits]
-        places = sums_by(self._db, where, self._values, by, kinds=kinds)
-        days = sums_by(self._db, where, self._values, (_DAY,), light=True)
+        splits, kinds = _SPLITS[self._query.of], Kinds()
+        by = _BY | {"model": model_of(self._reader)}
+        chosen = Chosen(self._db, f"{self._where} AND {_THEN}", self._values, by)
+        places = chosen.sums(*splits, kinds=kinds)
+        days = chosen.sums("day", light=True)
         found = {name: _split(places, number) for number, name in enumerate(splits)}
         told = {name: each for name, each in found.items() if any(one.name for one in each)}
         told["day"] = tuple(Place(_date(day), sums) for (day,), sums in sorted(days.items()))
@@ -115,8 +121,8 @@ class _Asked:
             sums=merged(list(places.values())) or result.sums,
             before=self.before(accounted_to_s),
             by=told,
-            worst=largest(self._reader, self._db, where, self._values, _NAMED, failed=True),
-            most=largest(self._reader, self._db, where, self._values, _NAMED),
+            worst=self._in_full(chosen.largest(_NAMED, failed=True)),
+            most=self._in_full(chosen.largest(_NAMED)),
             accounted_to_s=accounted_to_s,
             kinds=kinds.energy_j,
             lacking=kinds.lacking,
@@ -143,7 +149,7 @@ class _Asked:
             if any(end is None or end < to_s for end in ends):
                 break
             values = self._values | {"from_s": to_s - lasts_s, "to_s": to_s}
-            sums = sums_by(self._db, f"{self._where} AND {_THEN}", values, light=True)
+            sums = Chosen(self._db, f"{self._where} AND {_THEN}", values).sums(light=True)
             found.append(sums.get((), Adder(light=True).sums()))
         return tuple(found)
 
@@ -156,11 +162,15 @@ class _Asked:
         if lab is None or not whole or to_s is None or to_s - query.from_s < MEDIAN_DAYS * DAY_S:
             return result
         where = f"account = :name{self._only} AND {_THEN}"
-        users = sums_by(self._db, where, self._values | {"name": lab}, ("user",), light=True)
+        users = Chosen(self._db, where, self._values | {"name": lab}, {"user": "user"}).sums("user", light=True)
         each = [sums for sums in users.values() if sums.ran]
         if len(each) < MEDIAN_USERS:
             return result
         return msgspec.structs.replace(result, median=_median(each), median_lab=lab, median_users=len(each))
+
+    def _in_full(self, ids: list[int]) -> tuple[JobResult, ...]:
+        found = self._reader.in_full(self._db, ids)
+        return tuple(sorted(found, key=lambda one: (one.energy_j or 0.0, one.cluster, one.key), reverse=True))
 
     def _spans(self) -> list[list[tuple[float, float]]]:
         query = self._query

@@ -12,9 +12,10 @@ import msgspec
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 from jobimpact.core.records import Profile, Progress
+from jobimpact.results.chosen import Chosen
 from jobimpact.results.record import SCHEMA, JobResult, database_path, result_of
 from jobimpact.results.select import NAMES, Seen, Selection, condition
-from jobimpact.results.sums import Sums, sums_by, sums_of
+from jobimpact.results.sums import Sums, sums_of
 
 __all__ = ["Found", "Reader"]
 
@@ -120,7 +121,7 @@ class Reader:
             ids = [rowid for (rowid,) in db.execute(query, parameters)]
             if rows is not None and len(ids) > rows:
                 self.map()
-                return Found((), sums_by(db, where, parameters)[()])
+                return Found((), Chosen(db, where, parameters).sums()[()])
             jobs = self.in_full(db, ids)
         sums = sums_of(jobs)
         if sums is None:
@@ -202,6 +203,7 @@ class Reader:
         """Before sums of many rows."""
         if self._db is not None:
             self._db.execute(f"PRAGMA mmap_size = {_MAPPED}")
+            self._db.execute("PRAGMA temp_store = memory")
 
     def _check(self, db: sqlite3.Connection) -> None:
         found = int(db.execute("PRAGMA user_version").fetchone()[0])

@@ -1,21 +1,28 @@
-"""Several jobs together: what is known of them is added up, and what is not is counted. One pass, no row in full."""
+"""Several jobs together: what is known of them is added up, and what is not is counted. Pure."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from jobimpact.results.outcome import FAILED, has_run
 from jobimpact.results.record import JobResult
 
-if TYPE_CHECKING:
-    from jobimpact.results.kinds import Kinds
-
-__all__ = ["INDICATORS", "Adder", "Ending", "SumImpact", "Sums", "merged", "sums_by", "sums_of"]
+__all__ = [
+    "IMPACTS",
+    "INDICATORS",
+    "Adder",
+    "Alike",
+    "Ending",
+    "Impacts",
+    "SumImpact",
+    "Sums",
+    "merged",
+    "sums_of",
+]
 
 INDICATORS = ("gwp_kgco2e", "adp_kgsbe", "pe_mj")
 
@@ -79,7 +86,7 @@ class _Indicator(msgspec.Struct, gc=False):
     total: _Range | None = None
 
 
-class _Impacts(msgspec.Struct, gc=False):
+class Impacts(msgspec.Struct, gc=False):
     """Of a row's impacts what is added up: reading no more is three times as quick."""
 
     gwp_kgco2e: _Indicator = msgspec.field(default_factory=_Indicator)
@@ -87,26 +94,13 @@ class _Impacts(msgspec.Struct, gc=False):
     pe_mj: _Indicator = msgspec.field(default_factory=_Indicator)
 
 
-_DECODER = msgspec.json.Decoder(_Impacts)
+IMPACTS = msgspec.json.Decoder(Impacts)
+"""Of a row's column."""
 _PARTS = tuple(attrgetter(f"{name}.{part}") for name in INDICATORS for part in ("use", "embodied", "total"))
 _LOW, _CENTRAL, _HIGH = attrgetter("low"), attrgetter("central"), attrgetter("high")
-_BATCH = 500
-_HELD = 13
-"""So many columns of `_ALIKE` come before those of the split."""
-
-# As has_run says it.
-_RAN = "(start_s IS NOT NULL OR energy_j IS NOT 0)"
-_HELD_S = "coalesce(elapsed_s, max(end_s - start_s, 0))"
-# Hours are of what is known to have been held: a job of which the scheduler told no CPUs has none here.
-_ALIKE = """
-SELECT state, exit_code, {ran}, count(*), max(accounted_s), count(energy_j), total(energy_j),
-  total(json_array_length(nodes) * {held}), total(coverage * json_array_length(nodes) * {held}),
-  total(cpus * {held}), total(gpus * {held}), min(start_s), max(end_s){by}
-FROM job_result WHERE {where} GROUP BY state, exit_code, {ran}{by}
-"""
 
 
-class _Alike(msgspec.Struct):
+class Alike(msgspec.Struct):
     """Jobs of one state and exit code; of those that never ran there is only the number. Seconds are of parts held."""
 
     jobs: int = 0
@@ -121,7 +115,7 @@ class _Alike(msgspec.Struct):
     start_s: float | None = None
     end_s: float | None = None
 
-    def add(self, more: _Alike) -> None:
+    def add(self, more: Alike) -> None:
         """Put others to these."""
         for name in ("jobs", "ran", "measured", "energy_j", "node_s", "known_node_s", "cpu_s", "gpu_s"):
             setattr(self, name, getattr(self, name) + getattr(more, name))
@@ -139,20 +133,20 @@ class Adder:
 
     def __init__(self, *, light: bool = False) -> None:
         self._light = light
-        self._alike: dict[tuple[str, str | None], _Alike] = {}
+        self._alike: dict[tuple[str, str | None], Alike] = {}
         # Of each indicator: use, embodied, total; of each low, central, high, and of how many jobs.
         self._impacts = [[0.0, 0.0, 0.0, 0] for _ in range(9)]
 
     def add(self, one: JobResult) -> None:
         """A job."""
         if not has_run(one.start_s, one.energy_j):
-            self.add_alike(one.state, one.exit_code, _Alike(1, 0, one.accounted_s))
+            self.add_alike(one.state, one.exit_code, Alike(1, 0, one.accounted_s))
             return
         held_s = one.elapsed_s
         if held_s is None:
             held_s = 0.0 if one.start_s is None or one.end_s is None else max(one.end_s - one.start_s, 0.0)
         node_s = len(one.nodes) * held_s
-        alike = _Alike(
+        alike = Alike(
             jobs=1,
             ran=1,
             accounted_s=one.accounted_s,
@@ -166,13 +160,13 @@ class Adder:
             end_s=one.end_s,
         )
         self.add_alike(one.state, one.exit_code, alike)
-        self.add_impacts([msgspec.convert(one.impacts, _Impacts)])
+        self.add_impacts([msgspec.convert(one.impacts, Impacts)])
 
-    def add_alike(self, state: str, exit_code: str | None, alike: _Alike) -> None:
+    def add_alike(self, state: str, exit_code: str | None, alike: Alike) -> None:
         """Jobs that ended alike."""
-        self._alike.setdefault((state, exit_code), _Alike()).add(alike)
+        self._alike.setdefault((state, exit_code), Alike()).add(alike)
 
-    def add_impacts(self, found: Sequence[_Impacts]) -> None:
+    def add_impacts(self, found: Sequence[Impacts]) -> None:
         """The impacts of some jobs: of many at once it is three times as quick as of each."""
         for sums, part in zip(self._impacts, _PARTS, strict=True):
             ranges = [one for one in map(part, found) if one is not None]
@@ -183,7 +177,7 @@ class Adder:
 
     def sums(self) -> Sums:
         """What they come to."""
-        every, failed = _Alike(), _Alike()
+        every, failed = Alike(), Alike()
         for (state, _), alike in self._alike.items():
             every.add(alike)
             if state in FAILED:
@@ -273,64 +267,7 @@ def _known_sum(*several: float | None) -> float | None:
     return sum(known) if known else None
 
 
-def sums_by(
-    db: sqlite3.Connection,
-    where: str,
-    parameters: Mapping[str, Any],
-    by: Sequence[str] = (),
-    *,
-    light: bool = False,
-    kinds: Kinds | None = None,
-) -> dict[tuple[Any, ...], Sums]:
-    """Of rows of the results, split by columns or by expressions of columns.
-
-    Args:
-        db: the results, as of one moment: the caller begins a transaction if others may write.
-        where: which rows: SQL of ours, never text of users.
-        parameters: what it refers to.
-        by: SQL of ours, each; empty: not split.
-        light: without impacts, and in half the time.
-        kinds: to add the kinds of parts to, of all these rows together; not where it is to be light.
-
-    Returns:
-        By the values of `by`; empty: there are no such rows.
-
-    Raises:
-        sqlite3.Error, msgspec.MsgspecError: it cannot be read.
-    """
-    adders: dict[tuple[Any, ...], Adder] = {}
-    query = _ALIKE.format(by="".join(f", {one}" for one in by), where=where, ran=_RAN, held=_HELD_S)
-    for row in db.execute(query, parameters):
-        (state, exit_code, ran, jobs, accounted_s, *held), key = row[:_HELD], row[_HELD:]
-        alike = _Alike(jobs, jobs, accounted_s, *held) if ran else _Alike(jobs, 0, accounted_s)
-        adders.setdefault(key, Adder(light=light)).add_alike(state, exit_code, alike)
-    if not light:
-        _add_impacts(adders, db.execute(_parts(by, where, kinds), parameters), kinds)
-    return {key: adder.sums() for key, adder in adders.items()}
-
-
-def _parts(by: Sequence[str], where: str, kinds: Kinds | None) -> str:
-    columns = ", ".join(["impacts", *(() if kinds is None else kinds.COLUMNS), *by])
-    return f"SELECT {columns} FROM job_result WHERE ({where}) AND {_RAN}"  # noqa: S608 (ours)
-
-
-def _add_impacts(adders: Mapping[tuple[Any, ...], Adder], rows: sqlite3.Cursor, kinds: Kinds | None) -> None:
-    first = 1 if kinds is None else 1 + len(kinds.COLUMNS)
-    waiting: dict[tuple[Any, ...], list[_Impacts]] = {key: [] for key in adders}
-    while some := rows.fetchmany(_BATCH):
-        for row in some:
-            waiting[row[first:]].append(_DECODER.decode(row[0]))
-        if kinds is not None:
-            kinds.add([row[1:first] for row in some])
-        for key, found in waiting.items():
-            if len(found) >= _BATCH:
-                adders[key].add_impacts(found)
-                found.clear()
-    for key, found in waiting.items():
-        adders[key].add_impacts(found)
-
-
-def _known_j(alike: _Alike) -> float | None:
+def _known_j(alike: Alike) -> float | None:
     """0 where nothing ran, None where something ran and none of it is known."""
     return alike.energy_j if alike.measured or not alike.ran else None
 
