@@ -346,6 +346,22 @@ def test_half_open_connections_cost_nobody(site: Site) -> None:
             one.close()
 
 
+def test_one_user_of_login_nodes_does_not_take_all_places(site: Site) -> None:
+    """Beyond their part, those that wait or do not take their answers, they are closed; and nobody else is."""
+    long = [result("1", user="root", name=random.Random(1).randbytes(4 << 20).hex()), JOBS[1]]
+    with serving(site.host, long, each_open=2) as address:
+        host, _, port = address.rpartition(":")
+        deaf = [socket.create_connection((host, int(port)), timeout=PATIENCE_S) for _ in range(2)]
+        for one in deaf:
+            one.sendall(framed(Munge(site.login.socket).seal(request(), 0)))
+            assert one.recv(1)
+        assert sent(address, framed(Munge(site.login.socket).seal(request(), 0))) == b""
+        assert as_user(GAMES, site.ask(address)) == "2"
+        for one in deaf:
+            one.close()
+        until(lambda: bool(sent(address, framed(Munge(site.login.socket).seal(request(), 0)))))
+
+
 def _answered(service: Service) -> bool:
     try:
         return bool(RemoteAnswers(service).jobs(Query(("3",))).groups[0].jobs)

@@ -230,6 +230,29 @@ def test_who_does_not_read_costs_no_thread(tmp_path: Path) -> None:
             one.close()
 
 
+def test_answers_that_nobody_takes_are_no_more_than_turns(tmp_path: Path) -> None:
+    """Each is in memory until it is taken: one user's fifth is not made while four wait. And then it is."""
+    long = [result(OURS, user=me(), name="x" * (8 << 20))]
+    made = list[Who]()
+    limits = Limits(take_s=ENOUGH_S, each_busy=4)
+    with running(tmp_path, limits=limits, answers_for=lambda who: List(who, long, made.append)) as service:
+        deaf = [connected(service) for _ in range(6)]
+        for one in deaf:
+            one.sendall(_request(OURS))
+        until(lambda: len(made) == 4)
+        for one in deaf[:4]:
+            assert one.recv(1)
+        with connected(service) as last:  # answered without a turn, and after the others have been heard
+            last.sendall(header(MAX_REQUEST + 1))
+            assert b"too long" in received(last)
+        assert len(made) == 4
+        for one in deaf[:2]:
+            one.close()
+        until(lambda: len(made) == 6)
+        for one in deaf[2:]:
+            one.close()
+
+
 def test_a_long_answer_arrives_whole(tmp_path: Path) -> None:
     """Many times a socket's buffer."""
     long = [result(OURS, user=me(), name="x" * (8 << 20))]

@@ -66,6 +66,20 @@ def test_slow_questions_of_one_user_leave_threads_to_others() -> None:
     ended(turns, threads)
 
 
+def test_what_is_held_is_a_turn() -> None:
+    """Without a thread: the user's next waits until it is let go, and another's does not."""
+    turns, done = Turns(1), list[str]()
+    turns.hold("a")
+    turns.put("a", lambda: done.append("a"))
+    turns.put("b", lambda: done.append("b"))
+    threads = started(turns, 2)
+    until(lambda: bool(done))
+    assert done == ["b"]
+    turns.let_go("a")
+    until(lambda: done == ["b", "a"])
+    ended(turns, threads)
+
+
 def test_work_that_fails_takes_no_thread_along(caplog: pytest.LogCaptureFixture) -> None:
     """The next is done by the same one, and the log says what happened."""
     turns, done = Turns(1), list[str]()

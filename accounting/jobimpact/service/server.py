@@ -36,8 +36,8 @@ class Limits:
 
     Args:
         connections: open at once; of one more, the oldest that has not asked yet is closed.
-        each_open: of one user of this host.
-        each_busy: questions of one user that are answered at once.
+        each_open: of one user; of a login node's once munge has told who that is.
+        each_busy: questions of one user that are answered at once; one whose answer is not taken yet is one of them.
         threads: that answer.
         ask_s: for how long a client may take to ask.
         take_s: and to take its answer.
@@ -47,7 +47,7 @@ class Limits:
     def __init__(
         self,
         connections: int = 512,
-        each_open: int = 256,
+        each_open: int = 128,
         each_busy: int = 4,
         threads: int = 16,
         ask_s: float = 5.0,
@@ -69,7 +69,11 @@ class _Client:
     def __init__(self, sock: socket.socket, uid: int | None, until_s: float) -> None:
         self.sock = sock
         self.uid = uid
-        """None: munge has not told it yet."""
+        """None: munge must tell it."""
+        self.counted: int | None = uid
+        """Whose it is among the open ones; None: that is not known yet."""
+        self.held: int | None = None
+        """Whose turn it keeps until its answer is taken."""
         self.until_s = until_s
         self.asked = bytearray()
         self.answer: deque[memoryview] = deque()
@@ -143,6 +147,7 @@ class Server:
         self._taking: set[_Client] = set()
         self._by_uid: Counter[int] = Counter()
         self._answered: deque[tuple[_Client, list[bytes]]] = deque()
+        self._named: deque[tuple[_Client, int, Callable[[], list[bytes]]]] = deque()
         self._waker, self._woken = socket.socketpair()
         for sock in (self._waker, self._woken):
             sock.setblocking(False)
@@ -202,6 +207,8 @@ class Server:
                 self._listen_to(found)
             elif found in self._taking:
                 self._hand_out(found)
+        while self._named:
+            self._let_wait(*self._named.popleft())
         while self._answered:
             self._answer_is_there(*self._answered.popleft())
         now_s = time.monotonic()
@@ -270,7 +277,7 @@ class Server:
         self._asked(client)
         if client.uid is not None:
             uid = client.uid
-            return self._turns.put(uid, lambda: self._work(client, lambda: [self._desk.answer(uid, request)]))
+            return self._turns.put(uid, lambda: self._work(client, uid, lambda: [self._desk.answer(uid, request)]))
         # As one more user: a munge daemon that hangs keeps some threads, and the others answer this host's users.
         return self._turns.put("munge", lambda: self._unseal(client, request))
 
@@ -301,9 +308,19 @@ class Server:
             )
             return seal.close(found, body)
 
-        return self._turns.put(found.uid, lambda: self._work(client, answer))
+        self._named.append((client, found.uid, answer))
+        return self._wake()
 
-    def _work(self, client: _Client, answer: Callable[[], list[bytes]]) -> None:
+    def _let_wait(self, client: _Client, uid: int, answer: Callable[[], list[bytes]]) -> None:
+        """One whom munge has named waits for their turn, with as many connections as a user of this host."""
+        if self._by_uid[uid] >= self._limits.each_open:
+            self._warn(f"uid {uid}: too many connections")
+            return self._answer_is_there(client, [])
+        self._by_uid[uid] += 1
+        client.counted = uid
+        return self._turns.put(uid, lambda: self._work(client, uid, answer))
+
+    def _work(self, client: _Client, uid: int, answer: Callable[[], list[bytes]]) -> None:
         """In a thread: answer, unless nobody waits for it any more."""
         frames: list[bytes] = []
         try:
@@ -312,6 +329,9 @@ class Server:
         except CredentialError as error:
             self._warn(f"{_name(client)}: {error}")
         finally:
+            # Answers that nobody takes are in memory: of one user there are no more of them than turns.
+            self._turns.hold(uid)
+            client.held = uid
             self._done(client, frames)
 
     def _done(self, client: _Client, frames: list[bytes]) -> None:
@@ -344,10 +364,12 @@ class Server:
         self._taking.discard(client)
         self._selector.unregister(client.sock)
         client.sock.close()
-        if client.uid is not None:
-            self._by_uid[client.uid] -= 1
-            if not self._by_uid[client.uid]:
-                del self._by_uid[client.uid]
+        if client.held is not None:
+            self._turns.let_go(client.held)
+        if client.counted is not None:
+            self._by_uid[client.counted] -= 1
+            if not self._by_uid[client.counted]:
+                del self._by_uid[client.counted]
 
     def _warn(self, words: str) -> None:
         """Log, but not the same for each connection of a flood."""

@@ -34,6 +34,15 @@ class Turns:
             self._waiting.setdefault(whose, deque()).append(work)
             self._changed.notify()
 
+    def hold(self, whose: Hashable) -> None:
+        """One more of this user's is under way, though no thread is at it: until `let_go`."""
+        with self._changed:
+            self._busy[whose] += 1
+
+    def let_go(self, whose: Hashable) -> None:
+        """What was held is over."""
+        self._done(whose)
+
     def do_all(self) -> None:
         """Do work as it comes, until `close`: what a thread runs."""
         while (found := self._take()) is not None:
