@@ -148,6 +148,7 @@ class Ledger:
         wall_s = books.state.wall_s
         minute = self._is_minute(wall_s)
         self._watch_clock(books)
+        spoken = [(run.words, run.words.rows, run.words.gap_s) for run in books.words.full.values()]
         try:
             self._db.execute("BEGIN IMMEDIATE")
             runs = self._write(books, list(marks), wall_s)
@@ -158,6 +159,8 @@ class Ledger:
             self._db.execute("COMMIT")
         except (sqlite3.Error, OverflowError) as error:
             self._roll_back()
+            for words, rows, gap_s in spoken:
+                words.rows, words.gap_s = rows, gap_s  # nothing was thinned
             if self.trouble is None:
                 log.warning("%s: cannot write (%s): keeping the books in memory", self.path, error)
             self.trouble = str(error)

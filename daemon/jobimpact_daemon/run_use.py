@@ -34,7 +34,8 @@ def add_utilisation(holdings: Holdings, told: Mapping[str, float], max_gap_ns: i
     for gpu, part in told.items():
         before_ns = holdings.utilisation_ns.get(gpu)
         holdings.utilisation_ns[gpu] = holdings.t_ns
-        fresh = before_ns is not None and holdings.t_ns - before_ns <= max_gap_ns
+        told_ns = holdings.t_ns - before_ns if before_ns is not None else 0
+        fresh = 0 < told_ns <= max_gap_ns
         holders = [run for run in runs if _holds(holdings, run, gpu)]
         grown = {run.key: _grown_ns(run, gpu) for run in holders}
         for run in holders:
@@ -42,7 +43,8 @@ def add_utilisation(holdings: Holdings, told: Mapping[str, float], max_gap_ns: i
             whole = gpu in run.gpus and run.gpu_percent is None and run.shards is None
             ended = run.end_ns is not None and holdings.t_ns - run.end_ns > ENDED_NS
             if grown[run.key] and fresh and whole and not others and not ended and run.time_ns >= SETTLED_NS:
-                _add(run.utilisation[gpu], part, grown[run.key])
+                # It may have the GPU for longer than anybody knows that it is this one.
+                _add(run.utilisation[gpu], part, min(grown[run.key], told_ns))
             run.utilisation[gpu].time_ns = run.time_ns
 
 

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -380,3 +381,39 @@ def test_a_disk_that_is_full_costs_no_memory(node: Node) -> None:
     node.tick(1)
     assert node.books.words.rows == {}
     assert len(node.points()) == words.MAX_PENDING + 3
+
+
+def test_a_run_that_says_too_much_is_thinned_once_on_a_full_disk(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try to write is a try: its points are no further apart for it."""
+    monkeypatch.setattr(words, "MAX_ROWS", 10)
+    monkeypatch.setattr("jobimpact_daemon.ledger.MAX_ROWS", 10)
+    for step in range(20):
+        node.listener.take([Received(WALL + 10 * step, ME, (), None, Said("1", step))], {}, node.t * NS)
+    run = node.books.state.holdings.runs["1"]
+    [(pages,)] = node.ask("PRAGMA page_count")
+    node.ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    node.books.find("test", "of a full disk", "x" * 100_000)
+    for _ in range(5):
+        assert not node.ledger.commit(node.books)
+    assert run.words.gap_s == 1
+    node.ledger._db.execute("PRAGMA max_page_count = 100000")
+    node.tick(1)
+    assert run.words.gap_s == 2
+    assert [one[2] for one in node.points()] == list(range(1, 20, 2))
+
+
+def test_a_thread_that_ended_is_begun_again(place: Path) -> None:
+    """A socket of which nobody reads any more lies there as ever: that alone says nothing."""
+    one = ProgressSocket(place, Path("/proc"))
+    thread = one._thread
+    assert thread is not None
+    assert one._socket is not None
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), one._socket.fileno())
+    send(place, Said("1", 1))
+    until(lambda: not thread.is_alive(), "for the end of the thread")
+    one.mend()
+    send(place, Said("1", 2))
+    until(lambda: [two for two in one.take()[0] if two.said.step == 2], "for what is said afterwards")
+    one.close()
+    assert not place.exists()

@@ -89,6 +89,17 @@ def test_two_at_one_time_are_not_known_and_one_after_the_other_are() -> None:
     assert (found["2"]["gpu_known_ns"], found["2"]["gpu_busy_ns"]) == (10 * 10**9, 5 * 10**9 // 2)
 
 
+def test_a_gpu_of_which_the_mark_tells_late_is_known_from_then_on() -> None:
+    """Until then it was read, but not for this run, which was seen by its cgroup: no reading stands for all of it."""
+    use = {"cpu_s": 0.0}
+    lines = [node(gpus=GPUS), seen(1, {"GPU-a": 1.0}), seen(2, None, j1=use)]
+    lines += [seen(1 + 2 * number, {"GPU-a": 0.5}, j1=use) for number in range(1, 10)]
+    lines += [start(20, "1", gpus=["GPU-a"])]
+    lines += [seen(19 + 2 * number, {"GPU-a": 0.5}, j1=use) for number in range(1, 11)]
+    found = used(lines)["1"]
+    assert (found["gpu_known_ns"], found["gpu_busy_ns"]) == (20 * 10**9, 10 * 10**9)
+
+
 def test_an_end_between_two_readings_is_not_told_by_the_later_one() -> None:
     """What the GPU did after it is not its own."""
     lines = [*busy_story([1.0] * 10), end(21.5, "1"), seen(22), seen(23, {"GPU-a": 0.0})]

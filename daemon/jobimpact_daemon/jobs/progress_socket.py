@@ -70,13 +70,15 @@ class ProgressSocket:
         self._dropped: dict[str, tuple[int, int]] = {}
         self._socket: socket.socket | None = None
         self._inode: int | None = None
+        self._thread: threading.Thread | None = None
         self.problem: str | None = None
         """Why jobs cannot tell anything; None: they can."""
         self.mend()
 
     def mend(self) -> None:
-        """Listen, if that is not so yet or the socket was removed: called from time to time."""
-        if self._socket is not None and self._inode == _inode(self._path):
+        """Listen, if that is not so yet, the socket was removed or its thread ended: called from time to time."""
+        listens = self._thread is not None and self._thread.is_alive()
+        if self._socket is not None and listens and self._inode == _inode(self._path):
             return
         self._leave()
         try:
@@ -88,7 +90,8 @@ class ProgressSocket:
             self.problem = problem
             return
         self.problem, self._inode = None, _inode(self._path)
-        threading.Thread(target=self._work, args=(self._socket,), name="progress", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, args=(self._socket,), name="progress", daemon=True)
+        self._thread.start()
 
     def take(self) -> tuple[list[Received], dict[str, tuple[int, int]]]:
         """What has come since the last time; and by reason how many were dropped, with the last one's uid."""
@@ -123,6 +126,7 @@ class ProgressSocket:
                 except OSError as error:
                     if error.errno == errno.EINTR:
                         continue
+                    log.warning("%s: %s", self._path, error)
                     return
                 sender = _sender(extra)
                 if sender is not None:
