@@ -57,19 +57,19 @@ _jobimpact() {
             ;;
     esac
     case $command in
-        '') words="account schedule serve books report compare inventory assess store progress mail demo -j --jobs -u --user --me -A --accounts -M --clusters -S --starttime -E --endtime -T --truncate --array --json --profile --csv -P --parsable2 -n --noheader --html --units --no-color --no-pager --config" ;;
-        account) words="-h --help --config --from --to --recompute" ;;
-        schedule) words="-h --help --config" ;;
-        serve) words="-h --help --config" ;;
-        books) words="-h --help --config --json --day --month --embodied --node" ;;
+        '') words="report compare progress assess demo account schedule mail serve books inventory store -j --jobs -u --user --me -A --accounts -M --clusters -S --starttime -E --endtime -T --truncate --array --json --profile --csv -P --parsable2 -n --noheader --html --units --no-color --no-pager --config" ;;
         report) words="-h --help --config --me -u --user -A --lab --cluster --week --month --year -S --begin -E --end -M --all --json --html" ;;
         compare) words="-h --help --config --steps --per -S --begin -u --user --json" ;;
-        inventory) words="-h --help --config --json" ;;
-        assess) words="-h --help --config --json" ;;
-        store) words="-h --help --config" ;;
         progress) words="-h --help --config --step --metric --set" ;;
-        mail) words="-h --help --config --night --preview --to" ;;
+        assess) words="-h --help --config --json" ;;
         demo) words="-h --help --dir" ;;
+        account) words="-h --help --config --from --to --recompute" ;;
+        schedule) words="-h --help --config" ;;
+        mail) words="-h --help --config --night --preview --to" ;;
+        serve) words="-h --help --config" ;;
+        books) words="-h --help --config --json --day --month --embodied --node" ;;
+        inventory) words="-h --help --config --json" ;;
+        store) words="-h --help --config" ;;
         *) words="-j --jobs -u --user --me -A --accounts -M --clusters -S --starttime -E --endtime -T --truncate --array --json --profile --csv -P --parsable2 -n --noheader --html --units --no-color --no-pager --config" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

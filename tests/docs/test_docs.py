@@ -68,9 +68,12 @@ def test_every_command_has_help_and_is_documented(capsys: pytest.CaptureFixture[
 
 
 def test_help_lists_every_command() -> None:
-    """`jobimpact --help` names each command."""
-    for name in command._COMMANDS:
-        assert re.search(rf"^  {name} ", command._HELP, re.MULTILINE), name
+    """`jobimpact --help` names each command once, in their order, on a screen of 80 columns; so does the man page."""
+    listed = command._HELP.partition("\ncommands ")[2]
+    assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == list(command._COMMANDS)
+    assert max(map(len, command._HELP.splitlines())) < 80
+    manual = page("docs/man/jobimpact.1").partition("\n.SH COMMANDS\n")[2].partition("\n.SH ")[0]
+    assert re.findall(r"^\.TP\n\.B (\w+)$", manual, re.MULTILINE) == list(command._COMMANDS)
 
 
 def test_no_document_names_a_command_that_is_not_there() -> None:

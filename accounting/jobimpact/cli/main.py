@@ -24,34 +24,39 @@ usage: jobimpact JOBID... [OPTION]...
 
 What a job cost: energy, GWP (climate), ADP (minerals), PE (primary energy).
 
-  jobimpact 123 124_4 125+1    jobs, tasks of arrays, parts of heterogeneous jobs
+  jobimpact 123 124_4 125+1    jobs, tasks of arrays, parts of het jobs
   jobimpact 124                all of an array; 124_[1-5,7] some of its tasks
   jobimpact --me -S now-7days  your jobs of a week
 
 options of an answer (all: jobimpact 1 --help):
   -u USER, --me, -A ACCOUNT, -M CLUSTER    whose jobs, and where
-  -S TIME, -E TIME, -T                     when, in sacct's forms; -T cuts jobs there
+  -S TIME, -E TIME, -T                     when, as for sacct; -T cuts there
   --array                                  a line for each task
   --json, --csv, -P, --html FILE, -n       other forms; -n without headings
   --units, --no-color, --no-pager          how it looks
   --config FILE                            the configuration
 
 commands (each has --help):
-  account     put the jobs that ended into the results; twice changes nothing
-  schedule    do so every night
-  serve       answer users about their own jobs: the service on the accounting host
-  books       what the nodes measured, and who it belongs to; of all time, a day or a month
-  report      what a user, a lab or the cluster used over a week, a month or a year
-  compare     jobs, jobs of the same model, and units of `assess` side by side
-  inventory   what making each type of node cost, part by part; `probe` drafts this machine's entry
-  assess      use and embodied impact of a training or another functional unit, without a scheduler
-  store       `init` sets the time-series server up; `check` says how it does
+  report      what you, a lab or the cluster used in a week, a month or a year
+  compare     jobs, jobs of one model and units of `assess` side by side
   progress    from inside a job: how far it is, how good, and what it is
-  mail        tell users by mail what their jobs cost; `status` says how mails stand
+  assess      impact of a training, or another functional unit, from a file
   demo        run real jobs on this machine and say what they cost
 
-exit status: 0 all answered, 1 some jobs unknown, 2 wrong usage or configuration,
-3 a store or the scheduler cannot be reached
+commands for admins:
+  account     put the jobs that ended into the results; twice changes nothing
+  schedule    do so every night
+  mail        tell users by mail what their jobs cost; `status` lists what is
+              uncertain, `resend` sends one once more
+  serve       answer users about their own jobs, on the accounting host
+  books       what the nodes measured and whose it was; of all time, a day, a
+              month; or a year's manufacture
+  inventory   what making each type of node cost, part by part; `probe` drafts
+              this machine's entry
+  store       `init` sets the time-series server up; `check` says how it does
+
+exit status: 0 all answered, 1 some jobs unknown or not yours, 2 wrong usage or
+configuration, 3 a store, the service or the scheduler cannot be reached
 """
 
 
@@ -343,16 +348,16 @@ def _demo(words: list[str]) -> int:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "account": _account,
-    "schedule": _schedule,
-    "serve": _serve,
-    "books": _books,
     "report": _report,
     "compare": _compare,
-    "inventory": _inventory,
-    "assess": _assess,
-    "store": _store,
     "progress": _progress,
-    "mail": _mail,
+    "assess": _assess,
     "demo": _demo,
+    "account": _account,
+    "schedule": _schedule,
+    "mail": _mail,
+    "serve": _serve,
+    "books": _books,
+    "inventory": _inventory,
+    "store": _store,
 }
