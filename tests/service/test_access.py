@@ -5,6 +5,9 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from tests.service.running import result
@@ -85,6 +88,25 @@ def test_digits_are_a_name_where_the_scheduler_knows_no_other() -> None:
     """The job of a uid is its user's, whatever the scheduler could find of them."""
     assert may_see(Who(1234, "alice"), result(user="1234"))
     assert not may_see(Who(1235, "alice"), result(user="1234"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a directory of its own")
+def test_digits_that_are_anothers_name_are_not_ones_own(tmp_path: Path) -> None:
+    """A site that calls its users by numbers: a job of user 1234 is not that of the uid 1234, named or nameless."""
+    people = tmp_path / "passwd"
+    lines = ("root:x:0:0::/:/bin/sh", "1234:x:9001:9001::/:/bin/sh", "alice:x:1234:1234::/:/bin/sh")
+    people.write_text("\n".join([*lines, "77:x:9002:9002::/:/bin/sh", "78:x:78:78::/:/bin/sh"]) + "\n")
+    code = "\n".join(
+        (
+            "from jobimpact.answers.access import who_is",
+            "from jobimpact.core.config import Config",
+            "print([who_is(uid, Config()).names for uid in (1234, 9001, 77, 78, 79)])",
+        )
+    )
+    shell = f'mount --bind {people} /etc/passwd && exec "$0" -c "$1"'
+    command = ["unshare", "--mount", "sh", "-c", shell, sys.executable, code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([("alice",), ("1234", "9001"), (), ("78", "78"), ("79", "79")])
 
 
 def test_names_are_asked_for_again_after_a_minute() -> None:

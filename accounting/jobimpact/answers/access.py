@@ -29,18 +29,19 @@ def who_is(uid: int, config: Config) -> Who:
         uid: as the kernel or munge tell it.
         config: whose `access` and `labs` count.
     """
+    numbered = _is_nobodys_name(uid)
     try:
         found = pwd.getpwuid(uid)
     except (KeyError, OverflowError):
-        return Who(uid, str(uid), admin=uid == 0)
+        return Who(uid, str(uid) if numbered else "", admin=uid == 0, numbered=numbered)
     admin = uid == 0 or _in_group(found.pw_name, found.pw_gid, config.access.groups)
     labs = tuple(name for name, lab in config.labs.items() if found.pw_name in lab.heads)
-    return Who(uid, found.pw_name, admin, labs)
+    return Who(uid, found.pw_name, admin, labs, numbered)
 
 
 def may_see(who: Who, job: JobRecord) -> bool:
-    """Whether a job is theirs to see: a scheduler that does not know a uid's name tells its digits."""
-    return who.admin or job.user in {who.name, str(who.uid)} or job.account in who.labs
+    """Whether a job is theirs to see."""
+    return who.admin or job.user in who.names or job.account in who.labs
 
 
 class WhoIs:
@@ -70,6 +71,14 @@ class WhoIs:
                 self._known.clear()
             self._known[uid] = (now_s, found)
         return found
+
+
+def _is_nobodys_name(uid: int) -> bool:
+    """Some sites call users by numbers: such a name is its user's, and not that of whoever has the number as uid."""
+    try:
+        return pwd.getpwnam(str(uid)).pw_uid == uid
+    except KeyError:
+        return True
 
 
 def _in_group(name: str, gid: int, groups: tuple[str, ...]) -> bool:

@@ -29,15 +29,18 @@ class LocalAnswers:
     Args:
         config: the site's.
         who: asks; None: somebody who may see all, as whoever can read the results' file can.
+        most_live: so many jobs of a question are looked for in the nodes' books; None: all.
 
     Raises:
         SchemaTooNewError: a newer release wrote the results.
         StoreError: they cannot be read.
     """
 
-    def __init__(self, config: Config, who: Who | None) -> None:
+    def __init__(self, config: Config, who: Who | None, most_live: int | None = None) -> None:
         self._config = config
         self._who = who
+        self._most_live = most_live
+        self._looked_for = 0
         self._reader = Reader(config.results)
 
     def close(self) -> None:
@@ -51,6 +54,7 @@ class LocalAnswers:
             StoreError: the results cannot be read. Nodes' books that cannot be are the group's trouble.
             ConfigError: of a job that is not accounted for yet: the inventory is wrong.
         """
+        self._looked_for = 0
         if query.ids:
             groups = tuple(self._group(job, query) for job in dict.fromkeys(query.ids))
         else:
@@ -80,7 +84,7 @@ class LocalAnswers:
     def _seen_by(self) -> Seen | None:
         if self._who is None or self._who.admin:
             return None
-        return Seen((self._who.name, str(self._who.uid)), self._who.labs)
+        return Seen(self._who.names, self._who.labs)
 
     def _selection(self, job: str | None, query: Query) -> Selection:
         return Selection(
@@ -109,6 +113,9 @@ class LocalAnswers:
 
     def _live(self, job: str, last: JobResult | None, query: Query) -> list[JobResult]:
         """Of a job that is not in the results, or went on after what is there."""
+        self._looked_for += 1
+        if self._most_live is not None and self._looked_for > self._most_live:
+            raise StoreError(f"more than {self._most_live} jobs are not in the results: ask for fewer at once")
         from jobimpact.answers.live import live_results
 
         if last is None:

@@ -83,7 +83,7 @@ def _may(query: PeriodQuery, who: Who) -> bool:
 
 def _own(query: PeriodQuery, who: Who) -> bool:
     if query.of == "user":
-        return query.name in {who.name, str(who.uid)}
+        return query.name in who.names
     return query.of == "lab" and query.name in who.labs
 
 

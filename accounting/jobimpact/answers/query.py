@@ -37,6 +37,13 @@ class Who(msgspec.Struct, frozen=True):
     """May see all jobs."""
     labs: tuple[str, ...] = ()
     """Accounts whose jobs they may see as their head."""
+    numbered: bool = True
+    """No other user is called by the digits of this uid."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the scheduler may call them: it tells the digits of a uid whose name it does not know."""
+        return tuple(filter(None, (self.name, str(self.uid) if self.numbered else "")))
 
 
 class Query(msgspec.Struct, frozen=True, tag="jobs"):
