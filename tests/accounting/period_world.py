@@ -30,7 +30,7 @@ class Jobs:
         batch(self.world, ["1"])
         accounts = Accounts(self.world.config)
         with accounts.energy as energy:
-            self._base = accounts.result_of(record("1"), energy.job_energy(record("1")))
+            self.base = accounts.result_of(record("1"), energy.job_energy(record("1")))
         self.rows: list[JobResult] = []
 
     def add(self, user: str = "alice", joules: float | None = 1000.0, at_s: float = MONTH + 3600, **more: Any) -> None:
@@ -39,9 +39,9 @@ class Jobs:
         cpu = {"energy_j": joules, "method": None if joules is None else "counter", "coverage": 1.0, "reason": None}
         if joules is None:
             cpu |= {"coverage": 0.0, "reason": "no books"}
-        energy = self._base.energy | {
+        energy = self.base.energy | {
             "total_j": joules,
-            "domains": self._base.energy["domains"] | {"cpu": cpu},
+            "domains": self.base.energy["domains"] | {"cpu": cpu} | more.pop("domains", {}),
             "reason": None if joules is not None else "no books",
         }
         fields: dict[str, Any] = {
@@ -56,7 +56,7 @@ class Jobs:
             "start_s": at_s - 100,
             "end_s": at_s,
         }
-        self.rows.append(msgspec.structs.replace(self._base, **fields | more))
+        self.rows.append(msgspec.structs.replace(self.base, **fields | more))
 
     def write(self, *covered: tuple[float, float]) -> None:
         """Into the results, and that these times are accounted for: all of 2026, if none is given."""
@@ -68,10 +68,13 @@ class Jobs:
 
 
 def many(jobs: Jobs, seed: int, count: int = 400) -> None:
-    """Jobs of all kinds in the autumn of 2026, of which some are not measured, and some never ran."""
+    """Jobs of all kinds in the autumn of 2026, of which some are not measured, and some never ran.
+
+    Slurm forgets the start of some that were requeued; of some only an impact is not known.
+    """
     chosen = random.Random(seed)
     for _ in range(count):
-        state = chosen.choice(["COMPLETED"] * 5 + ["FAILED", "TIMEOUT", "CANCELLED"])
+        state = chosen.choice(["COMPLETED"] * 5 + ["FAILED", "TIMEOUT", "CANCELLED", "REQUEUED", "RESIZING"])
         more: dict[str, Any] = {
             "account": chosen.choice(["nlp", "vision", None]),
             "partition": chosen.choice(["gpu", "cpu", None]),
@@ -84,6 +87,18 @@ def many(jobs: Jobs, seed: int, count: int = 400) -> None:
         joules = chosen.choice([None, chosen.random() * 1e6, chosen.random() * 1e3])
         if state == "CANCELLED" and chosen.random() < 0.5:
             joules, more["start_s"] = 0.0, None
+        elif state == "REQUEUED" and chosen.random() < 0.5:
+            more["start_s"] = None
+        gap = chosen.choice(["use", "embodied", "total", None, None])
+        more["impacts"] = {name: one | ({gap: None} if gap else {}) for name, one in jobs.base.impacts.items()}
+        more["domains"] = {
+            "gpu": {
+                "energy_j": chosen.choice([None, 5.0 * chosen.random()]),
+                "method": chosen.choice([None, "counter", "gauge", "counter+gauge", "none held"]),
+                "coverage": 1.0,
+                "reason": None,
+            }
+        }
         at_s = MONTH + chosen.randrange(-60 * DAY, 40 * DAY)
         jobs.add(chosen.choice(["alice", "bob", "çelik", "eve"]), joules, at_s, **more)
 

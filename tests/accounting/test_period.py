@@ -23,6 +23,7 @@ from jobimpact.report.period import period_view, trend_of
 from jobimpact.report.period_mail import period_mail
 from jobimpact.report.period_page import period_page
 from jobimpact.report.period_text import period_text
+from jobimpact.results.outcome import FAILED
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
 
@@ -47,7 +48,7 @@ def of(name: str = "alice", what: Any = "user", span: tuple[float, float] = NOVE
 def check(sums: Sums, rows: list[JobResult], *, light: bool = False) -> None:
     """Sums beside the rows themselves, taken apart in another way."""
     ran = [row for row in rows if row.start_s is not None or row.energy_j != 0]
-    bad = [row for row in ran if row.state != "COMPLETED"]
+    bad = [row for row in ran if row.state in FAILED]
     known = [row.energy_j for row in ran if row.energy_j is not None]
     lost = [row.energy_j for row in bad if row.energy_j is not None]
     assert (sums.jobs, sums.ran, sums.failed, sums.measured) == (len(rows), len(ran), len(bad), len(known))
@@ -65,12 +66,26 @@ def check(sums: Sums, rows: list[JobResult], *, light: bool = False) -> None:
     if light:
         assert sums.impacts == {}
         return
-    totals = [row.impacts["gwp_kgco2e"]["total"] for row in ran if row.impacts["gwp_kgco2e"]["total"]]
-    gwp = sums.impacts["gwp_kgco2e"]
-    assert gwp.known == len(totals)
-    if totals:
-        each = [fsum(one[end] for one in totals) for end in ("low", "central", "high")]
-        assert gwp.total == pytest.approx(tuple(each))
+    for name, impact in sums.impacts.items():
+        for part in ("use", "embodied", "total"):
+            each = [row.impacts[name][part] for row in ran if row.impacts[name][part]]
+            added = tuple(fsum(one[end] for one in each) for end in ("low", "central", "high"))
+            assert getattr(impact, part) == (pytest.approx(added) if each else None)
+        assert impact.known == sum(row.impacts[name]["total"] is not None for row in ran)
+
+
+def check_kinds(found: Period, rows: list[JobResult]) -> None:
+    """Joules of each kind of part, of how many jobs they are not known, and the methods; none is not to be known."""
+    ran = [row for row in rows if row.start_s is not None or row.energy_j != 0]
+    for kind in ("cpu", "dram", "gpu", "rest"):
+        had = [one for row in ran if (one := row.energy["domains"][kind])["method"] != "none held"]
+        known = [one for one in had if one["energy_j"] is not None]
+        assert (kind in found.kinds) == bool(had)
+        assert found.kinds.get(kind) == (pytest.approx(fsum(one["energy_j"] for one in known)) if known else None)
+        assert found.lacking.get(kind, 0) == len(had) - len(known)
+        methods = {word for one in known for word in (one["method"] or "").split("+") if word}
+        assert found.methods.get(kind, ()) == tuple(sorted(methods))
+    assert found.factors == ((ran[0].factors["version"],) if ran else ())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -99,11 +114,10 @@ def test_sums_and_splits_are_those_of_the_rows(tmp_path: Path, seed: int, what: 
         check(sums, within(mine, MONTH - number * 30 * DAY, MONTH - (number - 1) * 30 * DAY), light=True)
     most = sorted(now, key=lambda row: -(row.energy_j or 0.0))[:5]
     assert [row.key for row in found.most] == [row.key for row in most]
-    worst = [row for row in now if row.state != "COMPLETED" and row.energy_j]
+    worst = [row for row in now if row.state in FAILED and row.energy_j]
     worst.sort(key=lambda row: -(row.energy_j or 0.0))
     assert [row.key for row in found.worst] == [row.key for row in worst[:5]]
-    cpu = [row.energy_j for row in now if row.energy_j is not None and (row.start_s is not None or row.energy_j)]
-    assert found.kinds["cpu"] == pytest.approx(fsum(cpu))
+    check_kinds(found, now)
 
 
 def _day(name: str) -> float:
