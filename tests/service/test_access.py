@@ -96,13 +96,8 @@ def test_digits_that_are_anothers_name_are_not_ones_own(tmp_path: Path) -> None:
     people = tmp_path / "passwd"
     lines = ("root:x:0:0::/:/bin/sh", "1234:x:9001:9001::/:/bin/sh", "alice:x:1234:1234::/:/bin/sh")
     people.write_text("\n".join([*lines, "77:x:9002:9002::/:/bin/sh", "78:x:78:78::/:/bin/sh"]) + "\n")
-    code = "\n".join(
-        (
-            "from jobimpact.answers.access import who_is",
-            "from jobimpact.core.config import Config",
-            "print([who_is(uid, Config()).names for uid in (1234, 9001, 77, 78, 79)])",
-        )
-    )
+    told = "print([who_is(uid, Config()).names for uid in (1234, 9001, 77, 78, 79)])"
+    code = f"from jobimpact.answers.access import who_is; from jobimpact.core.config import Config; {told}"
     shell = f'mount --bind {people} /etc/passwd && exec "$0" -c "$1"'
     command = ["unshare", "--mount", "sh", "-c", shell, sys.executable, code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
