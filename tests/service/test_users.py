@@ -40,6 +40,7 @@ import os, sys
 os.dup2(int(sys.argv.pop(1)), 3)
 os.environ["LISTEN_PID"] = str(os.getpid())
 import _strptime, jobimpact.cli.serve, jobimpact.answers.live, jobimpact.answers.period, jobimpact.energy.local
+import jobimpact.mirror.job, jobimpact.store.influx, jobimpact.store.reader, jobimpact.store.victoria
 {COMMAND}
 """
 
