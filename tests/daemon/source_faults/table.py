@@ -56,6 +56,8 @@ class Cell:
     state: str
     how: str
     known_s: float | None = None
+    told_s: float | None = None
+    """From its first value in the recording to the last before the look."""
     unknown_s: float | None = None
     uj: int | None = None
     reason: str | None = None
@@ -96,6 +98,7 @@ def cells(worlds: Worlds) -> dict[tuple[str, str], Cell]:
 def _cell(node: Node, part: Stand, state: str, phase: str) -> Cell:
     seen, before = node.seen[phase], node.seen["before"]
     cell = Cell(part.row, state, part.how[node.kind], is_alive="Traceback" not in node.log, log=node.log)
+    cell.told_s = node.told_s(part, seen.t_ns)
     book, health = seen.domains.get(part.domain), seen.sources.get(part.source, {})
     if book is not None:
         cell.known_s, cell.unknown_s = book["known_ns"] / NS_PER_S, book["unknown_ns"] / NS_PER_S

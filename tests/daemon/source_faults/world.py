@@ -89,6 +89,7 @@ class Node(Daemon):
         sources = {part.source: part.settings() for part in self.parts}
         sources |= {"rapl": {"root": str(self.node.powercap.root)}} if self.witness[0] == "rapl" else {"nvml": {}}
         node: Json = {"name": "n1", "marks": str(self.marks), "proc_root": str(self.node.proc_root)}
+        node["progress"] = None
         modules = [part.module() for part in self.parts if isinstance(part, stands.Amdsmi)]
         sys_root = modules[0].parent if modules else self.folder / "sys"
         node |= {"cgroup_root": str(self.folder / "cgroup"), "sources": sources, "sys_root": str(sys_root)}
@@ -139,6 +140,18 @@ class Node(Daemon):
     def has_read(self) -> bool:
         """Whether it has read something, thrice."""
         return len(self.lines()) > 2
+
+    def told_s(self, part: Stand, until_ns: int | None = None) -> float | None:
+        """From a part's first value in the recording to its last one (before a time); None: there is none."""
+        name = part.domain.partition(":")[0] if part.domain.startswith("node:") else part.domain
+        found = [(line["t"], line.get("read", {}).get(part.source, {}).get(name)) for line in self.lines()]
+        end_s = float("inf") if until_ns is None else until_ns / NS_PER_S
+        times = [t for t, one in found if one and t <= end_s and not one.keys() & {"failed", "absent"}]
+        return times[-1] - times[0] if times else None
+
+    def is_well(self) -> bool:
+        """Whether each of its parts has had a value."""
+        return all(self.told_s(part) is not None for part in self.parts)
 
     def commit(self) -> None:
         """A job of a moment: each mark is committed, and the state of the sources with it."""
@@ -287,6 +300,10 @@ class Worlds:
         for node in nodes:
             until(node.has_read, f"for {node.folder.name}: {node.log}")
             node.begin("before")
+        for node in failing:
+            until(lambda one=node: one.is_well() or not one.is_alive, f"for all of {node.folder.name}: {node.log}")
+        # A library that takes long to load is found some seconds later.
+        _check_time(times.from_ns - self.lead_ns // 2)
         _sleep_until(times.from_ns - self.lead_ns // 2)
         _all(nodes, lambda node: node.check("before"))
         _sleep_until(times.from_ns - self.edge_ns)
