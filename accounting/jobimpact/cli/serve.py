@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from importlib import import_module
 
 from jobimpact.answers.access import WhoIs
 from jobimpact.answers.local import LocalAnswers
@@ -18,6 +19,9 @@ from jobimpact.service.server import Server
 __all__ = ["run"]
 
 _LOG = logging.getLogger(__name__)
+_MOST_LIVE = 100
+"""Of one question: each is looked for in every node's books, or asked of the store's server."""
+_ON_DEMAND = ("answers.live", "answers.period", "mirror.job", "store.reader", "store.influx", "store.victoria")
 
 
 def run(config: str | None) -> int:
@@ -29,8 +33,11 @@ def run(config: str | None) -> int:
     """
     site = load_config(config_path(config))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    # What answers load when they need it is of one release with the rest: an update must not come between.
+    for name in _ON_DEMAND:
+        import_module(f"jobimpact.{name}")
     doors = _doors(site)
-    server = Server(doors, Desk(WhoIs(site), lambda who: LocalAnswers(site, who)), _seal(site, doors))
+    server = Server(doors, Desk(WhoIs(site), lambda who: LocalAnswers(site, who, _MOST_LIVE)), _seal(site, doors))
     signal.set_wakeup_fd(server.wake_descriptor)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
