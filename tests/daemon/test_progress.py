@@ -416,3 +416,27 @@ def test_a_thread_that_ended_is_begun_again(place: Path) -> None:
     until(lambda: [two for two in one.take()[0] if two.said.step == 2], "for what is said afterwards")
     one.close()
     assert not place.exists()
+
+
+def test_no_energy_goes_by_what_jobs_say(tmp_path: Path, place: Path) -> None:
+    """A node whose job says much and one whose job says nothing have the same books."""
+    found = []
+    for loud in (True, False):
+        node = Node(tmp_path / str(loud), place)
+        node.books.declare(Domain("gpu:GPU-a", "gpu", "nvml"))
+        for step in range(20):
+            for number in range(5 if loud else 0):
+                send(place, Said("1", step, {f"m{number}": 1.0}, {f"l{step}": "x"}))
+            if loud:
+                node.hear(5)
+            marks = [Mark("end", "1", (node.t + 1) * NS)] if step == 15 else []
+            node.tick(
+                1, *marks, usage=Usage({"1": JobUsage(step * NS, GIB, gone=step >= 15)}, busy_cpu_ns=2 * step * NS)
+            )
+        runs = node.ask("SELECT run, start_s, end_s, elapsed_ns, state, flags, held, used FROM run")
+        tables = ("ledger", "domain", "job_energy", "node_power")
+        found.append([runs, *(node.ask(f"SELECT * FROM {table} ORDER BY 1, 2, 3") for table in tables)])  # noqa: S608
+        assert bool(node.points()) == loud
+        node.close()
+    assert found[0] == found[1]
+    assert found[0][1]

@@ -145,3 +145,19 @@ def test_use_is_bounded(lines: list[Json]) -> None:
         if "gpu_known_ns" in found:
             assert 0 <= found["gpu_busy_ns"] <= found["gpu_known_ns"] <= len(GPUS) * round(one["seconds"] * 1e9)
             assert 0 <= found["gpus_unused"] <= found["gpus_seen"] <= len(GPUS)
+
+
+@settings(max_examples=15, deadline=None)
+@given(runs(), st.integers(1, 5))
+def test_no_energy_goes_by_utilisation(lines: list[Json], watts: int) -> None:
+    """With and without it, every microjoule, second and coverage is the same."""
+    for one in lines:
+        if "usage" in one:
+            uj = round(one["t"] * watts * 1e6)
+            gpus = {f"gpu:{gpu}": {"uj": uj + number} for number, gpu in enumerate(GPUS)}
+            one["read"] = {"rapl": {"package-0": {"uj": 2 * uj}}, "nvml": gpus}
+    without = [one | ({"usage": one["usage"] | {"util": {}}} if "usage" in one else {}) for one in lines]
+    told, plain = play(lines).told, play(without).told
+    for job in (*told["jobs"].values(), *plain["jobs"].values()):
+        job.pop("used")
+    assert told == plain
