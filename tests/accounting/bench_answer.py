@@ -1,7 +1,8 @@
 """How long a user waits for an answer: fresh processes over stored jobs, modules compiled as pip does.
 
-20,000 jobs of 20 users, and apart an array of 100,000 tasks. Where BENCH_REPORTSEFF names a reportseff, it is asked
-after each, with a sacct that has records of the same jobs in a file and prints them at once.
+20,000 jobs of 20 users over a year, and apart an array of 100,000 tasks over a year, of one lab. Where
+BENCH_REPORTSEFF names a reportseff, it is asked after each, with a sacct that has records of the same jobs in a file
+and prints them at once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from tests.accounting.answered import measured
@@ -26,6 +28,7 @@ from jobimpact.results.write import Results
 JOBS, USERS, TASKS = 20_000, 20, 100_000
 PROCESSES, FEWER = 40, 12
 DAY = 86400
+YEAR = ("-S", str(T0 - 365 * DAY), "-E", str(T0 + DAY))
 # What reportseff asks of sacct: the fields there are, then rows of some jobs or of a user; and of scontrol nothing.
 SACCT = """#!/bin/sh
 format=
@@ -93,10 +96,12 @@ def jobs(world: World) -> Iterable[JobResult]:
 
 
 def tasks(world: World) -> Iterable[JobResult]:
-    """Of one array."""
-    one = measured(world)
+    """Of one array, of which one runs after the other."""
+    one = measured(world, account="nlp", labels={"model": "resnet50"})
     for number in range(TASKS):
-        names = {"job_id": f"7_{number}", "raw_id": str(10**6 + number), "key": f"{10**6 + number}@{T0}"}
+        start_s = T0 - 365 * DAY * (1 - number / TASKS)
+        names: dict[str, Any] = {"start_s": start_s, "end_s": start_s + 100.0}
+        names |= {"job_id": f"7_{number}", "raw_id": str(10**6 + number), "key": f"{10**6 + number}@{T0}"}
         yield msgspec.structs.replace(one, array_id="7", **names)
 
 
@@ -167,12 +172,15 @@ def main() -> None:
             ("100 ids", asking(many, "?100"), ["?100"], FEWER),
             (
                 "a user's year, 1,000 jobs",
-                asking(many, "-u", "user3", "-S", str(T0 - 365 * DAY)),
+                asking(many, "-u", "user3", *YEAR),
                 ["-u", "user3", "--since", "010120"],
                 FEWER,
             ),
             ("a running job", asking(many, "99999"), [], FEWER),
             ("an array of 100,000 tasks", asking(large, "7"), [], FEWER),
+            ("report, a user's 1,000 jobs", asking(many, "report", "-u", "user3", *YEAR), [], FEWER),
+            ("report, a year of 20,000 jobs", asking(many, "report", "--cluster", *YEAR), [], FEWER),
+            ("report, a lab's 100,000 jobs", asking(large, "report", "-A", "nlp", *YEAR), [], FEWER),
         ):
             told(name, waits(mine, times, **environment))
             if other and theirs:
