@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.report.stories import Story, stories
+from tests.report.stories import Site, Story, stories
 
 from jobimpact.answers.query import Group
 from jobimpact.core.config import Findings
@@ -22,9 +22,12 @@ from jobimpact.report.activity import activity_lines, gain
 from jobimpact.report.equivalents import equivalents, load_equivalents
 from jobimpact.report.group import group_view
 from jobimpact.report.job import job_view
+from jobimpact.report.page import group_page
 from jobimpact.report.text import MOST_ADVICE, group_text, job_text, method_text
-from jobimpact.report.view import Advice, GroupView, JobView
+from jobimpact.report.view import Advice, EndingRow, GroupView, JobView
 from jobimpact.results.outcome import FAILED
+from jobimpact.results.read import Reader
+from jobimpact.results.select import Selection
 from jobimpact.results.sums import Ending, Sums, sums_of
 
 NAMES = (
@@ -138,6 +141,33 @@ def test_an_array_is_a_page_whatever_its_size(name: str) -> None:
     assert view.advice[0].title.endswith("tasks failed alike")
 
 
+def test_an_array_of_sums_alone_names_its_method(tmp_path: Path) -> None:
+    """How each part was measured, of how much, and by which factors: of rows that nobody reads in full."""
+    site = Site(tmp_path)
+    for number in range(3):
+        site.job(f"300_{number}", "node03", 600.0, {"package-0": 100.0, "rest": 60.0}, start=number * 700.0)
+    site.job("300_9", "node04", 600.0, {"package-0": 100.0, "gpu:GPU-node04-0": 60.0}, gpus=1, known=0.5)
+    site.night()
+    reader = Reader(site.world.config.results)
+    many, few = reader.select(Selection(job="300"), rows=3), reader.select(Selection(job="300"), rows=4)
+    reader.close()
+    assert many is not None
+    assert few is not None
+    assert many.jobs == ()
+    assert (many.sums.methods, many.sums.factors) == (few.sums.methods, few.sums.factors)
+    assert many.sums.methods == {"cpu": ("counter",), "gpu": ("counter",), "rest": ("gauge",)}
+    view = group_view(Group("300", (), many.sums))
+    (version,) = many.sums.factors
+    # Nobody read the memory's meter: of three domains two are known, and of the last task's three a half of two.
+    assert many.sums.coverage == pytest.approx((3 * 2 / 3 + 1 / 3) / 4)
+    assert view.method == (
+        "Method: CPU and GPU by energy counters; rest by power, integrated; known for 58.3 % of what was held. Ranges"
+        f" are the least and the most of factors and meters, taken together. Factors: {version}."
+    )
+    assert " ".join(method_text(view).split()) == view.method
+    assert "energy counters" in group_page(view, title="300")
+
+
 def test_a_few_parts_are_told_one_by_one() -> None:
     """Of a heterogeneous job, which has parts and no tasks."""
     base = stories()["good"].job
@@ -204,11 +234,13 @@ def test_a_failed_run_has_not_done_the_steps_that_it_was_to_do() -> None:
 
 
 def test_many_ways_to_end_are_counted() -> None:
-    """After the first eight."""
-    endings = tuple(Ending("FAILED", f"{n}:0", 1, 1.0) for n in range(20))
+    """After the first seven, in a row: so the rows, and their shares on a page, are of all tasks."""
+    endings = tuple(Ending("FAILED", f"{n}:0", 20 - n, None if n == 19 else 1.0) for n in range(20))
     view = group_view(Group("9", (), _sums(endings=endings)))
     assert len(view.endings) == 8
-    assert "And 12 other ways to end." in view.notes
+    assert sum(row.jobs for row in view.endings) == 210
+    assert view.endings[-1] == EndingRow("in 13 other ways", "plain", 91, "12.0 J")
+    assert len(group_view(Group("9", (), _sums(endings=endings[:8]))).endings) == 8
 
 
 def test_a_group_without_sums_is_an_error() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from math import fsum
 
 from jobimpact.answers.query import Ending, Group, SumImpact, Sums
 from jobimpact.findings.finding import Finding
 from jobimpact.report.advice import advice_of
 from jobimpact.report.equivalents import equivalents
 from jobimpact.report.job import INDICATORS, elapsed, impact_row, method, tone_of
+from jobimpact.report.methods import method_of_many
 from jobimpact.report.numbers import energy, grams, kwh, percent, rounded
 from jobimpact.report.view import EndingRow, GroupView, ImpactRow, TaskRow
 from jobimpact.report.words import clean, count, moment
@@ -56,7 +58,7 @@ def group_view(group: Group, *, findings: Sequence[Finding] = (), currency: str 
         advice=advice_of(findings, currency),
         total="" if sums.energy_j is None else energy(sums.energy_j),
         total_kwh="" if sums.energy_j is None else kwh(sums.energy_j / 3.6e6),
-        endings=tuple(map(_ending, sums.endings[:ENDINGS])),
+        endings=tuple(_endings(sums.endings)),
         tasks=rows,
         tasks_are=rows_are,
         impacts=tuple(_impacts(sums, covered)) if covered else (),
@@ -65,7 +67,7 @@ def group_view(group: Group, *, findings: Sequence[Finding] = (), currency: str 
         equivalents=equivalents(gwp.total[1], sums.coverage) if whole and gwp.total else (),
         notes=tuple(_notes(sums, what)),
         accounted=_accounted(sums, what),
-        method=next(iter(methods), "") if len(methods) == 1 else _several(methods),
+        method=_method(methods, sums),
         cluster=_alike([one.cluster for one in group.jobs]),
         failed=sums.failed,
     )
@@ -107,6 +109,17 @@ def _lead(sums: Sums, what: str) -> Iterator[str]:
         )
     if sums.coverage is not None and sums.coverage < 1:
         yield f"Incomplete: energy is known for {percent(sums.coverage)} of what they held; the sum is of this part."
+
+
+def _endings(found: Sequence[Ending]) -> Iterator[EndingRow]:
+    """Those of most tasks, and all others in a row: the rows are of all tasks."""
+    shown = found if len(found) <= ENDINGS else found[: ENDINGS - 1]
+    yield from map(_ending, shown)
+    others = found[len(shown) :]
+    if others:
+        known = [one.energy_j for one in others if one.energy_j is not None]
+        amount = energy(fsum(known)) if known else "-"
+        yield EndingRow(f"in {len(others):,} other ways", "plain", sum(one.jobs for one in others), amount)
 
 
 def _ending(one: Ending) -> EndingRow:
@@ -157,9 +170,6 @@ def _impacts(sums: Sums, covered: str) -> Iterator[ImpactRow]:
 
 def _notes(sums: Sums, what: str) -> Iterator[str]:
     gwp = sums.impacts.get("gwp_kgco2e", SumImpact())
-    more = len(sums.endings) - ENDINGS
-    if more > 0:
-        yield f"And {more:,} other ways to end."
     for known, of in ((sums.measured, "energy"), (gwp.known, "GWP")):
         if known < sums.ran:
             yield f"The sum of {of} lacks {sums.ran - known:,} of {sums.ran:,}: not known."
@@ -174,8 +184,13 @@ def _accounted(sums: Sums, what: str) -> str:
     return f"Accounted {moment(sums.accounted_s)} UTC; {what}s that ended later are not among them."
 
 
-def _several(methods: Counter[str]) -> str:
-    if not methods:
+def _method(methods: Counter[str], sums: Sums) -> str:
+    """That of all tasks; of many of which there are only the sums, what these tell."""
+    if len(methods) == 1:
+        return next(iter(methods))
+    if methods:
+        said, times = methods.most_common(1)[0]
+        return f"{said} So for {times:,} of {methods.total():,} tasks; how the others differ stands with each of them."
+    if not sums.methods and not sums.factors:
         return ""
-    said, times = methods.most_common(1)[0]
-    return f"{said} So for {times:,} of {methods.total():,} tasks; how the others differ stands with each of them."
+    return method_of_many(sums.methods, (), sums, sums.factors)

@@ -127,7 +127,10 @@ def sums_document(sums: Sums) -> Json:
 
 def _group(group: Group) -> Json:
     sums = {} if group.sums is None else sums_document(group.sums)
-    return {"asked": group.asked, "listed": bool(group.jobs)} | sums | {"trouble": group.trouble}
+    how: Json = {}
+    if group.sums is not None:
+        how = {"methods": msgspec.to_builtins(group.sums.methods), "factors": list(group.sums.factors)}
+    return {"asked": group.asked, "listed": bool(group.jobs)} | sums | how | {"trouble": group.trouble}
 
 
 def _summed(found: SumImpact) -> Json:

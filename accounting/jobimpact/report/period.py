@@ -14,9 +14,10 @@ from jobimpact.findings.finding import Finding
 from jobimpact.report.advice import advise
 from jobimpact.report.equivalents import equivalents
 from jobimpact.report.job import INDICATORS, KINDS
+from jobimpact.report.methods import BY, method_of_many
 from jobimpact.report.numbers import energy, kwh, percent, rounded, span
 from jobimpact.report.view import Advice, EnergyRow, ImpactRow, Tone
-from jobimpact.report.words import clean, count, listed, moment
+from jobimpact.report.words import clean, count, moment
 from jobimpact.results.record import JobResult
 
 __all__ = [
@@ -46,7 +47,6 @@ _ADVICE = 3
 _PART = "*"
 IN_PART = f"{_PART} not all of it is known: so much is."
 """Below a table with such a row."""
-_METHODS = {"counter": "by energy counters", "gauge": "by power, integrated", "modelled": "modelled, not measured"}
 _SPLITS = {"user": "By user", "lab": "By lab", "partition": "By partition", "model": "By model"}
 _NONE = {"user": "(no user)", "lab": "(no lab)", "partition": "(none)", "model": "(none said)"}
 
@@ -326,7 +326,7 @@ def _energy(found: Period) -> Iterator[EnergyRow]:
         if joules is None:
             yield EnergyRow(kind, label, None, "-", ("not measured",))
             continue
-        said = [_METHODS.get(method, method) for method in found.methods.get(kind, ())]
+        said = [BY.get(method, method) for method in found.methods.get(kind, ())]
         if lacking:
             said.append(f"not known for {count(lacking, 'job')}")
         yield EnergyRow(kind, label, joules, energy(joules), tuple(said))
@@ -560,22 +560,5 @@ def _number(value: float) -> str:
 def _method(found: Period) -> str:
     if not found.sums.ran:
         return ""
-    by: dict[str, list[str]] = {}
-    for kind, label in KINDS.items():
-        for method in found.methods.get(kind, ()):
-            by.setdefault(_METHODS.get(method, method), []).append(label)
-    missing = [label for kind, label in KINDS.items() if kind in found.kinds and found.kinds[kind] is None]
-    said = [f"{listed(labels)} {method}" for method, labels in by.items()]
-    said += [f"{listed(missing)} not measured, and in no sum"] if missing else []
-    coverage = "-" if found.sums.coverage is None else percent(found.sums.coverage)
-    text = f"Method: {'; '.join(said) or 'nothing was measured'}; known for {coverage} of what was held."
-    if found.sums.impacts.get("gwp_kgco2e"):
-        text += " Ranges are the least and the most of factors and meters, taken together."
-    if found.factors:
-        text += f" Factors: {_versions(found.factors)}."
-    return text
-
-
-def _versions(found: Iterable[str]) -> str:
-    each = [clean(one) for one in found]
-    return each[0] if len(each) == 1 else f"of several versions ({listed(each)}): compare with care"
+    missing = [kind for kind in KINDS if kind in found.kinds and found.kinds[kind] is None]
+    return method_of_many(found.methods, missing, found.sums, found.factors)

@@ -7,8 +7,11 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
+from jobimpact.core.records import DomainKind
 from jobimpact.results.outcome import FAILED
-from jobimpact.results.sums import IMPACTS, Adder, Alike, Impacts, Sums
+from jobimpact.results.sums import IMPACTS, Adder, Alike, Impacts, Sums, version_in
 
 if TYPE_CHECKING:
     from jobimpact.results.kinds import Kinds
@@ -39,6 +42,12 @@ _OWN = 13
 _PARTS = """
 SELECT {columns} FROM temp.{name} chosen CROSS JOIN job_result ON job_result.rowid = chosen.row WHERE chosen.ran
 """
+_METHODS = """
+SELECT DISTINCT {each}, substr(factors, 1, 200)
+FROM temp.{name} chosen CROSS JOIN job_result ON job_result.rowid = chosen.row WHERE chosen.ran
+"""
+_KINDS: tuple[DomainKind, ...] = ("cpu", "dram", "gpu", "rest")
+_EACH = ", ".join(f"json_extract(energy, '$.domains.{kind}.method')" for kind in _KINDS)
 _FAILED = ", ".join(f"'{state}'" for state in sorted(FAILED))
 
 
@@ -62,6 +71,18 @@ class Chosen:
         self._name = f"chosen_{next(_NUMBERS)}"
         columns = "".join(f", {sql} AS by_{word}" for word, sql in (by or {}).items())
         db.execute(_CHOOSE.format(name=self._name, by=columns, where=where), parameters)
+
+    def whole(self) -> Sums:
+        """What all of them come to, with the methods and the versions of factors that any has.
+
+        Raises:
+            sqlite3.Error, msgspec.MsgspecError: they cannot be read.
+        """
+        found = Adder(light=True)
+        for *methods, factors in self._db.execute(_METHODS.format(name=self._name, each=_EACH)):
+            found.add_methods(dict(zip(_KINDS, methods, strict=True)), version_in(factors))
+        how = found.sums()
+        return structs.replace(self.sums()[()], methods=how.methods, factors=how.factors)
 
     def sums(self, *by: str, light: bool = False, kinds: Kinds | None = None) -> dict[tuple[Any, ...], Sums]:
         """What they come to.

@@ -9,11 +9,9 @@ from typing import ClassVar, get_args
 import msgspec
 
 from jobimpact.core.records import DomainKind
+from jobimpact.results.sums import NONE, version_in
 
 __all__ = ["Kinds"]
-
-_NONE = frozenset({"none held", "never started"})
-"""A part of this kind there was none of: its zero is a number, and no reason to name the kind."""
 
 
 class _Kind(msgspec.Struct, frozen=True, gc=False):
@@ -61,7 +59,7 @@ class Kinds:
         energies = [_DECODER.decode(energy) for energy, _ in rows]
         self._factors.update(factors for _, factors in rows)
         for kind, of in _OF.items():
-            had = [one for one in map(of, energies) if one is not None and one.method not in _NONE]
+            had = [one for one in map(of, energies) if one is not None and one.method not in NONE]
             if not had:
                 continue
             known = [one for one in had if one.energy_j is not None]
@@ -83,11 +81,4 @@ class Kinds:
     @property
     def factors(self) -> tuple[str, ...]:
         """The versions of the factors that the impacts were made with."""
-        return tuple(sorted({version for one in self._factors if (version := _version(one)) is not None}))
-
-
-def _version(factors: str) -> str | None:
-    """From the begin of the factors' notes, where it stands."""
-    before, _, after = factors.partition('"version":"')
-    version, end, _ = after.partition('"')
-    return version if before and end else None
+        return tuple(sorted({version for one in self._factors if (version := version_in(one)) is not None}))

@@ -121,7 +121,7 @@ class Reader:
             ids = [rowid for (rowid,) in db.execute(query, parameters)]
             if rows is not None and len(ids) > rows:
                 self.map()
-                return Found((), Chosen(db, where, parameters).sums()[()])
+                return Found((), Chosen(db, where, parameters).whole())
             jobs = self.in_full(db, ids)
         sums = sums_of(jobs)
         if sums is None:

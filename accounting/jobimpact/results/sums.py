@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Annotated
 
 import msgspec
 
+from jobimpact.core.records import DomainKind
 from jobimpact.results.outcome import FAILED, has_run
 from jobimpact.results.record import JobResult
 
 __all__ = [
     "IMPACTS",
     "INDICATORS",
+    "NONE",
     "Adder",
     "Alike",
     "Ending",
@@ -22,8 +24,11 @@ __all__ = [
     "Sums",
     "merged",
     "sums_of",
+    "version_in",
 ]
 
+NONE = frozenset({"none held", "never started"})
+"""A part of this kind there was none of: its zero is a number, and was not measured."""
 INDICATORS = ("gwp_kgco2e", "adp_kgsbe", "pe_mj")
 
 # Of any length to msgspec: fixed ones in a union it reads wrongly.
@@ -49,6 +54,8 @@ class Ending(msgspec.Struct, frozen=True):
     jobs: int
     energy_j: float | None
     """Of those that are measured; None: none is."""
+    measured: int | None = None
+    """How many these are; None: an earlier release tells it."""
 
 
 class Sums(msgspec.Struct, frozen=True):
@@ -72,6 +79,10 @@ class Sums(msgspec.Struct, frozen=True):
     first_start_s: float | None = None
     last_end_s: float | None = None
     accounted_s: float | None = None
+    methods: dict[DomainKind, tuple[str, ...]] = {}
+    """How each kind of part was measured, all that any job has (`counter`, `gauge`, `modelled`); not of a split."""
+    factors: tuple[str, ...] = ()
+    """The versions of the factors that the impacts were made with; not of a split."""
 
 
 class _Range(msgspec.Struct, gc=False):
@@ -136,6 +147,8 @@ class Adder:
         self._alike: dict[tuple[str, str | None], Alike] = {}
         # Of each indicator: use, embodied, total; of each low, central, high, and of how many jobs.
         self._impacts = [[0.0, 0.0, 0.0, 0] for _ in range(9)]
+        self._methods: dict[DomainKind, set[str]] = {}
+        self._factors: set[str] = set()
 
     def add(self, one: JobResult) -> None:
         """A job."""
@@ -161,6 +174,16 @@ class Adder:
         )
         self.add_alike(one.state, one.exit_code, alike)
         self.add_impacts([msgspec.convert(one.impacts, Impacts)])
+        methods = {kind: found["method"] for kind, found in one.energy.get("domains", {}).items()}
+        self.add_methods(methods, one.factors.get("version"))
+
+    def add_methods(self, methods: Mapping[DomainKind, str | None], factors: str | None) -> None:
+        """How jobs were measured, and their impacts made."""
+        for kind, method in methods.items():
+            if method and method not in NONE:
+                self._methods.setdefault(kind, set()).update(method.split("+"))
+        if factors:
+            self._factors.add(factors)
 
     def add_alike(self, state: str, exit_code: str | None, alike: Alike) -> None:
         """Jobs that ended alike."""
@@ -198,6 +221,8 @@ class Adder:
             first_start_s=every.start_s,
             last_end_s=every.end_s,
             accounted_s=every.accounted_s,
+            methods={kind: tuple(sorted(found)) for kind, found in self._methods.items()},
+            factors=tuple(sorted(self._factors)),
         )
 
     def _impact(self, number: int) -> SumImpact:
@@ -207,7 +232,7 @@ class Adder:
     def _endings(self) -> tuple[Ending, ...]:
         """Those with the most jobs first."""
         found = sorted(self._alike.items(), key=lambda one: (-one[1].jobs, one[0][0], one[0][1] or ""))
-        return tuple(Ending(*how, a.jobs, a.energy_j if a.measured else None) for how, a in found)
+        return tuple(Ending(*how, a.jobs, a.energy_j if a.measured else None, a.measured) for how, a in found)
 
 
 def sums_of(jobs: Iterable[JobResult]) -> Sums | None:
@@ -225,8 +250,9 @@ def merged(several: Sequence[Sums]) -> Sums | None:
     endings: dict[tuple[str, str | None], Ending] = {}
     for one in (ending for sums in several for ending in sums.endings):
         how = one.state, one.exit_code
-        was = endings.get(how, Ending(*how, 0, None))
-        endings[how] = Ending(*how, was.jobs + one.jobs, _known_sum(was.energy_j, one.energy_j))
+        was = endings.get(how, Ending(*how, 0, None, 0))
+        measured = None if was.measured is None or one.measured is None else was.measured + one.measured
+        endings[how] = Ending(*how, was.jobs + one.jobs, _known_sum(was.energy_j, one.energy_j), measured)
     covered = [(one.coverage, one.node_hours) for one in several if one.coverage is not None]
     hours = sum(weight for _, weight in covered)
     return Sums(
@@ -245,6 +271,11 @@ def merged(several: Sequence[Sums]) -> Sums | None:
         first_start_s=min((one.first_start_s for one in several if one.first_start_s is not None), default=None),
         last_end_s=max((one.last_end_s for one in several if one.last_end_s is not None), default=None),
         accounted_s=max((one.accounted_s for one in several if one.accounted_s is not None), default=None),
+        methods={
+            kind: tuple(sorted({method for one in several for method in one.methods.get(kind, ())}))
+            for kind in dict.fromkeys(kind for one in several for kind in one.methods)
+        },
+        factors=tuple(sorted({version for one in several for version in one.factors})),
     )
 
 
@@ -282,3 +313,10 @@ def _first(one: float | None, other: float | None) -> float | None:
 
 def _last(one: float | None, other: float | None) -> float | None:
     return max((at for at in (one, other) if at is not None), default=None)
+
+
+def version_in(factors: str) -> str | None:
+    """The version of the factors, from the begin of their notes (a row's column), where it stands."""
+    before, _, after = factors.partition('"version":"')
+    version, end, _ = after.partition('"')
+    return version if before and end else None
