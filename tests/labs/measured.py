@@ -9,11 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from tests.fakes.curve import Curve, Sensor, boot_ns, watts
 from tests.fakes.rig import PowerRig, RigNode
-from tests.fakes.rig_gpu import gpu
+from tests.fakes.rig_gpu import Busy, gpu
 from tests.labs.lab import Lab
 
 MEM_BYTES = 8000 << 20
@@ -33,6 +33,9 @@ class Measured(ABC, Generic[LabT]):
         nodes: the nodes that are measured.
         folder: an empty folder, for stores, results and recordings.
     """
+
+    busy: ClassVar[tuple[Busy, ...]] = ()
+    """How busy each GPU says that it is; empty: as its power is."""
 
     def __init__(self, lab: LabT, nodes: list[str], folder: Path) -> None:
         self.lab, self.nodes, self.folder = lab, nodes, folder
@@ -70,7 +73,8 @@ class Measured(ABC, Generic[LabT]):
         gpus = []
         for minor in minors if name in self.lab.gpu_nodes else ():
             power = curve((0.21 + 0.05 * minor, 300 - 40 * minor), (0.33, 60 + 20 * minor))
-            gpus.append(gpu(uuid(name, minor), power, minor, sensor=Sensor(GPU_REFRESH_NS), mem_bytes=40 << 30))
+            more_of_it = {"sensor": Sensor(GPU_REFRESH_NS), "mem_bytes": 40 << 30, "busy": self.busy}
+            gpus.append(gpu(uuid(name, minor), power, minor, **more_of_it))
         return RigNode(
             name,
             self.folder / "rig" / name,

@@ -15,7 +15,19 @@ from tests.service.running import ENOUGH_S
 from jobimpact.answers.munge import MAX_PAYLOAD
 from jobimpact.answers.parts import Joined, parts
 from jobimpact.answers.query import DetailsQuery, Query
-from jobimpact.answers.wire import PROTOCOL, Reply, Request, framed, receive, send, split_address, version_trouble
+from jobimpact.answers.wire import (
+    PROTOCOL,
+    Reply,
+    Request,
+    framed,
+    receive,
+    ruled,
+    rules_of,
+    send,
+    split_address,
+    version_trouble,
+)
+from jobimpact.core.config import Config, Findings, Report
 from jobimpact.core.errors import CredentialError, StoreError
 
 NONCE = "0123456789abcdef"
@@ -152,3 +164,19 @@ def test_a_reply_that_unpacks_to_too_much() -> None:
     """A few bytes that stand for millions are not unpacked."""
     with pytest.raises(CredentialError, match="more than 1000"):
         joined(list(parts(NONCE, bytes(10**7))), most=1000)
+
+
+def test_findings_and_prices_are_the_accounting_hosts() -> None:
+    """Whatever the configuration of the host that asks says of them; the rest of it stays its own."""
+    there = Config(findings=Findings(min_run_s=7), report=Report(price_per_kwh=0.2, contact="help"))
+    here = Config(cluster="mine", findings=Findings(min_run_s=9, gpu_use=0.9))
+    told = ruled(here, msgspec.json.decode(msgspec.json.encode(rules_of(there))))
+    assert (told.findings, told.report, told.cluster) == (there.findings, there.report, "mine")
+
+
+def test_rules_of_another_release_are_taken_as_far_as_they_are_known() -> None:
+    """A key that is not known here is left out, a section that is none here keeps one's own."""
+    here = Config(findings=Findings(min_run_s=9))
+    assert ruled(here, {"findings": {"min_run_s": 7.0, "mood": "good"}}).findings.min_run_s == 7
+    assert ruled(here, {"findings": {"min_run_s": "soon"}, "report": {"currency": "CHF"}}).findings == here.findings
+    assert ruled(here, {"weather": {}}) == here

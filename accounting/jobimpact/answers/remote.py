@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -23,11 +23,12 @@ from jobimpact.answers.wire import (
     Reply,
     Request,
     receive,
+    ruled,
     send,
     split_address,
     version_trouble,
 )
-from jobimpact.core.config import Service
+from jobimpact.core.config import Config, Service
 from jobimpact.core.errors import ConfigError, CredentialError, StoreError
 
 __all__ = ["RemoteAnswers", "uid_of"]
@@ -49,6 +50,7 @@ class RemoteAnswers:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._where = service.ask or service.socket
+        self._rules: dict[str, dict[str, Any]] | None = None
 
     def jobs(self, query: Query) -> Answers:
         """Jobs, as far as the asker may see them.
@@ -75,6 +77,10 @@ class RemoteAnswers:
         """
         return self._said(self._ask(query).period)
 
+    def site(self, site: Config) -> Config:
+        """The configuration with the thresholds, prices and words of the accounting host, as far as it told them."""
+        return site if self._rules is None else ruled(site, self._rules)
+
     def close(self) -> None:
         """Nothing is kept open."""
 
@@ -100,6 +106,7 @@ class RemoteAnswers:
             raise StoreError(str(trouble))
         if reply.error is not None:
             raise StoreError(reply.error)
+        self._rules = reply.rules or self._rules
         return reply
 
     def _over_socket(self, ask: Ask, until_s: float) -> bytes:

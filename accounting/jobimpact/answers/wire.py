@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import Any
 
 import msgspec
 
 from jobimpact.answers.query import Answers, Details, DetailsQuery, Period, PeriodQuery, Query
+from jobimpact.core.config import Config
 from jobimpact.core.errors import StoreError
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "Request",
     "framed",
     "receive",
+    "ruled",
+    "rules_of",
     "send",
     "split_address",
     "version_trouble",
@@ -31,6 +35,7 @@ __all__ = [
 PROTOCOL = 1
 MAX_REQUEST = 256 << 10
 MAX_REPLY = 256 << 20
+_RULES = ("findings", "report")
 HEAD = 4
 """Bytes of a frame's length, the most significant first."""
 
@@ -57,6 +62,8 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     """A sentence for the user."""
     kind: str | None = None
     """Of error: `store`, `request`, `version`, `credential`, `failed`."""
+    rules: dict[str, dict[str, Any]] | None = None
+    """The accounting host's sections `findings` and `report`: all hosts judge and price alike."""
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -82,6 +89,24 @@ def version_trouble(body: bytes, mine: str, other: str) -> str | None:
         f"jobimpact on {newer} is too new for {older} (protocols {max(found, PROTOCOL)} and {min(found, PROTOCOL)}):"
         f" update {older}"
     )
+
+
+def rules_of(site: Config) -> dict[str, dict[str, Any]]:
+    """What a reply tells of a configuration."""
+    return {name: msgspec.to_builtins(getattr(site, name)) for name in _RULES}
+
+
+def ruled(site: Config, rules: dict[str, dict[str, Any]]) -> Config:
+    """A configuration with what a reply told of the accounting host's; what this release does not know is left out."""
+    found = {}
+    for name in set(_RULES) & set(rules):
+        own = getattr(site, name)
+        known = {key: value for key, value in rules[name].items() if key in own.__struct_fields__}
+        try:
+            found[name] = msgspec.convert(known, type(own))
+        except msgspec.ValidationError:
+            continue  # another release's idea of a key that this one has, too
+    return msgspec.structs.replace(site, **found)
 
 
 def framed(body: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from jobimpact.results.sums import Sums, merged, sums_of
 if TYPE_CHECKING:
     from jobimpact.findings.finding import Finding
 
-__all__ = ["answerer", "run"]
+__all__ = ["answerer", "run", "told_site"]
 
 MANY = 5
 """More ids than these are a table."""
@@ -50,7 +50,7 @@ def run(words: Sequence[str], commands: Collection[str]) -> int:
         if want.cut:
             answers = msgspec.structs.replace(answers, groups=tuple(_cut(one, want) for one in answers.groups))
         complaints = _complaints(answers, want)
-        _Teller(want, site, found, answers).tell(complaints)
+        _Teller(want, told_site(site, found), found, answers).tell(complaints)
     finally:
         found.close()
     _complain(answers, complaints, want)
@@ -79,6 +79,12 @@ def answerer(site: Config) -> Answerer:
     from jobimpact.answers.local import LocalAnswers
 
     return LocalAnswers(site, None)
+
+
+def told_site(site: Config, source: Answerer) -> Config:
+    """The configuration by which an answer is told: findings and prices are those of the host that answered."""
+    told: Callable[[Config], Config] | None = getattr(source, "site", None)
+    return site if told is None else told(site)
 
 
 def _cut(group: Group, want: Asked) -> Group:

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from jobimpact.answers.query import PeriodQuery
-from jobimpact.cli.answer import answerer
+from jobimpact.cli.answer import answerer, told_site
 from jobimpact.core.config import config_path, load_config
 from jobimpact.core.errors import ConfigError
 
@@ -95,6 +95,7 @@ def run(asked: Asked, config: str | None, *, as_json: bool, html: str | None, ev
         found = answers.period(query)
     finally:
         answers.close()
+    site = told_site(site, answers)
     if as_json:
         from jobimpact.report.period_json import dumps
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from jobimpact.answers.access import WhoIs
 from jobimpact.answers.local import LocalAnswers
 from jobimpact.answers.remote import uid_of
+from jobimpact.answers.wire import rules_of
 from jobimpact.core.config import Config, config_path, load_config
 from jobimpact.service.desk import Desk
 from jobimpact.service.doors import Door, handed_over, open_socket, open_tcp, tell_systemd
@@ -37,7 +38,9 @@ def run(config: str | None) -> int:
     for name in _ON_DEMAND:
         import_module(f"jobimpact.{name}")
     doors = _doors(site)
-    server = Server(doors, Desk(WhoIs(site), lambda who: LocalAnswers(site, who, _MOST_LIVE)), _seal(site, doors))
+    server = Server(
+        doors, Desk(WhoIs(site), lambda who: LocalAnswers(site, who, _MOST_LIVE), rules_of(site)), _seal(site, doors)
+    )
     signal.set_wakeup_fd(server.wake_descriptor)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

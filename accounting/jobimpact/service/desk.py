@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -30,11 +31,18 @@ class Desk:
     Args:
         who_is: what is known of a uid.
         answers_for: where their answers come from; one for each question, and closed after it.
+        rules: what replies tell of the configuration.
     """
 
-    def __init__(self, who_is: Callable[[int], Who], answers_for: Callable[[Who], Answerer]) -> None:
+    def __init__(
+        self,
+        who_is: Callable[[int], Who],
+        answers_for: Callable[[Who], Answerer],
+        rules: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
         self._who_is = who_is
         self._answers_for = answers_for
+        self._rules = rules
 
     def answer(self, uid: int, body: bytes) -> bytes:
         """Answer a request.
@@ -69,7 +77,7 @@ class Desk:
         finally:
             source.close()
         _check(who, reply)
-        body = msgspec.json.encode(reply)
+        body = msgspec.json.encode(msgspec.structs.replace(reply, rules=self._rules))
         if len(body) > MAX_REPLY:
             raise StoreError("the answer is too long: ask for fewer jobs at once")
         return body
