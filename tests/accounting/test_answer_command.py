@@ -313,6 +313,7 @@ def test_json_has_findings_sums_and_power_over_time(world: World, capsys: Captur
     assert (one["asked"], one["jobs"], one["failed"], one["energy_j"]) == ("2", 1, 1, 1800)
     assert (tasks["asked"], tasks["jobs"], tasks["failed"], tasks["listed"]) == ("60", 25, 3, True)
     assert tasks["energy_j"] == pytest.approx(25 * 3.6e6)
+    assert (one["findings"], [finding["rule"] for finding in tasks["findings"]]) == ([], ["repeated_failed"])
     assert {end["state"]: end["jobs"] for end in tasks["endings"]} == {"COMPLETED": 22, "FAILED": 3}
     _, out, _ = ask(world, capsys, "2", "--json", "--profile")
     assert (json.loads(out)["jobs"][0]["profile"], json.loads(out)["jobs"][0]["progress"]) == (None, [])

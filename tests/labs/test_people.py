@@ -258,6 +258,8 @@ def test_findings_are_what_was_done(day: Day) -> None:
     assert [one["rule"] for one in train["findings"]] == ["time_low"]
     unused = next(one for one in idle["findings"] if one["rule"] == "gpus_unused")
     assert (unused["value"], unused["of"]) == (2, 2)
+    (sweep,) = day.json("alice", "sweep")["groups"]
+    assert [(one["rule"], one["value"]) for one in sweep["findings"]] == [("repeated_failed", 3)]
     assert "3 of 5 tasks failed alike" in day.ask("alice", "sweep").stdout
 
 

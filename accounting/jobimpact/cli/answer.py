@@ -99,6 +99,11 @@ def _cut(group: Group, want: Asked) -> Group:
     return msgspec.structs.replace(group, jobs=jobs, sums=sums_of(jobs))
 
 
+def _is_whole(group: Group) -> bool:
+    """Whether it is an array, or a heterogeneous job, that is told together."""
+    return bool(group.asked) and (not group.jobs or len({one.job_id for one in group.jobs}) > 1)
+
+
 # -- what is not answered --------------------------------------------------------------------------------------------
 
 
@@ -188,6 +193,7 @@ class _Teller:
             [*complaints, *self._reasons],
             window=(query.from_s, query.to_s, self._want.cut) if timed else None,
             findings=self._findings,
+            findings_of_group=lambda group: self._of_array(group) if _is_whole(group) else (),
             details=self._details if self._want.profile else None,
         )
         return dumps(found) + "\n"
@@ -212,7 +218,7 @@ class _Teller:
         views: list[JobView | GroupView] = []
         left_out = 0
         for group in self._groups:
-            if group.asked and (not group.jobs or len({one.job_id for one in group.jobs}) > 1):
+            if _is_whole(group):
                 views.append(group_view(group, findings=self._of_array(group), currency=currency))
                 continue
             if not group.jobs and group.sums:
@@ -283,7 +289,7 @@ class _Teller:
         blocks: list[str] = []
         methods: dict[str, None] = {}
         for group in self._groups:
-            if not group.jobs or len({one.job_id for one in group.jobs}) > 1:
+            if _is_whole(group):
                 from jobimpact.report.group import group_view
 
                 whole = group_view(group, findings=self._of_array(group), currency=currency)

@@ -33,6 +33,7 @@ def document(
     *,
     window: tuple[float | None, float | None, bool] | None = None,
     findings: Callable[[JobResult], Sequence[Finding]] = lambda _: (),
+    findings_of_group: Callable[[Group], Sequence[Finding]] = lambda _: (),
     details: Callable[[JobResult], Details] | None = None,
 ) -> Json:
     """Every job that was found, once; each group that was asked for; and one line for each that was not found.
@@ -42,6 +43,7 @@ def document(
         errors: one line each.
         window: from when to when was asked, epoch seconds, and whether jobs are cut at it.
         findings: of a job.
+        findings_of_group: of an array, or a heterogeneous job, as a whole.
         details: of a job; None: power over time and progress are left out.
     """
     jobs = {(one.cluster, one.key): one for group in groups for one in group.jobs}
@@ -53,7 +55,7 @@ def document(
             job_document(one, findings=findings(one), details=None if details is None else details(one))
             for one in jobs.values()
         ],
-        "groups": [_group(group) for group in groups if group.sums is not None],
+        "groups": [_group(group, findings_of_group(group)) for group in groups if group.sums is not None],
         "errors": list(errors),
     }
 
@@ -125,12 +127,13 @@ def sums_document(sums: Sums) -> Json:
     }
 
 
-def _group(group: Group) -> Json:
+def _group(group: Group, findings: Sequence[Finding]) -> Json:
     sums = {} if group.sums is None else sums_document(group.sums)
     how: Json = {}
     if group.sums is not None:
         how = {"methods": msgspec.to_builtins(group.sums.methods), "factors": list(group.sums.factors)}
-    return {"asked": group.asked, "listed": bool(group.jobs)} | sums | how | {"trouble": group.trouble}
+    head = {"asked": group.asked, "listed": bool(group.jobs)}
+    return head | sums | how | {"findings": [_told(one) for one in findings], "trouble": group.trouble}
 
 
 def _summed(found: SumImpact) -> Json:
