@@ -89,6 +89,9 @@ def deliver(
                 continue
             try:
                 name, message = _written(row, cluster, settings, contents, clock())
+            except ConfigError as error:
+                done.trouble = str(error)  # of the site, and not of this mail: none of them is to be lost for it
+                break
             except ODD as error:
                 _put_off(mailing, row, f"could not be written: {in_words(error)}", done, clock())
                 continue

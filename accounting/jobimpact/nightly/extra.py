@@ -26,7 +26,7 @@ def extra() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in {"sqlalchemy", "apscheduler"}:
+        if missing not in {"sqlalchemy", "apscheduler", "jinja2", "matplotlib"}:
             raise
         raise ConfigError(f"{missing} is not installed: install the extra, jobimpact[accounting]") from error
 

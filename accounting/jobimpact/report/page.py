@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobimpact.core.errors import JobImpactError
+from jobimpact.core.errors import ConfigError
 from jobimpact.report.numbers import percent
 from jobimpact.report.palette import DARK, FILLS, LIGHT, css
 from jobimpact.report.plots import Picture, power_picture, quality_picture
@@ -182,7 +182,7 @@ def render(template: str, **values: object) -> str:
         values: what it names; one that is missing is an error (jinja2.UndefinedError).
 
     Raises:
-        JobImpactError: Jinja2 is not installed.
+        ConfigError: Jinja2 is not installed.
     """
     return _environment().get_template(template).render(values)
 
@@ -328,7 +328,7 @@ def _environment() -> Environment:
     try:  # not on the way of those who draw no page
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
-        raise JobImpactError("pages need Jinja2: install jobimpact[accounting]") from error
+        raise ConfigError("pages need Jinja2: install jobimpact[accounting]") from error
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from jobimpact.core.errors import JobImpactError
+from jobimpact.core.errors import ConfigError
 from jobimpact.core.records import DomainKind, Profile, Progress
 from jobimpact.report.numbers import duration, kwh, percent, rounded
 from jobimpact.report.palette import FILLS, LIGHT
@@ -85,7 +85,7 @@ def power_picture(
         None: there is no profile to draw.
 
     Raises:
-        JobImpactError: matplotlib is not installed.
+        ConfigError: matplotlib is not installed.
     """
     drawn = _drawable(profile)
     if drawn is None:
@@ -115,7 +115,7 @@ def quality_picture(
         None: fewer than two points have both.
 
     Raises:
-        JobImpactError: matplotlib is not installed.
+        ConfigError: matplotlib is not installed.
     """
     names = [found for one in progress for found in one.metrics if name is None or found == name]
     if not names:
@@ -279,7 +279,7 @@ def _picture(draw: Callable[[Axes, dict[str, str]], None], title: str, desc: str
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise JobImpactError("pictures need matplotlib: install jobimpact[accounting]") from error
+        raise ConfigError("pictures need matplotlib: install jobimpact[accounting]") from error
 
     settings: Any = {
         "svg.fonttype": "none",
