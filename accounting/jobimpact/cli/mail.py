@@ -124,10 +124,14 @@ def _show(config: Config, folder: Path | None, to: str | None, day: date | None,
         print(f"jobimpact: mail: {_plain(line)}", file=sys.stderr)
     if shown.quiet:
         print(_plain(shown.quiet))
-    where = f", {len(shown.files)} files in {folder}" if folder is not None else ""
+    where = f", {_many(shown.files, 'file')} in {folder}" if folder is not None else ""
     sent = f"all to {to}: {shown.sent} sent" if to is not None else "nothing is sent"
-    print(f"{len(shown.plan.going)} mails{where}; {sent}, and nothing is noted")
+    print(f"{_many(shown.plan.going, 'mail')}{where}; {sent}, and nothing is noted")
     return _LEFT if shown.stopped or shown.problems else 0
+
+
+def _many(things: Sequence[object], what: str) -> str:
+    return f"{len(things):,} {what}{'' if len(things) == 1 else 's'}"
 
 
 def status(config: str | None) -> int:

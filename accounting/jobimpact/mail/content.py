@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import fsum
 from typing import Literal
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
@@ -116,9 +117,18 @@ def foot_of(row: MailRow, about: About, config: Config) -> Foot:
     else:
         why = f"You get this because {_WHAT[about.topic]} {clean(about.name)} {_told(row)}."
     settings = config.mail
-    stop = f"No more of these: {settings.unsubscribe.removeprefix('mailto:')}" if settings.unsubscribe else ""
+    stop = f"No more of these: {_ask(settings.unsubscribe)}" if settings.unsubscribe else ""
     contact = f"Questions: {clean(config.report.contact)}" if config.report.contact else ""
     return Foot(why, stop, contact, config.report.link or "")
+
+
+def _ask(unsubscribe: str) -> str:
+    """Where to ask for none, in a reader's words: `mailto:a@b?subject=no%20mail` is for programs."""
+    if not unsubscribe.startswith("mailto:"):
+        return unsubscribe
+    found = urlsplit(unsubscribe)
+    subject = "".join(parse_qs(found.query).get("subject", [])[:1])
+    return clean(f"write to {unquote(found.path)}" + (f", subject: {subject}" if subject else ""))
 
 
 def _told(row: MailRow) -> str:
