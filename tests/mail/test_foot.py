@@ -30,5 +30,5 @@ from jobimpact.results.mailing import MailRow
 def test_how_to_get_none_is_told_in_words(unsubscribe: str | None, said: str) -> None:
     """A `mailto:` address is for programs: people read whom to write to, and what."""
     about = parse("job/2026-11-20/1")
-    row = MailRow("job/2026-11-20/1", "alice", None, "waiting", 0, None, None, "used 2.00 kWh", 0.0, 0.0)
+    row = MailRow("job/2026-11-20/1", "alice", None, "planned", 0, None, None, "used 2.00 kWh", 0.0, 0.0)
     assert foot_of(row, about, Config(mail=Mail(unsubscribe=unsubscribe))).stop == said
