@@ -168,6 +168,17 @@ def test_one_cluster_of_several(tmp_path: Path) -> None:
     assert asked(jobs, of(cluster="other")).sums.energy_j == 5.0
 
 
+def test_a_job_at_an_edge_is_in_one_time(tmp_path: Path) -> None:
+    """A time has its first moment, and not its last: of two that follow each other, each job is in one."""
+    jobs = Jobs(tmp_path)
+    for number, at_s in enumerate((MONTH - 0.5, MONTH, MONTH + 30 * DAY - 0.5, MONTH + 30 * DAY)):
+        jobs.add("alice", 10.0**number, at_s)
+    jobs.write()
+    assert asked(jobs, of()).sums.energy_j == 110.0
+    assert asked(jobs, of(span=(MONTH - 30 * DAY, MONTH))).sums.energy_j == 1.0
+    assert [one.energy_j for one in asked(jobs, of(span=(MONTH + 30 * DAY, MONTH + 60 * DAY))).before] == [110, 1, 0]
+
+
 def test_what_is_not_measured_is_not_zero(tmp_path: Path) -> None:
     """Of days and sums of which nothing is known there is no number; a day without jobs has none to know."""
     jobs = Jobs(tmp_path)
@@ -332,6 +343,7 @@ def test_the_median_of_a_lab_names_nobody(tmp_path: Path, users: int) -> None:
         jobs.add(name, joules)
         jobs.add(name, joules, state="FAILED")
     jobs.add("stranger", 1e9, account="vision")
+    jobs.add("secret-waiting", 0.0, state="CANCELLED", start_s=None)
     jobs.write()
     found = asked(jobs, of(), ALICE)
     said = msgspec.json.encode(found).decode()
