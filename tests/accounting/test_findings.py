@@ -382,6 +382,11 @@ def test_what_comes_after_the_first_failure_is_what_it_cost() -> None:
     """Two thirds of three; unknown stays unknown."""
     (found,) = of_array(_failures(3), (), LIMITS, 3.6)
     assert (found.joules, found.money, found.tasks, found.of_tasks) == (2000.0, pytest.approx(0.002), 3, 13)
+    (found,) = of_array((Ending("FAILED", "2:0", 30, 3000.0, 3),), (), LIMITS, 3.6)
+    assert (found.joules, found.least, found.tasks) == (2000.0, True, 30)
+    assert advise(found, "EUR").cost.startswith("at least 2.00 kJ")
+    (found,) = of_array((Ending("FAILED", "2:0", 30, 3000.0, 1),), (), LIMITS, 3.6)
+    assert (found.joules, found.least) == (None, False)
     (found,) = of_array(_failures(3, joules=None), (), LIMITS, 3.6)
     assert (found.joules, found.money) == (None, None)
 

@@ -95,7 +95,8 @@ def _repeated(endings: Sequence[Ending], limits: Findings) -> Iterator[Finding]:
     tasks = sum(ending.jobs for ending in endings)
     for ending in endings:
         if ending.state in _ALIKE and ending.jobs >= limits.min_array_failures:
-            after_first = None if ending.energy_j is None else ending.energy_j * (ending.jobs - 1) / ending.jobs
+            known = ending.jobs if ending.measured is None else ending.measured
+            after_first = None if ending.energy_j is None or known < 2 else ending.energy_j * (known - 1) / known
             yield Finding(
                 f"repeated_{ENDINGS[ending.state].rule}",
                 "ending",
@@ -104,6 +105,7 @@ def _repeated(endings: Sequence[Ending], limits: Findings) -> Iterator[Finding]:
                 threshold=float(limits.min_array_failures),
                 of=float(tasks),
                 joules=after_first,
+                least=after_first is not None and known < ending.jobs,
                 said=ending.exit_code,
                 tasks=ending.jobs,
                 of_tasks=tasks,
