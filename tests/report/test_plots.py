@@ -74,6 +74,13 @@ def test_parts_are_told_apart_without_hues(colours: dict[str, str], eyes: str) -
         assert math.dist(lab(colours[one], eyes), lab(colours[other], eyes)) >= 17, (one, other)
 
 
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+def test_use_and_embodied_look_like_no_part_of_a_node(colours: dict[str, str]) -> None:
+    """On one page a colour means one thing."""
+    for part, other in product(("use", "embodied"), (*FILLS, "node")):
+        assert math.dist(lab(colours[part], "all hues"), lab(colours[other], "all hues")) >= 20, (part, other)
+
+
 def test_both_themes_have_the_same_names() -> None:
     """No colour is missing in one of them."""
     assert LIGHT.keys() == DARK.keys()

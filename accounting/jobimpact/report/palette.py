@@ -1,7 +1,8 @@
 """The colours of pages, plots and mails: one name for each use, a value for light and one for dark.
 
 Parts of a node have the hues that Grafana's views give them. Their lightness differs as well, so that people who see
-few hues can tell neighbours in a stack apart; every text has at least 4.5:1 against what it stands on.
+few hues can tell neighbours in a stack apart. Use and embodied are no parts of a node, and have colours of their own.
+Every text has at least 4.5:1 against what it stands on.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ LIGHT = {
     "gpu": "#2f7d32",
     "rest": "#b98a00",
     "node": "#5f6b74",
-    "use": "#18479b",
-    "embodied": "#b572dc",
+    "use": "#0e7490",
+    "embodied": "#e0762f",
     "gap": "#8a959d",
 }
 DARK = {
@@ -46,8 +47,8 @@ DARK = {
     "gpu": "#56a64b",
     "rest": "#f2cc0c",
     "node": "#8d99a2",
-    "use": "#4f8df0",
-    "embodied": "#d3aeee",
+    "use": "#22a6b8",
+    "embodied": "#ffc2a0",
     "gap": "#7d8991",
 }
 TEXTS = {
