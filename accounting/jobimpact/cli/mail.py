@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 import time
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -75,6 +76,9 @@ def after_night(config: Config, problems: Sequence[str]) -> None:
             _show(config, Path(config.mail.preview), None, None, problems)
     except JobImpactError as error:
         print(f"jobimpact: mail: {_plain(str(error))}", file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 (a bug here must not keep the next cluster from its accounting)
+        traceback.print_exc()
+        print(f"jobimpact: mail: {type(error).__name__}: {_plain(str(error))}", file=sys.stderr)
 
 
 def _send(config: Config, problems: Sequence[str]) -> int:

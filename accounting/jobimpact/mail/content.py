@@ -67,6 +67,12 @@ class SiteContents:
             raise MailError(str(error)) from error
         if about.topic == "health":
             raise MailError(f"{row.subject}: what was wrong then is told no more")
+        found = self._about(row, about)
+        if not _is_one_of_several(self._config):
+            return found
+        return msgspec.structs.replace(found, subject=f"{self._config.cluster}: {found.subject}")
+
+    def _about(self, row: MailRow, about: About) -> MailBody:
         foot = foot_of(row, about, self._config)
         if about.topic in {"digest", "lab"}:
             return self._period(about, foot)
@@ -110,12 +116,14 @@ class SiteContents:
 
 def foot_of(row: MailRow, about: About, config: Config) -> Foot:
     """What stands at the end: why they get it, and how to get none."""
+    cluster = config.cluster if _is_one_of_several(config) else ""
     if about.topic == "digest":
-        why = "You get this because jobs of yours ran on the cluster in this time."
+        why = f"You get this because jobs of yours ran on {cluster or 'the cluster'} in this time."
     elif about.topic == "lab":
         why = f"You get this because you head {clean(about.name)}."
     else:
-        why = f"You get this because {_WHAT[about.topic]} {clean(about.name)} {_told(row)}."
+        where = f" on {cluster}" if cluster else ""
+        why = f"You get this because {_WHAT[about.topic]} {clean(about.name)}{where} {_told(row)}."
     settings = config.mail
     stop = f"No more of these: {_ask(settings.unsubscribe)}" if settings.unsubscribe else ""
     contact = f"Questions: {clean(config.report.contact)}" if config.report.contact else ""
@@ -129,6 +137,11 @@ def _ask(unsubscribe: str) -> str:
     found = urlsplit(unsubscribe)
     subject = "".join(parse_qs(found.query).get("subject", [])[:1])
     return clean(f"write to {unquote(found.path)}" + (f", subject: {subject}" if subject else ""))
+
+
+def _is_one_of_several(config: Config) -> bool:
+    """Of these each has its own mails, and ids that the others have, too."""
+    return config.scheduler.slurm is not None and len(config.scheduler.slurm.clusters) > 1
 
 
 def _told(row: MailRow) -> str:

@@ -351,7 +351,7 @@ def show(
         files: list[Path] = []
         if folder is not None:
             made = ((key, message_bytes(letter, config.mail, now_s)) for key, letter in letters)
-            files = write_previews(folder, made)
+            files = write_previews(folder, config.cluster, made)
         sent = _send_all(config, sender, letters, to, clock, wrong) if to is not None else 0
     return Shown(plan, tuple(files), sent, tuple(site.stopped), tuple(wrong), site.quiet)
 
