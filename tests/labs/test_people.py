@@ -49,6 +49,7 @@ class Day:
             until(self._judges_gpus, PATIENCE_S, lambda: str(self.json("root", "idle")))
             host.go()
             self.ended = self.json("alice", "long")
+            self.ended_array = self.ask("alice", "sweep")
         self.nights = [host.night(), host.night()]
 
     def _reads(self, job: str) -> bool:
@@ -121,6 +122,13 @@ def test_what_is_preliminary_becomes_final(day: Day) -> None:
     assert before["state"] == "ended, preliminary until the next accounting"
     assert after["state"] == "COMPLETED"
     assert before["energy"]["total_j"] == after["energy"]["total_j"] > 0
+
+
+def test_an_array_that_is_not_accounted_for_is_one_task_and_says_so(day: Day) -> None:
+    """Its id is the raw one of a task of it, and nodes know no more."""
+    said = f"Nodes know no arrays: if {day.site.ids['sweep']} is one,"
+    assert (day.ended_array.returncode, said in day.ended_array.stdout) == (0, True)
+    assert said not in day.ask("alice", "sweep").stdout
 
 
 # -- what is in the results ------------------------------------------------------------------------------------------

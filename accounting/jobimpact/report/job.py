@@ -149,6 +149,8 @@ def _lead(one: JobResult) -> Iterator[str]:
         yield f"{energy(one.energy_j)} ({kwh(one.energy_j / 3.6e6)}) spent on {spent_on(one.state)}."
     elif one.accounted_s is None:
         yield "From the nodes' books; final after the next accounting."
+        if one.job_id == one.raw_id:
+            yield f"Nodes know no arrays: if {clean(one.job_id)} is one, or heterogeneous, this is one part of it."
     if one.coverage < 1:
         yield f"Incomplete: energy is known for {percent(one.coverage)} of what it held; the sum is of this part."
 
