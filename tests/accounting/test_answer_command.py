@@ -204,6 +204,16 @@ def test_a_job_and_its_array_are_not_added_twice(world: World, capsys: Captured)
     assert re.search(r"^sum +6 jobs ", out, re.MULTILINE)
 
 
+def test_a_task_and_its_array_that_is_not_listed_are_not_added_twice(
+    world: World, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the array there are only sums, which the task is in."""
+    monkeypatch.setattr("jobimpact.cli.asked.ROWS", 20)
+    _, out, _ = ask(world, capsys, "60_3", "60", "50_1", "1", "2", "4")
+    assert lines(out) == ["60_3", "50_1", "1", "2", "4", "60", "sum"]
+    assert re.search(r"^sum +29 jobs ", out, re.MULTILINE)
+
+
 def test_a_range_of_tasks(world: World, capsys: Captured) -> None:
     """Those that are there; the others are told, and cost status 1."""
     status, out, err = ask(world, capsys, "50_[0-6:2]", "1_[7]", "2")

@@ -278,7 +278,11 @@ class _Teller:
         return clean(f"{' '.join(['Jobs', *of])}{when}{', cut' if self._want.cut else ''}")
 
     def _sums(self) -> Sums | None:
-        parts = [sums_of(self._jobs), *(group.sums for group in self._groups if not group.jobs)]
+        whole = [group for group in self._groups if not group.jobs]
+        # A task beside its array, of which there are only sums, is in these already.
+        known = tuple(f"{group.asked}{mark}" for group in whole for mark in "_+")
+        apart = [one for one in self._jobs if not one.job_id.startswith(known)]
+        parts = [sums_of(apart), *(group.sums for group in whole)]
         return merged([one for one in parts if one is not None])
 
     def _reports(self) -> str:
