@@ -161,7 +161,8 @@ def test_an_array_of_sums_alone_names_its_method(tmp_path: Path) -> None:
     # Nobody read the memory's meter: of three domains two are known, and of the last task's three a half of two.
     assert many.sums.coverage == pytest.approx((3 * 2 / 3 + 1 / 3) / 4)
     assert view.method == (
-        "Method: CPU and GPU by energy counters; rest by power, integrated; known for 58.3 % of what was held. Ranges"
+        "Method: CPU and GPU by energy counters; rest by power, integrated; memory not measured, and in no sum; known"
+        " for 58.3 % of what was held. Ranges"
         f" are the least and the most of factors and meters, taken together. Factors: {version}."
     )
     assert " ".join(method_text(view).split()) == view.method

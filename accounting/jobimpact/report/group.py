@@ -10,7 +10,7 @@ from jobimpact.answers.query import Ending, Group, SumImpact, Sums
 from jobimpact.findings.finding import Finding
 from jobimpact.report.advice import advice_of
 from jobimpact.report.equivalents import equivalents
-from jobimpact.report.job import INDICATORS, elapsed, impact_row, method, tone_of
+from jobimpact.report.job import INDICATORS, KINDS, elapsed, impact_row, method, tone_of
 from jobimpact.report.methods import method_of_many
 from jobimpact.report.numbers import energy, grams, kwh, percent, rounded
 from jobimpact.report.view import EndingRow, GroupView, ImpactRow, TaskRow
@@ -193,4 +193,6 @@ def _method(methods: Counter[str], sums: Sums) -> str:
         return f"{said} So for {times:,} of {methods.total():,} tasks; how the others differ stands with each of them."
     if not sums.methods and not sums.factors:
         return ""
-    return method_of_many(sums.methods, (), sums, sums.factors)
+    # Each job has all of these, and some have GPUs: what no job has a method of, nobody measured.
+    had = [kind for kind in KINDS if kind != "gpu" or sums.gpu_hours]
+    return method_of_many(sums.methods, [kind for kind in had if kind not in sums.methods], sums, sums.factors)
