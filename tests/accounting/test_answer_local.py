@@ -101,6 +101,14 @@ def test_by_id_everybody_sees_their_own(asking: dict[str, LocalAnswers], who: st
     assert (group.sums.jobs if group.sums else 0) == len(seen)
 
 
+def test_jobs_of_a_time_that_began_at_once_stand_in_the_order_of_their_numbers(
+    asking: dict[str, LocalAnswers],
+) -> None:
+    """Tasks of an array too: 60_10 after 60_9."""
+    [group] = asking["root"].jobs(Query(from_s=T0 - 1, live=False)).groups
+    assert ids(group) == ["1", "2", "3", "4", *(f"50_{task}" for task in range(4)), *(f"60_{n}" for n in range(30))]
+
+
 def test_what_is_not_theirs_looks_like_what_is_not_there(asking: dict[str, LocalAnswers]) -> None:
     """A job, an array in full, an array by its sums, a raw id: each the same answer as of an unknown id."""
     for rows, job in itertools.product((0, 1, 2000), ("2", "60", "60_3", "60000003")):

@@ -127,7 +127,7 @@ class Reader:
         if sums is None:
             return None
         by_id = asked.job is not None
-        jobs.sort(key=lambda one: _order(one) if by_id else (one.start_s or one.submit_s or 0, "", 0))
+        jobs.sort(key=_order if by_id else lambda one: (one.start_s or one.submit_s or 0, *_order(one)))
         return Found(tuple(jobs), sums)
 
     def details(self, cluster: str, key: str, seen_by: Seen | None) -> tuple[Profile | None, tuple[Progress, ...]]:
@@ -238,6 +238,11 @@ class Reader:
             raise StoreError(f"{self._path}: {error}") from error
 
 
-def _order(one: JobResult) -> tuple[float, str, float]:
-    tail = one.job_id.replace("+", "_").rpartition("_")[2]
-    return int(tail) if tail.isascii() and tail.isdigit() else 0, one.job_id, one.submit_s or 0
+def _order(one: JobResult) -> tuple[float, ...]:
+    """By number: a task of an array after the task before it, not after all that begin with the same digit."""
+    head, _, tail = one.job_id.replace("+", "_").partition("_")
+    return _number(head), _number(tail), one.submit_s or 0
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else -1
