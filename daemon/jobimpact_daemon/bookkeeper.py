@@ -22,7 +22,7 @@ from jobimpact_daemon.gauges import Steady
 from jobimpact_daemon.holdings import Run
 from jobimpact_daemon.metering import Metering
 from jobimpact_daemon.node_rest import CALIBRATED, NodeRest
-from jobimpact_daemon.run_use import add_utilisation
+from jobimpact_daemon.run_use import add_utilisation, miss
 from jobimpact_daemon.words import RunWords
 
 if TYPE_CHECKING:
@@ -197,6 +197,7 @@ class Bookkeeper:
         deferred = self._use_is_late(seen)
         if seen.usage is not None:
             usage = self._follow_cgroups(seen.usage, known, seen.wall_s)
+            miss(holdings, usage, self._max_gap_ns)
             holdings.use(usage)
             add_utilisation(holdings, usage.utilisation, self._max_gap_ns)
             self._close_gone(usage, seen.wall_s)

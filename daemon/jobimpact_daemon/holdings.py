@@ -159,6 +159,10 @@ class Run(msgspec.Struct):
     """Its CPU time was read at least once."""
     mem_peak: int | None = None
     """The largest reading of its memory."""
+    missed_ns: int = 0
+    """Of its time, that in which its memory was not looked at."""
+    cpu_missed: bool = False
+    """It went while nobody looked, and nothing has told its CPU time since."""
     utilisation: dict[str, GpuUtilisation] = {}
     """By GPU."""
     words: Words = msgspec.field(default_factory=Words)

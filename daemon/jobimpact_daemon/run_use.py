@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from jobimpact.core.records import Usage
 from jobimpact.core.units import NS
 from jobimpact_daemon.holdings import GpuUtilisation, Holdings, Run
 
-__all__ = ["add_utilisation", "used"]
+__all__ = ["add_utilisation", "miss", "used"]
 
 SETTLED_NS = NS
 """Drivers tell the mean over up to a second: the first of a run's may still be of the run before."""
@@ -20,6 +21,28 @@ ENDED_NS = NS // 4
 """A run that ended longer ago is not told by this reading any more."""
 ENOUGH = 10
 """Readings from which on a GPU of a run is judged."""
+MISSED = 20
+"""A run's memory is not told where more than one part in so many of its time was not looked at."""
+
+
+def miss(holdings: Holdings, usage: Usage, max_gap_ns: int) -> None:
+    """Note what nobody has seen: before the use is taken in.
+
+    Args:
+        holdings: advanced to the time of the reading, ends of runs taken in.
+        usage: by run.
+        max_gap_ns: readings that are further apart say nothing of a run's memory between.
+    """
+    for key, run in holdings.runs.items():
+        use, since_ns = usage.jobs.get(key), run.time_ns - run.use_time_ns
+        if run.seen_ns is not None and not run.cpu_known:
+            run.missed_ns = run.time_ns  # an earlier release has looked at it, and kept no peak
+        elif since_ns > max_gap_ns:
+            run.missed_ns += since_ns
+            # A cgroup holds the CPU time of the gap, its ancestor that of the dead; a session's dead have left none.
+            run.cpu_missed = run.cpu_missed or (use is None and not run.cgroup_gone)
+        if use is not None and not use.gone:
+            run.cpu_missed = False
 
 
 def add_utilisation(holdings: Holdings, told: Mapping[str, float], max_gap_ns: int) -> None:
@@ -75,9 +98,9 @@ def _add(found: GpuUtilisation, part: float, grown_ns: int) -> None:
 def used(run: Run) -> dict[str, int]:
     """What is known of a run's use so far, named as in `RunUse`."""
     found: dict[str, int] = {}
-    if run.cpu_known:
+    if run.cpu_known and not run.cpu_missed:
         found["cpu_ns"] = run.used.get("cpu", 0)
-    if run.mem_peak is not None:
+    if run.mem_peak is not None and run.missed_ns * MISSED <= run.time_ns:
         found["mem_peak_bytes"] = run.mem_peak
     gpus = [one for one in run.utilisation.values() if one.readings]
     if gpus:

@@ -106,6 +106,38 @@ def test_an_end_between_two_readings_is_not_told_by_the_later_one() -> None:
     assert used(lines)["1"]["gpu_known_ns"] == used(lines)["1"]["gpu_busy_ns"] == 20 * 10**9
 
 
+@pytest.mark.parametrize(
+    ("away_s", "after", "known"),
+    [
+        (20, {"cpu_s": 50.0}, {"cpu_ns", "mem_peak_bytes"}),
+        (20, None, {"cpu_ns", "mem_peak_bytes"}),
+        (600, {"cpu_s": 50.0, "mem_bytes": GIB}, {"cpu_ns"}),
+        (600, {"cpu_s": 50.0, "gone": True}, {"cpu_ns"}),
+        (600, None, set()),
+    ],
+    ids=["a restart", "an end in a restart", "a gap", "an end in a gap", "an end in a gap that nothing told"],
+)
+def test_what_was_used_while_nobody_looked_is_not_known(away_s: int, after: Json | None, known: set[str]) -> None:
+    """Of a minute that was seen nobody can tell how much memory, or CPU time, a run of eleven has used."""
+    lines = [node(), seen(1), start(1, "1")]
+    lines += [seen(1 + second, None, j1={"cpu_s": second / 2, "mem_bytes": GIB}) for second in range(1, 61)]
+    t = 61 + away_s
+    if after is None or after.get("gone"):
+        lines.append(end(t, "1"))
+    lines.append(seen(t + 1, None, **({} if after is None else {"j1": after})))
+    found = used(lines, restart_at=[len(lines) - 1])["1"]
+    assert found.keys() == known
+    assert found.get("cpu_ns", 0) == (0 if not known else 50 * 10**9 if after else 30 * 10**9)
+
+
+def test_a_short_gap_in_a_long_run_hides_no_peak() -> None:
+    """A minute of an hour: as good as a reading each second is."""
+    lines = [node(), seen(1), start(1, "1")]
+    times = [t for t in range(2, 3600, 10) if not 1000 < t < 1060]
+    lines += [seen(t, None, j1={"cpu_s": t / 2, "mem_bytes": GIB}) for t in times]
+    assert used(lines)["1"]["mem_peak_bytes"] == GIB
+
+
 def test_a_restart_in_mid_run_goes_on() -> None:
     """The daemon is stopped and started from its file before every line: nothing is lost or counted twice."""
     lines = busy_story([0.5] * 12)

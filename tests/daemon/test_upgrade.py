@@ -142,6 +142,35 @@ def test_a_file_of_schema_4_goes_on_with_use_and_words(tmp_path: Path) -> None:
     assert used == {"1": {"cpu_ns": 25 * NS, "mem_peak_bytes": GIB} | gpu, "2": {}}
 
 
+def test_no_peak_is_told_of_a_run_that_an_earlier_release_looked_at(tmp_path: Path) -> None:
+    """Nobody kept it: what is seen of its last seconds is no peak of its hours. All CPU time is known."""
+    path = tmp_path / "n1.sqlite"
+    old_file(path, 4)
+    with sqlite3.connect(path) as db:
+        [(text,)] = db.execute("SELECT data FROM state")
+        data = json.loads(text)
+        data["state"]["holdings"]["runs"]["1"] |= {
+            "seen_ns": 149 * NS,
+            "read_cpu_ns": 60 * NS,
+            "used": {"cpu": 60 * NS},
+        }
+        db.execute("UPDATE state SET data = ?", (json.dumps(data).encode(),))
+    db.close()
+    ledger = Ledger(path, "n1", "c")
+    state, _, _ = ledger.load(NodeFacts(4, 4 * GIB))
+    books = Bookkeeper(state, {}, ledger.taken)
+    books.accounts = ledger.accounts(state)
+    books.resume()
+    for t in range(150, 175):
+        books.observe(Observation(t * NS, 1.8e9 + t, {}, Usage({"1": JobUsage((t - 80) * NS, GIB)})), [])
+    assert ledger.commit(books)
+    ledger.close()
+    with sqlite3.connect(path) as db:
+        [(told,)] = db.execute("SELECT used FROM run WHERE run = '1'")
+    db.close()
+    assert json.loads(told) == {"cpu_ns": 94 * NS}
+
+
 @pytest.mark.parametrize("schema", EARLIER)
 def test_a_copy_is_left_for_going_back(tmp_path: Path, schema: int) -> None:
     """The file as it was lies beside it; a reader of today reads it as well, and a new file is of one shape."""
