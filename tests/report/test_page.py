@@ -75,6 +75,18 @@ def test_everybody_can_read_it(browser: Looking, laid_out: Callable[[str], str],
         assert browser.evaluate(AXE) == []
 
 
+@pytest.mark.parametrize("name", ["good", "idle_gpu", "part_measured"])
+def test_on_a_phone_tables_are_seen_whole(browser: Looking, name: str) -> None:
+    """Nothing of a job's tables lies beyond the edge of a screen of 390 pixels, nor of the page itself."""
+    browser.open(page(name), "light", 390)
+    beyond = (
+        "[...document.querySelectorAll('.wide')].filter(one => one.querySelector('table') && one.scrollWidth > {})"
+    )
+    assert browser.evaluate(f"{beyond.format('one.clientWidth')}.length") == 0
+    assert browser.evaluate(f"{beyond.format('0')}.length") >= 2
+    assert browser.evaluate("document.documentElement.scrollWidth <= 390")
+
+
 GROUPS: dict[str, Callable[[], GroupView]] = {
     "array_300": lambda: group_of(stories()["array_300"]),
     "array_100k": lambda: group_of(stories()["array_100k"]),
