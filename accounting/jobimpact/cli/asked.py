@@ -115,7 +115,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _query(given: argparse.Namespace, ids: tuple[str, ...]) -> Query:
-    users, accounts, clusters = (_listed(given.user), _listed(given.accounts), _listed(given.clusters))
+    users, accounts, clusters = (
+        _listed(option, values)
+        for option, values in (("-u", given.user), ("-A", given.accounts), ("-M", given.clusters))
+    )
     if given.me:
         users = (*users, _me())
     from_s, to_s = _window(given)
@@ -160,8 +163,11 @@ def _me() -> str:
         return str(os.getuid())
 
 
-def _listed(values: Iterable[str] | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one for value in values or () for one in value.replace(",", " ").split()))
+def _listed(option: str, values: Iterable[str] | None) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(one for value in values or () for one in value.replace(",", " ").split()))
+    if values and not found:
+        raise ConfigError(f"{option}: empty: nobody is named")  # a script's unset variable is not everybody
+    return found
 
 
 def _form(given: argparse.Namespace) -> str:

@@ -75,6 +75,8 @@ def _tasks(job: str) -> Iterator[str]:
             raise ConfigError(f"{job!r:.60}: a range of tasks is written like 123_[1-5,7]")
         first = int(found[1])
         tasks = range(first, int(found[2] or first) + 1, max(int(found[3] or 1), 1))
+        if not tasks:
+            raise ConfigError(f"{job!r:.60}: {part.strip()!r:.30}: the first task is after the last")
         if len(tasks) > MOST:
             raise ConfigError(f"{job!r:.60}: more than {MOST} tasks: ask for {array!r:.30}")
         yield from (f"{array}_{task}" for task in tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ __all__ = ["main"]
 
 USAGE = 2
 UNREACHABLE = 3
+_NOT_WRITTEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 
 _HELP = """\
 usage: jobimpact JOBID... [OPTION]...
@@ -67,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 (some jobs unknown), 2 (usage, configuration), 3 (a store cannot be reached).
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    _fill_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -75,14 +78,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read us has seen enough; nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _hush()
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NOT_WRITTEN:
+            raise
+        _hush()
+        print(f"jobimpact: standard output: {error.strerror}", file=sys.stderr)
+        return UNREACHABLE
     except KeyboardInterrupt:
         return 130
     except JobImpactError as error:
         print(f"jobimpact: {error}", file=sys.stderr)
         return USAGE if isinstance(error, ConfigError) else UNREACHABLE
     return status
+
+
+def _fill_closed() -> None:
+    """Who closes a stream (`>&-`) wants none of it; Python has None there, which nothing can be written to."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (until the process ends)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (until the process ends)
+
+
+def _hush() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:

@@ -40,11 +40,14 @@ def _size() -> tuple[int, int]:
 
 
 def _paged(text: str) -> bool:
-    """Whether the pager showed it; one that cannot be started has not."""
+    """Whether the pager showed it; one that cannot be started, or was killed, has not."""
     import shlex
     import subprocess
 
-    command = shlex.split(os.environ.get("PAGER") or _DEFAULT)
+    try:
+        command = shlex.split(os.environ.get("PAGER") or _DEFAULT)
+    except ValueError:
+        return False  # a quotation without its end
     if not command or command == ["cat"]:
         return False
     try:
@@ -55,4 +58,4 @@ def _paged(text: str) -> bool:
         process.communicate(text.encode("utf-8", "replace"))
     except KeyboardInterrupt:
         process.wait()
-    return process.returncode not in {126, 127}
+    return process.returncode >= 0 and process.returncode not in {126, 127}
