@@ -264,6 +264,8 @@ def test_times_of_which_little_was_measured_are_not_compared(tmp_path: Path) -> 
     assert (trend.ratio, trend.why_not) == (None, "40 % of it was measured then, 40 % now")
     assert view.impacts
     assert view.equivalents == ()
+    assert period_mail(view, Foot("")).subject == "alice, November 2026: 278 kWh (40 % measured)"
+    assert "1.00 GJ, 40 % measured" in period_page(view)
 
 
 def test_a_time_of_nothing_is_known_and_no_base(tmp_path: Path) -> None:

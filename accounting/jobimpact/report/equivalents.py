@@ -11,14 +11,12 @@ from msgspec import Meta, Struct, field
 
 from jobimpact.core.config import convert_yaml
 from jobimpact.core.errors import ConfigError
-from jobimpact.report.numbers import rounded, span
+from jobimpact.report.numbers import ENOUGH, rounded, span
 
 __all__ = ["Equivalent", "equivalents", "load_equivalents"]
 
 FILE = Path(__file__).resolve().parent.parent / "data" / "equivalents.yaml"
 MOST = 2
-ENOUGH = 0.9
-"""A total of which less is measured is not told as a whole."""
 LEAST, LARGEST = 0.1, 1000.0
 """A number below or above these says nothing to anybody."""
 

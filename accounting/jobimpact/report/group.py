@@ -12,7 +12,7 @@ from jobimpact.report.advice import advice_of
 from jobimpact.report.equivalents import equivalents
 from jobimpact.report.job import INDICATORS, KINDS, elapsed, impact_row, method, tone_of
 from jobimpact.report.methods import method_of_many
-from jobimpact.report.numbers import energy, grams, kwh, percent, rounded
+from jobimpact.report.numbers import energy, grams, in_part, kwh, percent, rounded
 from jobimpact.report.view import EndingRow, GroupView, ImpactRow, TaskRow
 from jobimpact.report.words import clean, count, moment
 from jobimpact.results.record import JobResult
@@ -70,6 +70,7 @@ def group_view(group: Group, *, findings: Sequence[Finding] = (), currency: str 
         method=_method(methods, sums),
         cluster=_alike([one.cluster for one in group.jobs]),
         failed=sums.failed,
+        in_part="" if sums.energy_j is None else in_part(sums.coverage),
     )
 
 

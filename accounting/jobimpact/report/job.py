@@ -12,7 +12,7 @@ from jobimpact.report.activity import activity_lines
 from jobimpact.report.advice import advice_of
 from jobimpact.report.equivalents import equivalents
 from jobimpact.report.notes import in_words
-from jobimpact.report.numbers import duration, energy, grams, kwh, memory, percent, rounded, span
+from jobimpact.report.numbers import duration, energy, grams, in_part, kwh, memory, percent, rounded, span
 from jobimpact.report.view import Beside, EnergyRow, ImpactRow, JobView, Tone
 from jobimpact.report.words import clean, count, listed, moment, some
 from jobimpact.results.outcome import FAILED
@@ -93,6 +93,7 @@ def job_view(
         cluster=clean(one.cluster),
         profile=details.profile,
         progress=details.progress,
+        in_part=in_part(one.coverage) if known else "",
     )
 
 

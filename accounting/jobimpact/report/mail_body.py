@@ -152,7 +152,8 @@ def _named(title: str, name: str) -> str:
 
 
 def _energy(view: JobView | GroupView) -> str:
-    return clean(headline(view)[0]) if view.total else ""
+    part = f" ({view.in_part})" if view.in_part else ""
+    return f"{clean(headline(view)[0])}{part}" if view.total else ""
 
 
 def _preview(view: JobView | GroupView) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["duration", "energy", "grams", "kwh", "memory", "percent", "rounded", "span"]
+__all__ = ["ENOUGH", "duration", "energy", "grams", "in_part", "kwh", "memory", "percent", "rounded", "span"]
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _MASSES = ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"), (1e-9, "ng"))
 _ENERGIES = tuple((size, f"{prefix}J") for size, prefix in _PREFIXES)
+
+ENOUGH = 0.9
+"""A sum of which less is measured is not told as a whole."""
 
 Units = tuple[tuple[float, str], ...]
 
@@ -53,6 +56,11 @@ def percent(part: float) -> str:
         return "0 %"
     tenths = math.floor(part * 1000 + 1e-9)
     return "less than 0.1 %" if tenths == 0 else f"{tenths / 10:g} %"
+
+
+def in_part(coverage: float | None) -> str:
+    """0.4 as `40 % measured`; empty from nine tenths on, and where it is not known."""
+    return "" if coverage is None or coverage >= ENOUGH else f"{percent(coverage)} measured"
 
 
 def duration(seconds: float) -> str:

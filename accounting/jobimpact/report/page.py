@@ -189,7 +189,8 @@ def render(template: str, **values: object) -> str:
 
 def keys(view: JobView | GroupView) -> tuple[Key, ...]:
     """What stands largest: the energy, and each indicator with its range."""
-    found = [Key("Energy", *headline(view))]
+    value, small = headline(view)
+    found = [Key("Energy", value, ", ".join(filter(None, (small, view.in_part))))]
     for row in view.impacts:
         value, of = next(
             (

@@ -15,7 +15,7 @@ from jobimpact.report.advice import advise
 from jobimpact.report.equivalents import equivalents
 from jobimpact.report.job import INDICATORS, KINDS
 from jobimpact.report.methods import BY, method_of_many
-from jobimpact.report.numbers import energy, kwh, percent, rounded, span
+from jobimpact.report.numbers import ENOUGH, energy, in_part, kwh, percent, rounded, span
 from jobimpact.report.view import Advice, EnergyRow, ImpactRow, Tone
 from jobimpact.report.words import clean, count, moment
 from jobimpact.results.record import JobResult
@@ -36,9 +36,8 @@ __all__ = [
 
 DAY_S = 86400
 ALIKE = 0.05
-"""Of two times whose coverage parts by more, the energies are not of the same kind."""
-ENOUGH = 0.9
-"""Nor where less is measured: it may be another part of each."""
+"""Of two times whose coverage parts by more, the energies are not of the same kind; nor where too little of both is
+measured, for it may be another part of each."""
 _MOST_DAYS = 62
 """More days are shown by months."""
 _MOST_MONTHS = 36
@@ -158,6 +157,8 @@ class PeriodView(msgspec.Struct, frozen=True):
     accounted: str
     days_note: str = ""
     """What a `*` among the days means; empty: there is none."""
+    in_part: str = ""
+    """`40 % measured`, wherever the energy stands alone; empty: nine tenths or more are, or nothing is."""
 
 
 def period_view(found: Period, limits: Findings | None = None, report: Report | None = None) -> PeriodView:
@@ -198,6 +199,7 @@ def period_view(found: Period, limits: Findings | None = None, report: Report | 
         method=_method(found),
         accounted=_accounted(found),
         days_note=_note(one.amount for one in days),
+        in_part="" if sums.energy_j is None else in_part(sums.coverage),
     )
 
 

@@ -22,7 +22,8 @@ def period_mail(view: PeriodView, foot: Foot) -> MailBody:
     Returns:
         The body, without pictures.
     """
-    subject = subject_line(f"{view.title}, {view.time}: {view.total_kwh or 'energy not known'}")
+    part = f" ({view.in_part})" if view.in_part else ""
+    subject = subject_line(f"{view.title}, {view.time}: {view.total_kwh or 'energy not known'}{part}")
     whose = ("User",) if view.of_many else ()
     head = ("Job", *whose, "Energy", "State", "Name")
     right = (len(whose) + 1,)

@@ -51,7 +51,7 @@ def period_keys(view: PeriodView) -> tuple[Key, ...]:
     """What stands largest: the energy, and each indicator with its range; nothing where no job ran."""
     if not view.total and not view.not_known:
         return ()
-    found = [Key("Energy", view.total_kwh or "-", view.total)]
+    found = [Key("Energy", view.total_kwh or "-", ", ".join(filter(None, (view.total, view.in_part))))]
     for row in view.impacts:
         of = "" if row.total != "-" else "use only" if row.use != "-" else "embodied only"
         value = row.total if not of else row.use if of == "use only" else row.embodied

@@ -107,6 +107,8 @@ class JobView(msgspec.Struct, frozen=True):
     cluster: str = ""
     profile: Profile | None = None
     progress: tuple[Progress, ...] = ()
+    in_part: str = ""
+    """`40 % measured`, wherever the energy stands alone; empty: nine tenths or more are, or nothing is."""
 
 
 class EndingRow(msgspec.Struct, frozen=True):
@@ -157,3 +159,5 @@ class GroupView(msgspec.Struct, frozen=True):
     cluster: str = ""
     failed: int = 0
     """So many ran and did not complete."""
+    in_part: str = ""
+    """As of a job: `40 % measured`."""
