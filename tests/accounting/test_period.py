@@ -17,7 +17,7 @@ from jobimpact.answers.local import LocalAnswers
 from jobimpact.answers.period import MEDIAN_USERS, MOST_BEFORE, period
 from jobimpact.answers.query import Period, PeriodQuery, Sums, Who
 from jobimpact.answers.remote import RemoteAnswers
-from jobimpact.core.errors import StoreError
+from jobimpact.core.errors import StoreError, UnknownError
 from jobimpact.report.mail_body import Foot
 from jobimpact.report.period import period_view, trend_of
 from jobimpact.report.period_mail import period_mail
@@ -406,7 +406,7 @@ def test_over_the_socket_it_is_the_same(tmp_path: Path, what: str, name: str) ->
         remote = RemoteAnswers(service)
         assert remote.period(of(name, what)) == asked(jobs, of(name, what))
         as_whom[0] = Who(4242, "mallory", labs=("vision",))
-        with pytest.raises(StoreError, match="unknown, or not yours"):
+        with pytest.raises(UnknownError, match="unknown, or not yours"):
             remote.period(of(name, what))
 
 

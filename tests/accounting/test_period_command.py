@@ -182,13 +182,13 @@ def test_times_that_are_none(length: str, when: str) -> None:
         (("--month", "soon"), 2),
         (("-S", "2026-11-02", "-E", "2026-11-01"), 2),
         (("-E", "2026-11-01"), 2),
-        (("-u", "nobody"), 3),
+        (("-u", "nobody"), 1),
         (("--week", "--month"), 2),
         (("-u", "alice", "-A", "nlp"), 2),
     ],
 )
 def test_what_cannot_be_answered(tmp_path: Path, words: tuple[str, ...], status: int) -> None:
-    """Wrong usage ends with 2, what is not there with 3, each with one line of why."""
+    """Wrong usage ends with 2, what is not there with 1, each with one line of why."""
     jobs = Jobs(tmp_path)
     jobs.add()
     jobs.write()

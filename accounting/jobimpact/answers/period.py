@@ -11,7 +11,7 @@ import msgspec
 
 from jobimpact.answers.query import Period, PeriodQuery, Place, Sums, Who
 from jobimpact.core.config import Config
-from jobimpact.core.errors import StoreError
+from jobimpact.core.errors import UnknownError
 from jobimpact.results.chosen import Chosen
 from jobimpact.results.kinds import Kinds
 from jobimpact.results.period import covered, exists, model_of
@@ -58,7 +58,8 @@ def period(reader: Reader, query: PeriodQuery, who: Who, config: Config) -> Peri
         Jobs that ended in that time; of a time that is not over, those that are accounted for.
 
     Raises:
-        StoreError: it is not theirs or not there, which look the same; or the database cannot be read.
+        UnknownError: it is not theirs or not there, which look the same.
+        StoreError: the database cannot be read.
     """
     if not _may(query, who):
         raise _unknown(query)
@@ -87,8 +88,8 @@ def _own(query: PeriodQuery, who: Who) -> bool:
     return query.of == "lab" and query.name in who.labs
 
 
-def _unknown(query: PeriodQuery) -> StoreError:
-    return StoreError(f"{query.of} {query.name}: unknown, or not yours")
+def _unknown(query: PeriodQuery) -> UnknownError:
+    return UnknownError(f"{query.of} {query.name}: unknown, or not yours")
 
 
 class _Asked:

@@ -29,7 +29,7 @@ from jobimpact.answers.wire import (
     version_trouble,
 )
 from jobimpact.core.config import Config, Service
-from jobimpact.core.errors import ConfigError, CredentialError, StoreError
+from jobimpact.core.errors import ConfigError, CredentialError, StoreError, UnknownError
 
 __all__ = ["RemoteAnswers", "uid_of"]
 
@@ -73,7 +73,8 @@ class RemoteAnswers:
         """A time of a user, a lab or a cluster.
 
         Raises:
-            ConfigError, StoreError: as `jobs`; or it is not theirs to see.
+            ConfigError, StoreError: as `jobs`.
+            UnknownError: it is not theirs to see, or not there.
         """
         return self._said(self._ask(query).period)
 
@@ -105,7 +106,7 @@ class RemoteAnswers:
         if reply is None:
             raise StoreError(str(trouble))
         if reply.error is not None:
-            raise StoreError(reply.error)
+            raise (UnknownError if reply.kind == "unknown" else StoreError)(reply.error)
         self._rules = reply.rules or self._rules
         return reply
 

@@ -61,7 +61,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     """A sentence for the user."""
     kind: str | None = None
-    """Of error: `store`, `request`, `version`, `credential`, `failed`."""
+    """Of error: `store`, `unknown`, `request`, `version`, `credential`, `failed`."""
     rules: dict[str, dict[str, Any]] | None = None
     """The accounting host's sections `findings` and `report`: all hosts judge and price alike."""
 

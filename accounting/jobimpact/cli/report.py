@@ -13,11 +13,13 @@ from pathlib import Path
 from jobimpact.answers.query import PeriodQuery
 from jobimpact.cli.answer import answerer, told_site
 from jobimpact.core.config import config_path, load_config
-from jobimpact.core.errors import ConfigError
+from jobimpact.core.errors import ConfigError, UnknownError
 
 __all__ = ["Asked", "Span", "myself", "run", "span_of"]
 
 DAY_S = 86400.0
+UNKNOWN = 1
+"""The exit status, as of an unknown job."""
 Span = tuple[float, float]
 """From when, and up to when it is no more in; epoch seconds."""
 _FORMS = {
@@ -82,17 +84,20 @@ def run(asked: Asked, config: str | None, *, as_json: bool, html: str | None, ev
     """Print a report, or write it as a page.
 
     Returns:
-        0.
+        0; 1: there is no such user or lab, or it is not theirs.
 
     Raises:
         ConfigError: a time is none, or the page cannot be written.
-        StoreError: nothing can be answered, or it is not theirs.
+        StoreError: nothing can be answered.
     """
     site = load_config(config_path(config))
     query = asked.query(site.cluster, time.time())
     answers = answerer(site)
     try:
         found = answers.period(query)
+    except UnknownError as error:
+        print(f"jobimpact: {error}", file=sys.stderr)
+        return UNKNOWN
     finally:
         answers.close()
     site = told_site(site, answers)

@@ -72,5 +72,9 @@ class StoreError(JobImpactError):
     """A database cannot be opened, read or written."""
 
 
+class UnknownError(StoreError):
+    """What was asked for is not there, or is not the asker's to see: the two read the same."""
+
+
 class SchemaTooNewError(StoreError):
     """A file was written by a newer release than this one."""

@@ -11,7 +11,7 @@ import msgspec
 from jobimpact.answers.access import may_see
 from jobimpact.answers.query import Answerer, DetailsQuery, PeriodQuery, Query, Who
 from jobimpact.answers.wire import MAX_REPLY, PROTOCOL, Ask, Reply, Request, version_trouble
-from jobimpact.core.errors import JobImpactError, StoreError
+from jobimpact.core.errors import JobImpactError, StoreError, UnknownError
 
 __all__ = ["Desk", "refusal"]
 
@@ -64,6 +64,8 @@ class Desk:
             return refusal("request", words)
         try:
             return self._answered(self._who_is(uid), request)
+        except UnknownError as error:
+            return refusal("unknown", str(error))
         except JobImpactError as error:
             return refusal("store", str(error))
         except Exception:  # noqa: BLE001 (one question that cannot be answered must not end the service)
