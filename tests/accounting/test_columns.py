@@ -51,6 +51,7 @@ def test_what_a_text_takes_on_a_screen(text: str, columns: int) -> None:
         ("日本語日本語", 10, "日本語..."),
         ("e\u0301e\u0301e\u0301e\u0301e\u0301", 4, "e\u0301..."),
         ("a  b\n c", 9, "a b c"),
+        ("a" + "\u0301" * 10_000, 10, "a" + "\u0301" * 16 + "..."),
     ],
 )
 def test_a_text_is_cut_where_its_columns_end(text: str, width: int, shown: str) -> None:

@@ -161,6 +161,79 @@ def test_a_rule_tells_below_its_threshold_and_not_at_it(told: Any, quiet: Any, r
     assert rules(job(**told), msgspec.structs.replace(LIMITS, **{key: 0.0})) == []
 
 
+def one_of(rule: str, **told: Any) -> Finding:
+    (found,) = (one for one in of_job(job(**told), LIMITS) if one.rule == rule)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rule", "told", "expected"),
+    [
+        # 1 of 2 GPUs for 2 h, and the one of the two that took least.
+        ("gpus_unused", {"gpus": G2, "lasts": 2 * HOUR, "use": use(gpu=0.4, seen=2, unused=1, lasts=2 * HOUR)},
+         {"value": 1, "of": 2, "gpu_hours": 2.0, "joules": 400_000.0, "least": True, "cpu_hours": None}),
+        # 2 GPUs for 2 h at a fifth: 4 GPU-hours, of which 3.2 were idle. All of their energy, busy and not.
+        ("gpu_low", {"gpus": G2, "lasts": 2 * HOUR, "use": use(gpu=0.2, seen=2, lasts=2 * HOUR)},
+         {"value": 0.2, "gpu_hours": 3.2, "held_j": 900_000.0, "joules": None}),
+        # 3 of 4 GPUs, each at a tenth: the energy of the fourth, the least, is its own finding.
+        ("gpu_low", {"gpus": (4e5, 3e5, 2e5, 1e5), "use": use(gpu=0.075, seen=4, unused=1)},
+         {"value": 0.1, "gpu_hours": 2.7, "held_j": 900_000.0}),
+        ("cpu_bound", {"gpus": G2, "use": use(gpu=0.1, seen=2, cpu=0.95)},
+         {"value": 0.1, "seen": 0.95, "gpu_hours": 1.8, "held_j": 900_000.0}),
+        # 8 CPUs for 2 h at a quarter: 12 of 16 CPU-hours; 36 kJ are the package's.
+        ("cpu_low", {"lasts": 2 * HOUR, "use": use(cpu=0.25, lasts=2 * HOUR)},
+         {"value": 0.25, "of": 8, "cpu_hours": 12.0, "held_j": 36_000.0, "joules": None, "gpu_hours": None}),
+        ("time_low", {"use": use(), "time_limit_s": 10 * HOUR},
+         {"value": 0.1, "of": 36_000.0, "seen": 3600.0, "advised": 4800.0, "spare_s": 31_200.0}),
+        ("memory_low", {"use": use(peak=0.1)},
+         {"value": 0.1, "of": 64 * GIB, "seen": 6.4 * GIB, "advised": 8 * GIB, "spare_bytes": 56 * GIB}),
+        ("failed", {"use": use(), "state": "FAILED", "time_limit_s": 2 * HOUR},
+         {"value": 3600.0, "of": 7200.0, "joules": 36_000.0}),
+    ],
+)  # fmt: skip
+def test_each_number_of_a_finding_by_hand(rule: str, told: Any, expected: dict[str, Any]) -> None:
+    """Hours are GPUs (or CPUs) x time x what was not used; energies are of the parts that it is about."""
+    found = one_of(rule, **told)
+    for name, value in expected.items():
+        assert getattr(found, name) == (value if value is None else pytest.approx(value, rel=1e-6)), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "judged"),
+    [
+        ({"lasts": LIMITS.min_run_s, "use": use(cpu=0.1, lasts=LIMITS.min_run_s)}, True),
+        ({"lasts": LIMITS.min_run_s - 1, "use": use(cpu=0.1, lasts=LIMITS.min_run_s - 1)}, False),
+        ({"known": LIMITS.min_coverage, "use": use(cpu=0.1)}, True),
+        ({"known": LIMITS.min_coverage - 0.01, "use": use(cpu=0.1)}, False),
+        # A core may have two hardware threads: of one core a node there is nothing less to ask for.
+        ({"cpus": 2, "use": RunUse(cpu_ns=10 * NS)}, False),
+        ({"cpus": 3, "use": RunUse(cpu_ns=10 * NS)}, True),
+        ({"cpus": 4, "nodes": ("node01", "node02"), "use": RunUse(cpu_ns=10 * NS)}, False),
+        ({"cpus": 5, "nodes": ("node01", "node02"), "use": RunUse(cpu_ns=10 * NS)}, True),
+        ({"gpus": G2, "use": use(cpu=0.1, gpu=0.9, seen=2)}, False),
+        ({"exclusive": True, "use": use(cpu=0.1)}, False),
+    ],
+)
+def test_where_judging_begins(changes: Any, judged: bool) -> None:
+    """From the shortest run and the least coverage on, of CPUs of which fewer can be asked for, without a GPU."""
+    assert ("cpu_low" in rules(job(**changes))) is judged
+
+
+def test_several_failures_and_tasks_are_in_order_and_summed() -> None:
+    """The dearest failure first; of tasks the middle value, and the sums of hours and energies."""
+    endings = (Ending("FAILED", "1:0", 5, 100.0, 5), Ending("TIMEOUT", "0:0", 4, 1000.0, 4))
+    assert [one.rule for one in of_array(endings, (), LIMITS)] == ["repeated_timeout", "repeated_failed"]
+    tasks = [job(use=use(cpu=cpu), array_id="9") for cpu in (0.3, 0.1, 0.2)]
+    (found,) = of_array((), tasks, LIMITS)
+    assert (found.rule, found.value, found.tasks) == ("cpu_low", pytest.approx(0.2), 3)
+    assert found.cpu_hours == pytest.approx(8 * (0.7 + 0.9 + 0.8))
+    assert found.held_j == pytest.approx(3 * 36_000.0)
+    gpus = [job(gpus=G2, use=use(gpu=0.3, seen=2, unused=1), array_id="9") for _ in range(4)]
+    (unused,) = of_array((), gpus, LIMITS, 3.6)
+    assert (unused.gpu_hours, unused.joules, unused.least) == (4.0, 1_600_000.0, True)
+    assert unused.money == pytest.approx(1.6)
+
+
 @pytest.mark.parametrize("unknown", ["cpu_ns", "mem_peak_bytes", "gpus_seen", "gpu_busy_ns", "gpu_known_ns"])
 def test_what_is_not_measured_is_no_finding(unknown: str) -> None:
     """Each of a use's fields by itself, though all that is known is bad."""

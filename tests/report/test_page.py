@@ -15,6 +15,7 @@ from tests.report.made_views import HOSTILE, bare_view, full_view, hostile_group
 from tests.report.shots import FOOT, as_mail_program, group_of, view_of
 from tests.report.stories import stories
 
+from jobimpact.report.columns import width_of
 from jobimpact.report.mail_body import Foot, group_mail, job_mail, job_subject
 from jobimpact.report.page import energy_lines, energy_shares, group_page, impact_lines, job_page, keys
 from jobimpact.report.view import EnergyRow, GroupView, ImpactRow, JobView
@@ -347,7 +348,8 @@ def test_a_subject_says_what_happened(changed: dict[str, object], subject: str) 
 def test_a_subject_is_one_line(name: str, title: str, state: str) -> None:
     """Whatever a job is called: no control characters, and not long."""
     subject = job_subject(full_view(name=name, title=title, state=state))
-    assert len(subject) <= 120
+    assert width_of(subject) <= 120
+    assert len(subject) <= 240
     assert subject.isprintable() or all(char.isprintable() or char == "\u00a0" for char in subject)
     assert not set(subject) & set("\r\n\t\0\x0b\x0c\x85\u2028\u2029")
 

@@ -24,11 +24,14 @@ def _columns(char: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """As much of a text as so many columns take, its blanks single; what was cut ends with `...`."""
+    """As much of a text as so many columns take, its blanks single; what was cut ends with `...`.
+
+    Marks take no column, and may be without end: there are no more characters than two a column.
+    """
     plain = " ".join(text.split())
-    if width_of(plain) <= width:
+    if width_of(plain) <= width and len(plain) <= 2 * width:
         return plain
-    return f"{_head(plain, width - len(_MORE)).rstrip()}{_MORE}"
+    return f"{_head(plain, width - len(_MORE))[: 2 * width - len(_MORE)].rstrip()}{_MORE}"
 
 
 def fitted(text: str, width: int) -> str:
