@@ -13,7 +13,7 @@ from jobimpact.cli.ids import check, wanted
 from jobimpact.cli.options import OPTIONS
 from jobimpact.core.errors import ConfigError
 
-__all__ = ["Asked", "asked"]
+__all__ = ["Asked", "asked", "text_of"]
 
 WEEK_S = 7 * 86400
 ROWS = 2000
@@ -62,7 +62,7 @@ def asked(words: Sequence[str], commands: Collection[str]) -> Asked:
         SystemExit: --help, or an option without its value.
     """
     parser = _parser()
-    given, rest = parser.parse_known_intermixed_args([_text(word) for word in words])
+    given, rest = parser.parse_known_intermixed_args([text_of(word) for word in words])
     if rest:
         raise ConfigError(_unknown(rest[0]))
     ids = [*given.ids, *(given.jobs or ())]
@@ -94,6 +94,11 @@ class _Help(argparse.HelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=78)
+
+
+def text_of(word: str) -> str:
+    """What came in bytes that are no text is in no id and no name: it is made something that can be told."""
+    return word.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,8 +201,3 @@ def _unknown(word: str) -> str:
     option = word.partition("=")[0]
     near = get_close_matches(option, [flag for one in OPTIONS for flag in one.flags], n=1)
     return f"{option!r:.60}: no such option: {f'did you mean {near[0]}?' if near else 'see jobimpact --help'}"
-
-
-def _text(word: str) -> str:
-    """What came in bytes that are no text is in no id and no name: it is made something that can be told."""
-    return word.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -151,6 +151,17 @@ def _parser(name: str, text: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _name(parser: argparse.ArgumentParser, given: argparse.Namespace, *options: str) -> None:
+    """Names are text, and not empty: a script's variable that nobody set must not ask for somebody else."""
+    from jobimpact.cli.asked import text_of
+
+    for one in options:
+        word = getattr(given, one)
+        if word == "":
+            parser.error("an empty name: whose?")
+        setattr(given, one, None if word is None else text_of(word))
+
+
 def _answer(words: list[str]) -> int:
     from jobimpact.cli import answer
 
@@ -231,6 +242,7 @@ def _report(words: list[str]) -> int:
     given = parser.parse_args(words)
     if given.end is not None and given.begin is None:
         parser.error("-E: from when? give -S")
+    _name(parser, given, "user", "lab", "on")
     from jobimpact.cli import report
 
     length = next((one for one in ("week", "month", "year") if getattr(given, one) is not None), None)
@@ -258,6 +270,7 @@ def _compare(words: list[str]) -> int:
     parser.add_argument("-u", "--user", metavar="NAME", help="whose jobs of a label; default: yours")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     given = parser.parse_args(words)
+    _name(parser, given, "user")
     if given.per is not None and not 0 < given.per < 1e18:
         parser.error("--per: a number above zero")
     from jobimpact.cli import compare
