@@ -131,7 +131,8 @@ def run(folder: Path) -> int:
     )
     say.out(["books"], config_file)
     say("Where to go next", title=True)
-    say(f"   JOBIMPACT_CONFIG={config_file} {_program('jobimpact')} --json 1 2 3")
+    for words in ("--json 1 2 3", "3 --html job.html", "compare 1 2", "report"):
+        say(f"   JOBIMPACT_CONFIG={config_file} {_program('jobimpact')} {words}")
     say(f"   {_program('jobimpactd')} check --config {config_file}   # what a node can measure")
     say("   README.md: install the hooks and the daemon on a real node")
     return 0
