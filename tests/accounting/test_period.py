@@ -252,6 +252,18 @@ def test_sums_of_other_coverage_are_not_compared(tmp_path: Path) -> None:
     assert trend.why_not == "50 % of it was measured then, 100 % now"
 
 
+@pytest.mark.parametrize(("then", "ratio"), [(0.96, 2.0), (0.93, None)])
+def test_what_was_measured_may_part_by_little(tmp_path: Path, then: float, ratio: float | None) -> None:
+    """By a twentieth, and no more."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 100.0)
+    jobs.add("alice", 50.0, MONTH - DAY, coverage=then)
+    jobs.write()
+    trend = trend_of(asked(jobs, of()))
+    assert trend is not None
+    assert trend.ratio == ratio
+
+
 def test_times_of_which_little_was_measured_are_not_compared(tmp_path: Path) -> None:
     """Two fifths of both, and perhaps others of each: neither a percentage nor a thing of everyday life."""
     jobs = Jobs(tmp_path)

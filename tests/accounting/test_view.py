@@ -141,6 +141,33 @@ def test_an_array_is_a_page_whatever_its_size(name: str) -> None:
     assert view.advice[0].title.endswith("tasks failed alike")
 
 
+def test_the_tasks_that_stand_out_are_the_dearest_of_those_that_failed() -> None:
+    """And of an array of which none failed, of all; whatever is not known comes last."""
+    tasks = stories()["array_300"].jobs[:30]
+    each = [
+        msgspec.structs.replace(one, job_id=f"7_{n}", state="FAILED" if n % 3 == 0 else "COMPLETED", energy_j=float(n))
+        for n, one in enumerate(tasks)
+    ]
+    each[27] = msgspec.structs.replace(each[27], energy_j=None)
+    view = group_view(Group("7", tuple(each), sums_of(each)))
+    assert [row.job for row in view.tasks] == ["7_24", "7_21", "7_18", "7_15", "7_12"]
+    done = [msgspec.structs.replace(one, state="COMPLETED") for one in each]
+    view = group_view(Group("7", tuple(done), sums_of(done)))
+    assert [row.job for row in view.tasks] == ["7_29", "7_28", "7_26", "7_25", "7_24"]
+    assert view.tasks_are == "Most energy"
+
+
+def test_an_arrays_ranges_are_the_sums_of_its_tasks_ends() -> None:
+    """Low and high of the total, as the rows have them."""
+    tasks = stories()["array_300"].jobs
+    view = group_view(Group("200", tasks, sums_of(tasks)))
+    for row in view.impacts:
+        ends = [math.fsum(one.impacts[row.name]["total"][end] for one in tasks) for end in ("low", "high")]
+        assert [row.low, row.high] == pytest.approx(ends)
+        parts = [math.fsum(one.impacts[row.name][part]["central"] for one in tasks) for part in ("use", "embodied")]
+        assert [row.use_central, row.embodied_central] == pytest.approx(parts)
+
+
 def test_an_array_of_sums_alone_names_its_method(tmp_path: Path) -> None:
     """How each part was measured, of how much, and by which factors: of rows that nobody reads in full."""
     site = Site(tmp_path)
