@@ -192,6 +192,7 @@ def _rss_mib(daemon: Daemon) -> float:
     [
         (["--step", "1"], None, 0, "not in a job"),
         (["--step", "1"], "7", 0, "no daemon listens there"),
+        (["--step", "1"], "\udcff", 0, "not in a job"),
         (["--metric", "loss=nan"], "7", 0, "metric loss: nan: left out"),
         (["--step", "1", "--metric", "loss=-inf"], "7", 0, "no daemon listens there"),
         ([], "7", 2, "nothing is said"),
@@ -209,6 +210,17 @@ def test_it_never_breaks_a_job(place: Path, words: list[str], job: str | None, s
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&-", "2>&- >&- <&-"])
+@pytest.mark.parametrize("words", [["--step", "1"], ["--metric", "loss=nan"]], ids=" ".join)
+def test_what_cannot_be_said_breaks_no_job(place: Path, where: str, words: list[str]) -> None:
+    """A job's stderr may lie on a full disk, and its script end with the first command that fails."""
+    script = f'set -e; "$@" {where}; echo on'
+    command = ["sh", "-c", script, "sh", sys.executable, "-c", COMMAND, "progress", *words]
+    environ = {**os.environ, "JOBIMPACT_PROGRESS": str(place), "SLURM_JOB_ID": "7"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
 
 
 def test_a_daemon_that_does_not_read_keeps_no_job_waiting(place: Path) -> None:

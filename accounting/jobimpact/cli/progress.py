@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from jobimpact.core.errors import JobImpactError, ProgressError
 from jobimpact.core.progress import SOCKET, Said, encode
@@ -53,7 +54,7 @@ def _pair(word: str) -> tuple[str, str]:
 def job_of(environ: Mapping[str, str]) -> str | None:
     """The id of the job that this runs in; None: of none that we know."""
     found = next((environ[name] for name in _JOB_IDS if environ.get(name)), None)
-    return found if found is None or len(found) <= 64 else None
+    return found if found is not None and len(found) <= 64 and found.isascii() else None
 
 
 def run(step: int | None, metrics: Sequence[str], labels: Sequence[str], config: str | None = None) -> int:
@@ -68,17 +69,23 @@ def run(step: int | None, metrics: Sequence[str], labels: Sequence[str], config:
         # A training that diverges is no wrong usage, and its job goes on.
         odd = [name for name, number in said.metrics.items() if not math.isfinite(number)]
         for name in odd:
-            print(f"jobimpact progress: metric {name}: {said.metrics.pop(name)}: left out", file=sys.stderr)
+            _tell(f"metric {name}: {said.metrics.pop(name)}: left out")
         if odd and said.step is None and not said.metrics and not said.labels:
             return 0
         data = encode(said)
     except ProgressError as error:
-        print(f"jobimpact progress: {error}", file=sys.stderr)
+        _tell(str(error))
         return 2
     why = "not in a job: neither SLURM_JOB_ID nor OAR_JOB_ID is set" if job is None else _send(data, _place(config))
     if why:
-        print(f"jobimpact progress: not taken down: {why}", file=sys.stderr)
+        _tell(f"not taken down: {why}")
     return 0
+
+
+def _tell(text: str) -> None:
+    """On stderr, which in a job may be a file on a full disk: that must not end the job either."""
+    with suppress(OSError):
+        os.write(sys.stderr.fileno(), f"jobimpact progress: {text}\n".encode(errors="backslashreplace"))
 
 
 def _place(config: str | None) -> str | None:
