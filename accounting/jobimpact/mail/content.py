@@ -118,8 +118,9 @@ def foot_of(row: MailRow, about: About, config: Config) -> Foot:
     """What stands at the end: why they get it, and how to get none."""
     cluster = config.cluster if _is_one_of_several(config) else ""
     if about.topic == "digest":
-        why = f"You get this because jobs of yours ran on {cluster or 'the cluster'} in this time. All of them are in its sums, those that"
-        why += " had a mail of their own, too."
+        where = cluster or "the cluster"
+        why = f"You get this because jobs of yours ran on {where} in this time. "
+        why += "All of them are in its sums, those that had a mail of their own, too."
     elif about.topic == "lab":
         why = f"You get this because you head {clean(about.name)}."
     else:
