@@ -313,6 +313,21 @@ def test_json_is_as_its_schema_says(world: World, capsys: Captured, words: list[
     assert names.get("4", HOSTILE) == HOSTILE
 
 
+@pytest.mark.parametrize("job", ["70", "70_1", "71"])
+def test_an_array_of_which_one_task_is_accounted_for_is_told_as_one(
+    tmp_path: Path, capsys: Captured, job: str
+) -> None:
+    """By its own id; by that of the task it is the task. A heterogeneous job likewise."""
+    made = World(tmp_path)
+    one = measured(made, "1")
+    part = msgspec.structs.replace(one, job_id="71+0", key="71+0")
+    write(made, *array(one, "70", 2)[1:], part)
+    _, out, _ = ask(made, capsys, job)
+    first = {"70": "job 70: 1 task", "70_1": "job 70_1  COMPLETED", "71": "job 71: 1 part"}
+    assert out.splitlines()[0] == first[job]
+    assert ("that ended later are not among them" in out) == (job != "70_1")
+
+
 def test_json_has_findings_sums_and_power_over_time(world: World, capsys: Captured) -> None:
     """Of each job, of each id, and where it is asked for."""
     _, out, _ = ask(world, capsys, "2", "60", "--json")

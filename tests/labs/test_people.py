@@ -177,6 +177,17 @@ def test_the_results_are_for_the_service_alone(day: Day) -> None:
     assert day.site.lab.run(["cat", str(day.site.results)], user="alice", check=False).returncode == 1
 
 
+@pytest.mark.parametrize(
+    "words", [["account"], ["books"], ["mail", "status"], ["mail", "--night", "2026-01-01"]], ids=" ".join
+)
+def test_what_is_the_admins_is_refused_in_a_line(day: Day, words: list[str]) -> None:
+    """To a user who may not read the results: no trace of the program, and which file it is."""
+    done = day.site.ask("alice", *words)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert {line.partition(":")[0] for line in done.stderr.splitlines()} == {"jobimpact"}
+    assert f"{day.site.var}/" in done.stderr
+
+
 # -- the night's mails -----------------------------------------------------------------------------------------------
 
 
@@ -297,7 +308,9 @@ def test_ones_own_time(day: Day) -> None:
     assert report["sums"]["energy_j"] == pytest.approx(whole)
     labs = day.site.ask("carol", "report", "-A", "physics")
     assert (labs.returncode, "Lab physics" in labs.stdout) == (0, True)
-    assert day.site.ask("alice", "report", "-A", "physics").returncode == 3
+    theirs, unknown = (day.site.ask("alice", "report", "-A", lab) for lab in ("physics", "no-such"))
+    assert theirs.returncode == unknown.returncode != 0
+    assert (theirs.stdout, theirs.stderr) == ("", unknown.stderr.replace("no-such", "physics"))
 
 
 def test_comparisons_are_of_ones_own(day: Day) -> None:

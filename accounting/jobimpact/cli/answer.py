@@ -100,8 +100,16 @@ def _cut(group: Group, want: Asked) -> Group:
 
 
 def _is_whole(group: Group) -> bool:
-    """Whether it is an array, or a heterogeneous job, that is told together."""
-    return bool(group.asked) and (not group.jobs or len({one.job_id for one in group.jobs}) > 1)
+    """Whether it is an array, or a heterogeneous job, that is told together: by its own id, of one task too."""
+    if not group.asked or not group.jobs:
+        return bool(group.asked)
+    ids = {one.job_id for one in group.jobs}
+    return len(ids) > 1 or (group.asked not in ids and all(_is_part(one, group.asked) for one in group.jobs))
+
+
+def _is_part(one: JobResult, whole: str) -> bool:
+    """Whether a job is a task of this array, or a part of this heterogeneous job."""
+    return one.array_id == whole or one.job_id.startswith(f"{whole}+")
 
 
 # -- what is not answered --------------------------------------------------------------------------------------------

@@ -133,7 +133,8 @@ class _Asked:
         query = Query(users=(self._user or myself(),), from_s=from_s, rows=_ROWS, live=False)
         found = {(one.cluster, one.key): one for one in self._over(query) if one.labels.get(name) == value}
         jobs = [one for one in found.values() if one.end_s is not None]
-        return jobs, [f"{len(jobs)} jobs since {time.strftime('%Y-%m-%d', time.localtime(from_s))}"]
+        since = time.strftime("%Y-%m-%d", time.localtime(from_s))
+        return jobs, [f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} since {since}"]
 
     def _over(self, query: Query) -> Iterator[JobResult]:
         """All jobs that fit, in as many questions as they take; one that is in two of them comes twice."""

@@ -85,7 +85,11 @@ class Mailing:
     def __init__(self, url: str, cluster: str) -> None:
         self._path = database_path(url)
         self._cluster = cluster
-        if not Path(self._path).exists():
+        try:
+            there = Path(self._path).exists()
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+        if not there:
             raise StoreError(f"{self._path}: nothing is accounted yet: `jobimpact account` has not run")
         self._engine = make_engine(self._path)
         with self._transaction() as db:
