@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobimpact.report.numbers import duration, energy, grams, memory, percent, rounded, span
@@ -35,6 +35,8 @@ def test_rounding_keeps_three_digits(value: float) -> None:
 
 
 @given(st.floats(0, 1, exclude_max=True))
+@example(0.9996)
+@example(1 - 1e-6)
 def test_less_than_all_never_reads_as_all(part: float) -> None:
     """99.99 % is shown as 99.9 %."""
     assert percent(part) != "100 %" or part > 1 - 1e-9

@@ -176,6 +176,24 @@ def test_fewer_spans_have_the_same_energy(spans: list[tuple[float, float]], time
     assert joules(found.watts["cpu"], found.edges_s) == pytest.approx(joules(tuple(watts), tuple(edges)), rel=1e-9)
 
 
+@pytest.mark.parametrize(("unknown", "shown"), [(3, 10.0), (6, None)])
+def test_spans_drawn_together_are_a_gap_where_most_is_not_known(unknown: int, shown: float | None) -> None:
+    """Of ten that become one: a moment that is not known is no gap, and a known moment is not all of it."""
+    spans = 10 * plots.MOST_SPANS
+    watts = tuple(None if at % 10 < unknown else 10.0 for at in range(spans))
+    found = plots._fewer(Profile(START_S, tuple(map(float, range(spans + 1))), {"cpu": watts}))
+    assert set(found.watts["cpu"]) == {shown}
+
+
+def test_power_below_zero_is_drawn_as_none() -> None:
+    """A rest that its node's meter cannot bear is no area under the axis, and takes nothing from the other parts."""
+    one = Profile(START_S, (0.0, 60.0, 120.0), {"cpu": (100.0, 100.0), "rest": (-80.0, 20.0)})
+    picture = power_picture(one, of="job 1", form="png")
+    assert picture is not None
+    assert "On average: CPU 100 W, rest of the node 10.0 W." in picture.desc
+    assert colours_of(pixels(picture.png), 0.2) == {"cpu"}
+
+
 def test_a_long_profile_stays_a_small_picture() -> None:
     """A month in minutes is drawn in a page's few kilobytes."""
     picture = power_picture(profile(30 * 1440), of="job 1", form="svg")
