@@ -83,6 +83,17 @@ def test_a_rest_that_is_settled_late_lies_evenly() -> None:
     assert set(made(late).watts["rest"]) == {10.0}
 
 
+@pytest.mark.parametrize(("silent", "watts"), [(2, 200.0), (3, None)])
+def test_a_span_is_known_where_half_of_its_nodes_are(silent: int, watts: float | None) -> None:
+    """Of four nodes of 100 W, some fall silent in the second of two hours: of fewer than half nobody speaks."""
+    whole = track([(0, 0, 0), (3600, 360_000, 3600), (7200, 720_000, 7200)], 7200)
+    half = track([(0, 0, 0), (3600, 360_000, 3600), (7200, 360_000, 3600)], 7200)
+    found = made(*[whole] * (4 - silent), *[half] * silent)
+    assert found.edges_s == (0.0, 3600.0, 7200.0)
+    assert found.watts["cpu"][1] == watts
+    assert joules_of(found, "cpu") == pytest.approx(4 * 360_000 + (4 - silent) * 360_000)
+
+
 def test_what_was_never_known_is_no_part() -> None:
     """A GPU without a meter is not 0 W, and a job of which nothing is known has no profile."""
     dark = Track("gpu", T0, T0 + 60, 0, 0)
