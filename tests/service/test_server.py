@@ -138,6 +138,16 @@ def test_the_largest_request_is_taken(tmp_path: Path) -> None:
             answers(service, OURS, fits + "x")
 
 
+def test_very_many_ids_are_as_many_questions_as_they_take(tmp_path: Path) -> None:
+    """Each is answered, in the order in which they were asked for."""
+    ids = [str(number) for number in range(2500)]
+    every = [result(job, user=me()) for job in ids[::100]]
+    with running(tmp_path, every) as service:
+        found = RemoteAnswers(service).jobs(Query(tuple(ids)))
+    assert [group.asked for group in found.groups] == ids
+    assert [job.job_id for group in found.groups for job in group.jobs] == ids[::100]
+
+
 def test_who_says_nothing_is_left_behind(tmp_path: Path) -> None:
     """It is closed after its time, and meanwhile others are answered."""
     with running(tmp_path, jobs(), limits=Limits(ask_s=0.2)) as service:

@@ -18,6 +18,7 @@ from jobimpact.answers.query import Answers, Details, DetailsQuery, Period, Peri
 from jobimpact.answers.wire import (
     MAX_REPLY,
     MAX_REQUEST,
+    MOST_IDS,
     PROTOCOL,
     Ask,
     Reply,
@@ -53,13 +54,15 @@ class RemoteAnswers:
         self._rules: dict[str, dict[str, Any]] | None = None
 
     def jobs(self, query: Query) -> Answers:
-        """Jobs, as far as the asker may see them.
+        """Jobs, as far as the asker may see them; of very many ids in as many questions as they take.
 
         Raises:
             ConfigError: munge is needed and not installed, or the service's user is not known.
             StoreError: the service is not there, or does not answer.
         """
-        return self._said(self._ask(query).answers)
+        found = [self._said(self._ask(one).answers) for one in _cut(query)]
+        groups = tuple(group for one in found for group in one.groups)
+        return Answers(groups, nothing_yet=all(one.nothing_yet for one in found))
 
     def details(self, cluster: str, key: str) -> Details:
         """Power over time and progress of an incarnation.
@@ -182,6 +185,13 @@ class RemoteAnswers:
         else:
             why = "closed without an answer: it may not know munge's key or service.user of this host; its log says"
         raise StoreError(f"{self._where}: {why}") from error
+
+
+def _cut(query: Query) -> list[Query]:
+    """A question in parts that are taken."""
+    ids = query.ids
+    starts = range(0, len(ids), MOST_IDS) if len(ids) > MOST_IDS else [0]
+    return [msgspec.structs.replace(query, ids=ids[at : at + MOST_IDS]) for at in starts]
 
 
 def _encoded(request: Request) -> bytes:

@@ -19,6 +19,7 @@ from jobimpact.core.errors import StoreError
 __all__ = [
     "MAX_REPLY",
     "MAX_REQUEST",
+    "MOST_IDS",
     "PROTOCOL",
     "Ask",
     "Reply",
@@ -35,6 +36,8 @@ __all__ = [
 PROTOCOL = 1
 MAX_REQUEST = 256 << 10
 MAX_REPLY = 256 << 20
+MOST_IDS = 1000
+"""In one question: each that is not in the results is looked for in the store."""
 _RULES = ("findings", "report")
 HEAD = 4
 """Bytes of a frame's length, the most significant first."""

@@ -10,15 +10,13 @@ import msgspec
 
 from jobimpact.answers.access import may_see
 from jobimpact.answers.query import Answerer, DetailsQuery, PeriodQuery, Query, Who
-from jobimpact.answers.wire import MAX_REPLY, PROTOCOL, Ask, Reply, Request, version_trouble
+from jobimpact.answers.wire import MAX_REPLY, MOST_IDS, PROTOCOL, Ask, Reply, Request, version_trouble
 from jobimpact.core.errors import JobImpactError, StoreError, UnknownError
 
 __all__ = ["Desk", "refusal"]
 
 _LOG = logging.getLogger(__name__)
 _HERE, _THERE = "the accounting host", "the host that asks"
-MOST_IDS = 1000
-"""In one question: each that is not in the results is looked for in the store."""
 MOST_ROWS = 20_000
 """Jobs in full in one answer: they are all in memory at once."""
 _FEW_ROWS = 20
