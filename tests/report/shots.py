@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 from tests.report.looking import Looking, Theme
+from tests.report.months import month
 from tests.report.stories import Story, stories
 
 from jobimpact.core.config import Findings
@@ -23,6 +24,7 @@ from jobimpact.report.group import group_view
 from jobimpact.report.job import job_view
 from jobimpact.report.mail_body import Foot, MailBody, group_mail, job_mail
 from jobimpact.report.page import group_page, job_page
+from jobimpact.report.period_page import period_page
 from jobimpact.report.text import group_text, job_text, method_text
 from jobimpact.report.view import GroupView, JobView
 
@@ -127,7 +129,7 @@ def _sheets(browser: Looking, folder: Path) -> bytes:
 
 
 def for_documents(browser: Looking, folder: Path) -> None:
-    """The pictures of docs/user/page.md."""
+    """The pictures of docs/user."""
     told = {name: faces(stories()[name]) for name in ("good", "idle_gpu", "array_300")}
     browser.open(told["good"][0], "light", 900)
     _small(browser.picture(), folder / "page.png")
@@ -141,6 +143,8 @@ def for_documents(browser: Looking, folder: Path) -> None:
     _small(browser.picture(), folder / "mail.png")
     browser.open(as_terminal(told["idle_gpu"][2], "jobimpact 126"), "light", 740, 100)
     _small(browser.picture(), folder / "terminal.png")
+    browser.open(period_page(month().alice), "light", 900)
+    _small(browser.picture(), folder / "month.png")
 
 
 def main(given: list[str]) -> int:
