@@ -1,6 +1,9 @@
-"""Texts by the columns that they take on a screen: whatever users write, no line is longer than it may be."""
+"""What users write, by the columns that it takes on a screen and in cells: never longer, and never more than text."""
 
 from __future__ import annotations
+
+import csv
+import io
 
 import msgspec
 import pytest
@@ -13,6 +16,7 @@ from jobimpact.core.config import Findings
 from jobimpact.core.records import Progress
 from jobimpact.findings.judge import of_job
 from jobimpact.report.columns import cut, width_of, wrap
+from jobimpact.report.csv import comma_separated
 from jobimpact.report.group import group_view
 from jobimpact.report.job import job_view
 from jobimpact.report.mail_body import group_subject, job_subject
@@ -88,3 +92,18 @@ def test_whatever_users_write_stays_within_80_columns(name: str, story: str) -> 
     second = text.splitlines()[1]
     assert second.strip().startswith(clean(name).split()[0][:12])
     assert clean(name).split()[0][:12] in subject
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@SUM(A1)", "  =1+1", "\t=1+1", "\r\n=1+1", "\uff1d1+1", "\uff20SUM"]
+)
+def test_no_cell_of_a_users_text_is_a_formula(name: str) -> None:
+    """Nor by a wide character, nor after blanks; what is none stays as it is."""
+    told = stories()["good"].job
+    cells = {}
+    for text in (name, "train=1"):
+        one = msgspec.structs.replace(told, name=text, user=text, account=text, partition=text)
+        (row,) = csv.DictReader(io.StringIO("".join(comma_separated([one])), newline=""))
+        cells[text] = [row[column] for column in ("name", "user", "account", "partition")]
+    assert all(cell.startswith("'") for cell in cells[name])
+    assert set(cells["train=1"]) == {"train=1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -108,9 +109,14 @@ def _cells(one: JobResult, *, guarded: bool) -> Iterator[str]:
             yield ""
         elif isinstance(value, str):
             text = clean(value)
-            yield f"'{text}" if guarded and name not in _IDS and text.startswith(_FORMULA) else text
+            yield f"'{text}" if guarded and name not in _IDS and _is_formula(text) else text
         else:
             yield repr(value)
+
+
+def _is_formula(text: str) -> bool:
+    """By its first character, which may be a wide one, and after blanks: some spreadsheets take these for the same."""
+    return unicodedata.normalize("NFKC", text.lstrip()[:1]).startswith(_FORMULA)
 
 
 def _quoted(cell: str) -> str:
