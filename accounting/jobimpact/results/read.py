@@ -235,7 +235,13 @@ class Reader:
         try:
             yield
         except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
-            raise StoreError(f"{self._path}: {error}") from error
+            raise StoreError(f"{self._path}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY_ROLLBACK":
+        return "the accounting was killed while it wrote; the next one (`jobimpact account`) puts it right"
+    return str(error)
 
 
 def _order(one: JobResult) -> tuple[float, ...]:
