@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from tests.labs.munged import AS_USER, folder_for_all
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
 from jobimpact.core.nodefile import SCHEMA, node_file, open_for_reading, open_for_writing
@@ -33,6 +39,36 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
         reader.execute("DELETE FROM meta")
     reader.close()
     writer.close()
+
+
+READ = f"""{AS_USER}
+from pathlib import Path
+from jobimpact.core.nodefile import open_for_reading
+print(*open_for_reading(Path(sys.argv[1])).execute("SELECT value FROM meta WHERE key = 'node'").fetchone())
+"""  # noqa: S608 (no text of users in it)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@pytest.mark.parametrize("daemon", ["runs", "ended", "was killed"])
+def test_who_may_only_read_reads_what_there_is(daemon: str) -> None:
+    """The read service may write neither into the folder nor into the file: with its daemon there, gone, or killed."""
+    with folder_for_all() as folder:
+        path = folder / "n1.sqlite"
+        writer = open_for_writing(path)
+        writer.execute("INSERT INTO meta VALUES ('node', 'n1')")
+        if daemon == "ended":
+            writer.close()
+        if daemon == "was killed":
+            (folder / "left").mkdir()
+            for one in folder.glob("n1.sqlite*"):
+                shutil.copy(one, folder / "left")
+            path = folder / "left" / path.name
+        beside = {one.name for one in path.parent.iterdir()}
+        command = [sys.executable, "-c", READ, str(pwd.getpwnam("nobody").pw_uid), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("n1\n", "")
+        assert {one.name for one in path.parent.iterdir()} == beside
+        writer.close()
 
 
 def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:

@@ -203,13 +203,35 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         StoreError: it is not there, or not such a file.
     """
     try:
-        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        db = _connected(path)
         _check_version(db, path)
         if _version(db) == 0:
             db.close()
             raise StoreError(f"{path}: holds no tables of ours")
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}") from error
+    return db
+
+
+_NO_ROOM_BESIDE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """Open it, also for who may not write into its folder.
+
+    In WAL mode SQLite makes files beside it where they are not there, as they are while the daemon runs. A file that
+    its daemon has closed has all in it, and nobody writes to it.
+    """
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    db = sqlite3.connect(uri, uri=True, timeout=5.0)
+    try:
+        _version(db)
+    except sqlite3.OperationalError as error:
+        db.close()
+        log = path.with_name(f"{path.name}-wal")
+        if error.sqlite_errorcode & 0xFF not in _NO_ROOM_BESIDE or log.exists():
+            raise
+        db = sqlite3.connect(f"{uri}&immutable=1", uri=True, timeout=5.0)
     return db
 
 
