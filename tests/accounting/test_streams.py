@@ -1,4 +1,4 @@
-"""Where an answer goes: a full disk, a closed stream, a pager that cannot be started or dies."""
+"""Where an answer goes: a full disk, a closed stream, a pager that dies. And words that may be taken for others."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from tests.accounting.world import World
 
 from jobimpact.cli.main import main
+from jobimpact.cli.options import takes_value
 
 COMMAND = "import sys; from jobimpact.cli.main import main; sys.exit(main())"
 ENOUGH_S = 120
@@ -92,3 +93,22 @@ def test_a_range_that_goes_backwards_is_said(world: World, capsys: pytest.Captur
     """It is no range of nothing."""
     assert main(["6_[1,5-2]", "--config", str(world.config_file)]) == 2
     assert "'5-2': the first task is after the last" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["-nu", "alice"], ["-u", "alice", "-n"], ["-nualice"], ["-nu=alice"], ["-nA", "mail"]]
+)
+def test_short_options_may_be_joined(world: World, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    """The value of the last of them is no job's id and no command."""
+    status = main([*words, "-S", "2026-01-01", "--config", str(world.config_file)])
+    assert (status, capsys.readouterr().err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("takes", "words"),
+    [(True, "-u -nu -nTu --user --units"), (False, "-un -n - -- fu --me -x -xu")],
+    ids=["takes one", "takes none"],
+)
+def test_what_takes_a_value(takes: bool, words: str) -> None:
+    """So that the word after it is not taken for a command."""
+    assert {takes_value(word) for word in words.split()} == {takes}

@@ -54,5 +54,13 @@ OPTIONS = (
 
 
 def takes_value(word: str) -> bool:
-    """Whether the word after this one is its value."""
-    return any(word in option.flags and option.metavar for option in OPTIONS)
+    """Whether the word after this one is its value; short ones may be joined, as in `-nu`."""
+    if word.startswith("--"):
+        return any(word in option.flags and option.metavar for option in OPTIONS)
+    for at, letter in enumerate(word[1:] if word.startswith("-") else "", 1):
+        found = next((option for option in OPTIONS if f"-{letter}" in option.flags), None)
+        if found is None:
+            return False
+        if found.metavar is not None:
+            return at == len(word) - 1
+    return False
