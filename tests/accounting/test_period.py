@@ -14,7 +14,7 @@ from tests.accounting.period_world import DAY, MONTH, Jobs, many, within
 from tests.service.running import running
 
 from jobimpact.answers.local import LocalAnswers
-from jobimpact.answers.period import MEDIAN_USERS, MOST_BEFORE, period
+from jobimpact.answers.period import MEDIAN_USERS, MOST_BEFORE, MOST_MODELS, period
 from jobimpact.answers.query import Period, PeriodQuery, Sums, Who
 from jobimpact.answers.remote import RemoteAnswers
 from jobimpact.core.errors import StoreError, UnknownError
@@ -177,6 +177,22 @@ def test_a_job_at_an_edge_is_in_one_time(tmp_path: Path) -> None:
     assert asked(jobs, of()).sums.energy_j == 110.0
     assert asked(jobs, of(span=(MONTH - 30 * DAY, MONTH))).sums.energy_j == 1.0
     assert [one.energy_j for one in asked(jobs, of(span=(MONTH + 30 * DAY, MONTH + 60 * DAY))).before] == [110, 1, 0]
+
+
+def test_of_very_many_models_the_largest_are_told(tmp_path: Path) -> None:
+    """Who says something new in each job makes no report endless; nothing is lost, and what says nothing stays."""
+    jobs = Jobs(tmp_path)
+    for number in range(MOST_MODELS + 20):
+        jobs.add("alice", 1000.0 + number, labels={"model": f"run-{number:04}"})
+    jobs.add("bob", 1.0)
+    jobs.write()
+    found = asked(jobs, of("nlp", "lab"))
+    models = found.by["model"]
+    told = [f"run-{number:04}" for number in range(MOST_MODELS + 19, 19, -1)]
+    assert [one.name for one in models] == [*told, "", "(20 others)"]
+    check(models[-1].sums, jobs.rows[:20])
+    assert fsum(one.sums.energy_j or 0.0 for one in models) == pytest.approx(found.sums.energy_j)
+    assert len(found.by["user"]) == 2
 
 
 def test_what_is_not_measured_is_not_zero(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
 from jobimpact.results.sums import Adder, merged
 
-__all__ = ["MEDIAN_DAYS", "MEDIAN_USERS", "MOST_BEFORE", "period"]
+__all__ = ["MEDIAN_DAYS", "MEDIAN_USERS", "MOST_BEFORE", "MOST_MODELS", "period"]
 
 DAY_S = 86400
 MEDIAN_USERS = 5
@@ -28,6 +28,8 @@ MEDIAN_DAYS = 7
 """Of a shorter time, or one that does not begin with a day, it would tell when somebody's job ended."""
 MOST_BEFORE = 12
 """So many spans before are told, whatever is asked for: of seconds there are very many."""
+MOST_MODELS = 500
+"""So many are told each by itself: jobs say what they are, and one user's may say something new each time."""
 _NAMED = 5
 _COLUMN = {"user": "user", "lab": "account", "cluster": "+cluster"}  # `+`: by the index of ends, not by the cluster's
 _BY = {
@@ -113,7 +115,7 @@ class _Asked:
         chosen = Chosen(self._db, f"{self._where} AND {_THEN}", self._values, by)
         places = chosen.sums(*splits, kinds=kinds)
         days = chosen.sums("day", light=True)
-        found = {name: _split(places, number) for number, name in enumerate(splits)}
+        found = {name: _split(places, number, name) for number, name in enumerate(splits)}
         told = {name: each for name, each in found.items() if any(one.name for one in each)}
         told["day"] = tuple(Place(_date(day), sums) for (day,), sums in sorted(days.items()))
         accounted_to_s = self.accounted_to()
@@ -184,12 +186,25 @@ def _covered_to(spans: list[tuple[float, float]], from_s: float) -> float | None
     return next((to_s + 1 for begin_s, to_s in spans if begin_s <= from_s <= to_s), None)
 
 
-def _split(places: Mapping[tuple[Any, ...], Sums], at: int) -> tuple[Place, ...]:
+def _split(places: Mapping[tuple[Any, ...], Sums], at: int, of: str) -> tuple[Place, ...]:
+    """The most energy first; of models beyond the most that are told, the sum comes last."""
     found: dict[str, list[Sums]] = {}
-    for names, sums in places.items():
-        found.setdefault(names[at], []).append(sums)
-    each = [Place(name, whole) for name, several in found.items() if (whole := merged(several)) is not None]
-    return tuple(sorted(each, key=lambda one: (-(one.sums.energy_j or 0.0), -one.sums.jobs, one.name)))
+    for place, sums in places.items():
+        found.setdefault(place[at], []).append(sums)
+
+    def rank(name: str) -> tuple[float, int, str]:
+        several = found[name]
+        return -sum(one.energy_j or 0.0 for one in several), -sum(one.jobs for one in several), name
+
+    names = sorted(found, key=rank)
+    rest: list[str] = []
+    if of == "model" and len(names) > MOST_MODELS:
+        rest = [name for name in names[MOST_MODELS:] if name]
+        names = [*names[:MOST_MODELS], *(name for name in names[MOST_MODELS:] if not name)]
+    each = [(name, found[name]) for name in names]
+    if rest:
+        each.append((f"({len(rest):,} others)", [sums for name in rest for sums in found[name]]))
+    return tuple(Place(name, whole) for name, several in each if (whole := merged(several)) is not None)
 
 
 def _date(day: int) -> str:

@@ -129,7 +129,8 @@ class Period(msgspec.Struct, frozen=True):
     accounted. Without impacts."""
     by: dict[str, tuple[Place, ...]] = {}
     """Split by `user` (labs and clusters), `lab` (users and clusters), `day`, `partition`, `model`; the largest energy
-    first, days in order and without impacts. What has none of its kind is under the empty name."""
+    first, days in order and without impacts. What has none of its kind is under the empty name; beyond 500 models the
+    others are one, the last: `(12 others)`."""
     worst: tuple[JobResult, ...] = ()
     """The jobs with the most energy that did not complete, at most five."""
     most: tuple[JobResult, ...] = ()
