@@ -120,6 +120,19 @@ def test_jobs_of_one_id_are_two_before_they_are_accounted_for(
     assert [one["energy"]["total_j"] for one in jobs] == [3.6e6, 3.6e6]
 
 
+def test_of_several_clusters_each_report_names_its_own(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one there is nothing to name."""
+    window = ["--from", str(T0 - 60), "--to", str(T0 + 200)]
+    assert main(["account", "--config", str(world.config_file), *window]) == 0
+    capsys.readouterr()
+    assert main(["7", "--config", str(world.config_file)]) == 0
+    out = capsys.readouterr().out
+    named = sorted(line.strip() for line in out.splitlines() if line.startswith("  cluster "))
+    assert named == ["cluster far", "cluster near"]
+    assert main(["7", "-M", "near", "--config", str(world.config_file)]) == 0
+    assert "  cluster " not in capsys.readouterr().out
+
+
 def test_a_cluster_that_does_not_answer_holds_up_no_other(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """Its error is told, the status is 3, and the other's jobs are accounted for."""
     (world.folder / "rows" / "near").unlink()

@@ -157,6 +157,15 @@ def test_the_tasks_that_stand_out_are_the_dearest_of_those_that_failed() -> None
     assert view.tasks_are == "Most energy"
 
 
+def test_arrays_of_one_id_on_two_clusters_are_told_to_be_two() -> None:
+    """Before the sums, which are of both."""
+    tasks = stories()["array_300"].jobs[:20]
+    both = [msgspec.structs.replace(one, cluster=f"far{n % 2}") for n, one in enumerate(tasks)]
+    view = group_view(Group("200", tuple(both), sums_of(both)))
+    assert view.lead[0].endswith("these are their sums: far0 and far1. -M asks for one.")
+    assert not any("-M" in line for line in group_view(Group("200", tasks, sums_of(tasks))).lead)
+
+
 def test_an_arrays_ranges_are_the_sums_of_its_tasks_ends() -> None:
     """Low and high of the total, as the rows have them."""
     tasks = stories()["array_300"].jobs

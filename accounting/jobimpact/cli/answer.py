@@ -300,18 +300,19 @@ class _Teller:
         currency = self._site.report.currency
         blocks: list[str] = []
         methods: dict[str, None] = {}
+        several = len({one.cluster for one in self._jobs}) > 1
         for group in self._groups:
             if _is_whole(group):
                 from jobimpact.report.group import group_view
 
                 whole = group_view(group, findings=self._of_array(group), currency=currency)
-                blocks.append(group_text(whole, colour=self._colour))
+                blocks.append(group_text(whole, colour=self._colour, cluster=several))
                 methods[method_text(whole)] = None
                 continue
             for one in group.jobs:
                 details = self._details(one) if len(self._jobs) <= _FEW else None
                 view = job_view(one, findings=self._findings(one), details=details, currency=currency)
-                blocks.append(job_text(view, colour=self._colour))
+                blocks.append(job_text(view, colour=self._colour, cluster=several))
                 methods[method_text(view)] = None
         return "\n".join(filter(None, [*blocks, *methods]))
 

@@ -14,7 +14,7 @@ from jobimpact.report.job import INDICATORS, KINDS, elapsed, impact_row, method,
 from jobimpact.report.methods import method_of_many
 from jobimpact.report.numbers import energy, grams, in_part, kwh, percent, rounded
 from jobimpact.report.view import EndingRow, GroupView, ImpactRow, TaskRow
-from jobimpact.report.words import clean, count, moment
+from jobimpact.report.words import clean, count, listed, moment
 from jobimpact.results.record import JobResult
 
 __all__ = ["group_view", "is_array", "task_row"]
@@ -54,7 +54,7 @@ def group_view(group: Group, *, findings: Sequence[Finding] = (), currency: str 
         title=f"job {clean(group.asked)}: {count(sums.jobs, what)}",
         name=_alike([one.name for one in group.jobs]),
         facts=tuple(_facts(group, sums)),
-        lead=tuple(_lead(sums, what)),
+        lead=(*_mixed(group), *_lead(sums, what)),
         advice=advice_of(findings, currency),
         total="" if sums.energy_j is None else energy(sums.energy_j),
         total_kwh="" if sums.energy_j is None else kwh(sums.energy_j / 3.6e6),
@@ -96,6 +96,13 @@ def _facts(group: Group, sums: Sums) -> Iterator[str]:
     if sums.first_start_s is not None and sums.last_end_s is not None:
         start = moment(sums.first_start_s)
         yield f"{start} to {moment(sums.last_end_s).removeprefix(start[:11])} UTC"
+
+
+def _mixed(group: Group) -> Iterator[str]:
+    """Clusters count their jobs each for itself."""
+    clusters = sorted({clean(one.cluster) for one in group.jobs})
+    if len(clusters) > 1:
+        yield f"Jobs of several clusters are called so, and these are their sums: {listed(clusters)}. -M asks for one."
 
 
 def _lead(sums: Sums, what: str) -> Iterator[str]:
