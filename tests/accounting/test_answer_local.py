@@ -452,3 +452,20 @@ def test_a_task_is_in_the_order_of_its_number_and_a_time_in_the_order_of_starts(
     assert [one.job_id for one in by_id.jobs] == [f"5_{n}" for n in range(12)]
     assert [one.job_id for one in by_time.jobs] == [f"5_{n}" for n in reversed(range(12))]
     reader.close()
+
+
+def test_a_node_that_cannot_be_asked_makes_no_job_unknown(tmp_path: Path) -> None:
+    """What another node knows is told; else it is said which file it is, to whoever asks and of whatever id."""
+    made = World(tmp_path)
+    write(made, measured(made, "1"))
+    node = made.node("node01")
+    node.domain()
+    node.run("2", end=None, uid=1001)
+    node.db.commit()
+    (made.folder / "nodes/node02.sqlite").write_bytes(b"no database at all, but longer than its header" * 99)
+    for who, job, told in ((ALICE, "2", True), (BOB, "2", False), (ALICE, "3", False), (ADMIN, "3", False)):
+        answers = LocalAnswers(made.config, who)
+        [group] = answers.jobs(Query((job,))).groups
+        answers.close()
+        assert bool(group.jobs) == told
+        assert ("node02.sqlite" in (group.trouble or "")) != told

@@ -44,17 +44,25 @@ def live_results(
 
     Raises:
         ConfigError: the inventory is wrong.
-        StoreError: the nodes' files, or the server that is the store, cannot be read.
+        StoreError: the nodes' files, or the server that is the store, cannot be read; or one node's cannot, and no
+            other one knows the job.
     """
     several = each_cluster(site)
     asked = [one for one in several if len(several) == 1 or cluster in (None, one.cluster)]
-    return [found for one in asked for found in _of_cluster(raw_id, one, after_s, owner)]
+    told = [_of_cluster(raw_id, one, after_s, owner) for one in asked]
+    found = [one for results, _ in told for one in results]
+    unread = [why for _, reasons in told for why in reasons]
+    if unread and not found and after_s is None:
+        # It may be there. Whether it is there and another's is not to be told apart from that.
+        more = f", and {len(unread) - 1} more" if len(unread) > 1 else ""
+        raise StoreError(f"{unread[0]}{more}")
+    return found
 
 
 def _of_cluster(
     raw_id: str, site: Config, after_s: float | None, owner: Callable[[int | None], bool] | None
-) -> list[JobResult]:
-    """Of one cluster: another one's job of the same id is another job."""
+) -> tuple[list[JobResult], list[str]]:
+    """Of one cluster: another one's job of the same id is another job. And why a node's file could not be asked."""
     with tempfile.TemporaryDirectory(prefix="jobimpact-") as folder:
         accounts = Accounts(site, folder=_copied(raw_id, site, Path(folder)) if site.store.server else None)
         with accounts.energy as energy:
@@ -67,7 +75,7 @@ def _of_cluster(
             continue
         record = _record(site.cluster, raw_id, incarnation, unread)
         found.append(accounts.result_of(record, JobEnergy(incarnation, {})))
-    return found
+    return found, unread
 
 
 def _copied(raw_id: str, site: Config, folder: Path) -> Path:
