@@ -88,7 +88,8 @@ def test_a_table_of_those_asked_for(world: World, capsys: Captured, words: list[
 def test_nobody_but_root_asks_for_everybody(world: World, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """A time alone is one's own jobs, as for sacct."""
     status, out, _ = ask(world, capsys, *SINCE, "--me")
-    assert (status, out.splitlines()[0].startswith(f"Jobs of {ME} from 2026-11-19")) == (0, True)
+    day = time.strftime("%Y-%m-%d", time.localtime(T0 - 86400))
+    assert (status, out.splitlines()[0].startswith(f"Jobs of {ME} from {day}")) == (0, True)
     monkeypatch.setattr(os, "geteuid", lambda: 4000)
     assert ask(world, capsys, *SINCE)[1] == out
     monkeypatch.setattr(os, "geteuid", lambda: 0)
