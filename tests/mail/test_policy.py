@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from jobimpact.mail.subject import Span, digest_key, lab_key, parse, unit_key
 from jobimpact.results.mailing import Unit
 
 DAY = date(2026, 11, 20)
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
 KWH = 3.6e6
 
 
@@ -69,6 +70,9 @@ def planned(plan: Plan) -> dict[str, str]:
         (lost(kwh=0.09), None),
         (unit(kwh=0.5, failed=1, failed_j=0.05 * KWH), None),
         (unit(kwh=5.0, last_state="REQUEUED"), None),
+        *((unit(kwh=5.0, last_state=one, end_s=NOON - 2 * 86400), None) for one in ("PREEMPTED", "NODE_FAIL")),
+        (unit(kwh=5.0, last_state="PREEMPTED", end_s=NOON - 3 * 86400), "used 5.00 kWh, more than 1 kWh"),
+        (unit(kwh=5.0, last_state="TIMEOUT", end_s=NOON), "used 5.00 kWh, more than 1 kWh"),
         (unit("6", 5.0, kind="array", jobs=100_000, ran=100_000), "used 5.00 kWh, more than 1 kWh"),
         (unit("10", 5.0, kind="het", jobs=2, ran=2), "used 5.00 kWh, more than 1 kWh"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
@@ -31,6 +31,10 @@ J_PER_KWH = 3.6e6
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _GOES_ON = frozenset({"REQUEUED"})
 """The next incarnation is told, with this one in it."""
+_MAY_GO_ON = frozenset({"PREEMPTED", "NODE_FAIL"})
+"""Slurm may put such a job back into the queue, and says of its first run no more than this."""
+WAIT_DAYS = 3
+"""For so long it may wait there; then it is told as it is."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -146,11 +150,18 @@ def _address(known: Known, user: str) -> Address:
 
 def _worthy(units: Iterable[Unit], known: Known, rules: Mail) -> Iterable[tuple[Unit, str]]:
     for unit in units:
-        if (unit.kind, unit.id) in known.told or unit.last_state in _GOES_ON or not unit.ran:
+        if (unit.kind, unit.id) in known.told or _goes_on(unit, known.day) or not unit.ran:
             continue
         why = _reason(unit, known, rules)
         if why is not None:
             yield unit, why
+
+
+def _goes_on(unit: Unit, day: date) -> bool:
+    """Whether a mail would tell but the first part of a job's story."""
+    if unit.last_state in _MAY_GO_ON:
+        return day - datetime.fromtimestamp(unit.end_s, UTC).date() < timedelta(days=WAIT_DAYS)
+    return unit.last_state in _GOES_ON
 
 
 def _reason(unit: Unit, known: Known, rules: Mail) -> str | None:
