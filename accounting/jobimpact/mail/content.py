@@ -99,7 +99,9 @@ class SiteContents:
         )
         known = [run.energy_j for run in runs if run.energy_j is not None]
         if len(runs) > 1 and known:
-            said = f"It ran {len(runs)} times; this is the last. All its runs together: {energy(fsum(known))}."
+            lacking = f", without {len(runs) - len(known)} of which nothing is known" if len(known) < len(runs) else ""
+            together = f"All its runs together{lacking}: {energy(fsum(known))}."
+            said = f"It ran {len(runs)} times; this is the last. {together}"
             view = msgspec.structs.replace(view, notes=(*view.notes, said))
         return job_mail(view, foot)
 
