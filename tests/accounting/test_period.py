@@ -268,6 +268,17 @@ def test_sums_of_other_coverage_are_not_compared(tmp_path: Path) -> None:
     assert trend.why_not == "50 % of it was measured then, 100 % now"
 
 
+@pytest.mark.parametrize(("coverage", "of_what"), [(1.0, "all"), (0.5, "what is known")])
+def test_what_failed_is_a_part_of_what_is_known(tmp_path: Path, coverage: float, of_what: str) -> None:
+    """Of all only where all is."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 100.0, state="FAILED", coverage=coverage)
+    jobs.add("alice", 300.0, coverage=coverage)
+    jobs.write()
+    lead = period_view(asked(jobs, of())).lead
+    assert lead[0] == f"100 J (0.0000278 kWh) spent on 1 job that did not complete: 25 % of {of_what}."
+
+
 @pytest.mark.parametrize(("then", "ratio"), [(0.96, 2.0), (0.93, None)])
 def test_what_was_measured_may_part_by_little(tmp_path: Path, then: float, ratio: float | None) -> None:
     """By a twentieth, and no more."""

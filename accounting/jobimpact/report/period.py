@@ -275,7 +275,8 @@ def _lead(found: Period) -> Iterator[str]:
         yield "Not measured: of no job's energy is anything known."
         return
     if sums.failed_energy_j:
-        of = f": {percent(sums.failed_energy_j / sums.energy_j)} of all" if sums.energy_j else ""
+        whole = "all" if _is_all(sums) else "what is known"
+        of = f": {percent(sums.failed_energy_j / sums.energy_j)} of {whole}" if sums.energy_j else ""
         spent = f"{energy(sums.failed_energy_j)} ({kwh(sums.failed_energy_j / 3.6e6)})"
         yield f"{spent} spent on {count(sums.failed, 'job')} that did not complete{of}."
     if sums.measured < sums.ran:
