@@ -112,3 +112,31 @@ def test_short_options_may_be_joined(world: World, capsys: pytest.CaptureFixture
 def test_what_takes_a_value(takes: bool, words: str) -> None:
     """So that the word after it is not taken for a command."""
     assert {takes_value(word) for word in words.split()} == {takes}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["-S", "now-999999999weeks"], ["report", "-S", "now-999999999weeks"], ["report", "--year", "0001"]),
+        *(["report", "-S", "2026-01-01", "-E", "now+999999999weeks"], ["mail", "--night", "9999-12-31"]),
+        *(["mail", "--night", "0001-01-01"], ["compare", "1", "model=x", "-S", "now-999999999weeks"]),
+    ],
+    ids=" ".join,
+)
+def test_times_that_no_calendar_has_are_told(
+    world: World, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """In a line."""
+    assert main([*words, "--config", str(world.config_file)]) == 2
+    found = capsys.readouterr()
+    assert (found.out, found.err.count("\n"), found.err.startswith("jobimpact: ")) == ("", 1, True)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"])
+@pytest.mark.parametrize("command", [["-u", "alice"], ["report", "-u", "alice"]])
+def test_the_beginning_is_a_time(world: World, zone: str, command: list[str]) -> None:
+    """1970-01-01 is what people write for it, wherever they are; and 9999 for the end."""
+    asked = words(world, *command, "-S", "1970-01-01", "-E", "9999-12-30")
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, env=os.environ | {"TZ": zone})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "30 jobs" in done.stdout

@@ -229,9 +229,12 @@ def resend(config: str | None, key: str) -> int:
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        found = date.fromisoformat(text)
     except ValueError as error:
         raise ConfigError(f"--night {text!r:.40}: not a day like 2026-11-20") from error
+    if not 1970 < found.year < 9999:
+        raise ConfigError(f"--night {text}: a day on which no job ended")
+    return found
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

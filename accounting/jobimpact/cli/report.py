@@ -147,6 +147,8 @@ def span_of(length: str | None, when: str | None, now_s: float) -> Span:
 
 
 def _first(length: str, numbers: list[int]) -> date:
+    if numbers[0] < 1970:
+        raise ValueError(numbers[0])
     if length == "week":
         return date.fromisocalendar(numbers[0], numbers[1], 1)
     return date(numbers[0], numbers[1] if length == "month" else 1, 1)

@@ -18,6 +18,8 @@ _DATES = (
     re.compile(r"(?P<month>\d{1,2})[/.](?P<day>\d{1,2})(?:[/.](?P<year>\d{4}|\d{2}))?"),
     re.compile(r"(?P<month>\d{2})(?P<day>\d{2})(?P<year>\d{2})?"),
 )
+_END_S = 253402214400
+"""The last day of 9999, which is that year in every zone."""
 _FORMS = "YYYY-MM-DD[THH:MM[:SS]], MM/DD[/YY], HH:MM, today, midnight, noon, now-3days, or epoch seconds"
 
 
@@ -43,6 +45,8 @@ def moment(text: str, now_s: float) -> float:
         found = _absolute(word, time.localtime(now_s))
     if found is None:
         raise ConfigError(f"{text!r:.40}: not a time: {_FORMS}")
+    if not -86400 <= found < _END_S:  # the first of 1970 in any zone: some write it for the beginning
+        raise ConfigError(f"{text!r:.40}: not a time of any job: before 1970, or after 9999")
     return found
 
 
