@@ -50,6 +50,8 @@ class Day:
             host.go()
             self.ended = self.json("alice", "long")
             self.ended_array = self.ask("alice", "sweep")
+            host.cluster.stop(host.cluster.nodes[0])
+            self.of_stopped = self.ask("alice", "crash")
         self.nights = [host.night(), host.night()]
 
     def _reads(self, job: str) -> bool:
@@ -122,6 +124,12 @@ def test_what_is_preliminary_becomes_final(day: Day) -> None:
     assert before["state"] == "ended, preliminary until the next accounting"
     assert after["state"] == "COMPLETED"
     assert before["energy"]["total_j"] == after["energy"]["total_j"] > 0
+
+
+def test_a_node_whose_daemon_has_ended_still_tells(day: Day) -> None:
+    """The service may read its file and write nothing, and SQLite can do with that."""
+    assert (day.of_stopped.returncode, day.of_stopped.stderr) == (0, "")
+    assert f"job {day.site.ids['crash']}  ended, preliminary" in day.of_stopped.stdout
 
 
 def test_an_array_that_is_not_accounted_for_is_one_task_and_says_so(day: Day) -> None:
