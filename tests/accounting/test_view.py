@@ -251,6 +251,13 @@ def test_an_array_of_which_nothing_is_known_has_no_sum() -> None:
     assert re.search(r"^  Energy +-$", group_text(view), re.MULTILINE)
 
 
+def test_tasks_that_failed_and_were_not_measured_are_told() -> None:
+    """Not as none, and not as nothing."""
+    view = group_view(Group("9", (), _sums(failed=3, failed_energy_j=None, coverage=1.0)))
+    assert view.lead == ("3 of 12 tasks did not complete: what they used is not known.",)
+    assert group_view(Group("9", (), _sums(failed=3, failed_energy_j=0.0, coverage=1.0))).lead == ()
+
+
 def test_a_total_of_some_tasks_is_as_much_as_nothing() -> None:
     """Only the total of all is set beside other things."""
     group = stories()["array_300"].group

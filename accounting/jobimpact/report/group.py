@@ -115,6 +115,8 @@ def _lead(sums: Sums, what: str) -> Iterator[str]:
             f"{energy(sums.failed_energy_j)} ({kwh(sums.failed_energy_j / 3.6e6)}) spent on {what}s that did not"
             f" complete ({of})."
         )
+    elif sums.failed and sums.failed_energy_j is None:
+        yield f"{sums.failed:,} of {sums.jobs:,} {what}s did not complete: what they used is not known."
     if sums.coverage is not None and sums.coverage < 1:
         yield f"Incomplete: energy is known for {percent(sums.coverage)} of what they held; the sum is of this part."
 
