@@ -170,7 +170,9 @@ def _answer(words: list[str]) -> int:
 
 def _account(words: list[str]) -> int:
     parser = _parser(
-        "account", "Put the jobs that ended in a window into the results. Doing so twice changes nothing."
+        "account",
+        "Put the jobs that ended in a window into the results: on the accounting host, as who may see everybody's "
+        "jobs and write the results. Without --from, what is due. Doing so twice changes nothing.",
     )
     parser.add_argument("--from", dest="begin", metavar="TIME", help="epoch seconds or ISO 8601, UTC without a zone")
     parser.add_argument("--to", dest="end", metavar="TIME", help="inclusive; default: now")
@@ -183,14 +185,19 @@ def _account(words: list[str]) -> int:
 
 
 def _schedule(words: list[str]) -> int:
-    given = _parser("schedule", "Account every night, at nightly.at.").parse_args(words)
+    given = _parser(
+        "schedule", "Account every night, at nightly.at, and mail: what jobimpact-nightly.service runs."
+    ).parse_args(words)
     from jobimpact.cli import account
 
     return account.run_schedule(given.config)
 
 
 def _serve(words: list[str]) -> int:
-    text = "Answer users about their own jobs, on this host's socket and for login nodes by munge."
+    text = (
+        "Answer users about their own jobs, on this host's socket and for login nodes by munge. It runs as "
+        "service.user, who must be able to read the results."
+    )
     given = _parser("serve", text).parse_args(words)
     from jobimpact.cli import serve
 
@@ -357,9 +364,9 @@ def _mail(words: list[str]) -> int:
         return mail.resend(given.config, given.key)
     parser = _parser(
         "mail",
-        "Send this night's mails, as accounting does at its end; unless mail.send is true, put them into a folder and "
-        "say who would get what, and why. With an option it only shows them, and notes nothing. `status` says how "
-        "mails stand, `resend KEY` sends one once more.",
+        "Send this night's mails, as accounting does at its end, by the section `mail` of the configuration; unless "
+        "mail.send is true, put them into a folder and say who would get what, and why. With an option it only shows "
+        "them, and notes nothing. `status` says how mails stand, `resend KEY` sends one once more.",
     )
     parser.add_argument("--night", metavar="DATE", help="of jobs that ended on a day (UTC), like 2026-11-20")
     parser.add_argument("--preview", metavar="DIR", help="into this folder, and send none")
