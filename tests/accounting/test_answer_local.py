@@ -469,3 +469,19 @@ def test_a_node_that_cannot_be_asked_makes_no_job_unknown(tmp_path: Path) -> Non
         answers.close()
         assert bool(group.jobs) == told
         assert ("node02.sqlite" in (group.trouble or "")) != told
+
+
+def test_an_inventory_that_is_wrong_keeps_back_no_job_that_is_accounted_for(tmp_path: Path) -> None:
+    """Only those that need it: they are told apart from unknown ones, and the reason is said."""
+    made = World(tmp_path)
+    write(made, measured(made, "1"))
+    node = made.node()
+    node.domain()
+    node.run("2", end=None, uid=1001)
+    node.db.commit()
+    (made.folder / "nodes.yaml").write_text("version: [")
+    answers = LocalAnswers(made.config, ALICE)
+    done, running = answers.jobs(Query(("1", "2"))).groups
+    answers.close()
+    assert (ids(done), done.trouble) == (["1"], None)
+    assert (ids(running), "nodes.yaml" in (running.trouble or "")) == ([], True)

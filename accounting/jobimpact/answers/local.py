@@ -8,7 +8,7 @@ import msgspec
 
 from jobimpact.answers.query import Answers, Details, Group, Period, PeriodQuery, Query, Who
 from jobimpact.core.config import Config
-from jobimpact.core.errors import StoreError
+from jobimpact.core.errors import ConfigError, StoreError
 from jobimpact.results.read import Found, Reader
 from jobimpact.results.record import JobResult
 from jobimpact.results.select import Seen, Selection
@@ -104,7 +104,7 @@ class LocalAnswers:
             return _group(job, found)
         try:
             live = self._live(job, last, query)
-        except StoreError as error:
+        except (ConfigError, StoreError) as error:  # an inventory that is wrong, too: what is accounted needs none
             return msgspec.structs.replace(_group(job, found), trouble=str(error))
         if not live:
             return _group(job, found)
