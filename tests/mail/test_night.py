@@ -149,13 +149,15 @@ def test_a_user_gets_the_heaviest_jobs_and_is_not_told_of_the_rest_the_next_nigh
 
 
 def test_what_a_night_has_no_room_for_goes_the_next(tmp_path: Path, server: Server) -> None:
-    """In the order in which it was planned, and none is lost."""
+    """In the order in which it was planned, and none is lost; why some wait is said."""
     world = Site(tmp_path, server.port, per_night=2)
     for job in range(1, 6):
         world.job(str(job), user=f"user{job}", joules=5000.0 * job)
     world.account().begin()
     found = [send(world, night * DAY_S) for night in range(4)]
     assert [(one.delivered.sent, one.waiting) for one in found] == [(2, 3), (2, 1), (1, 0), (0, 0)]
+    said = [f"mail.per_night is reached: {left} go another night" for left in (3, 1)]
+    assert [one.quiet for one in found] == [*said, "", ""]
     assert len(set(server.names)) == len(server.mails) == 5
 
 

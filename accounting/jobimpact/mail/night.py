@@ -53,7 +53,7 @@ class Night(msgspec.Struct, frozen=True):
     found_uncertain: tuple[str, ...]
     """Keys of mails over which a run before died."""
     quiet: str = ""
-    """Why users get none today: it is no day for mail, or the first."""
+    """Why users get none today, or not all: it is no day for mail, or the first, or there are too many."""
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -203,14 +203,14 @@ def send_night(config: Config, clock: Clock, problems: Sequence[str] = ()) -> Ni
         site = _Site(config, mailing, now_s)
         plan = Plan()
         done = Delivered()
+        left = 0
         if not site.quiet and not site.stopped:
             plan = site.plan(max(begun_s, now_s - KEEP_DAYS * DAY_S), now_s + 1, begun_s=begun_s)
             mailing.plan(_rows(plan, now_s))
             _drop_unwanted(mailing, site, clock())
+            queue, left = _queue(mailing, site, config, now_s)
             with closing(SiteContents(config)) as contents:
-                done = deliver(
-                    _queue(mailing, site, config, now_s), mailing, config.cluster, config.mail, contents, clock
-                )
+                done = deliver(queue, mailing, config.cluster, config.mail, contents, clock)
         stopped = [*site.stopped, *([done.trouble] if done.trouble else [])]
         told = _tell_admins(config, mailing, site, Plan(skipped=plan.skipped), problems, stopped, clock)
         done.problems += (
@@ -218,7 +218,8 @@ def send_night(config: Config, clock: Clock, problems: Sequence[str] = ()) -> Ni
         )
         waiting = len(mailing.rows(_WAITING))
     first = "" if begun_s < now_s else "the first night: jobs that end from now on are mailed"
-    return Night(plan, done, waiting, tuple(stopped), tuple(dead), site.quiet or first)
+    full = f"mail.per_night is reached: {left} go another night" if left else ""
+    return Night(plan, done, waiting, tuple(stopped), tuple(dead), site.quiet or full or first)
 
 
 def _rows(plan: Plan, now_s: float) -> list[MailRow]:
@@ -237,8 +238,8 @@ def _drop_unwanted(mailing: Mailing, site: _Site, now_s: float) -> None:
             mailing.put_off(row, "dropped", f"waited for more than {STALE_DAYS} days", now_s)
 
 
-def _queue(mailing: Mailing, site: _Site, config: Config, now_s: float) -> list[MailRow]:
-    """Those that are due, the oldest first, as many as the night still has room for."""
+def _queue(mailing: Mailing, site: _Site, config: Config, now_s: float) -> tuple[list[MailRow], int]:
+    """Those that are due, the oldest first, as many as the night still has room for; and how many more there are."""
     since_s = site.midnight_s()
     gone = [
         row
@@ -247,7 +248,7 @@ def _queue(mailing: Mailing, site: _Site, config: Config, now_s: float) -> list[
     ]
     room = max(config.mail.per_night - len(gone), 0)
     due = [row for row in mailing.rows(_WAITING) if is_due(row, now_s) and not row.subject.startswith("health/")]
-    return [site.readdressed(row) for row in due[:room]]
+    return [site.readdressed(row) for row in due[:room]], len(due[room:])
 
 
 def _tell_admins(
