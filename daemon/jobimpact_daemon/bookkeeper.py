@@ -52,6 +52,7 @@ class Bookkeeper:
         policy: by whose rules energy is split.
         calibration: what the node's plug draws for its parts, where it has no meter of its own.
         max_gap_ns: two readings of a gauge that are further apart say nothing of the time between.
+        interval_ns: how often everything is read.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Bookkeeper:
         policy: str = "default",
         calibration: NodeCalibration | None = None,
         max_gap_ns: int = 30 * NS,
+        interval_ns: int = NS,
     ) -> None:
         self.state = state
         self.closed: list[Run] = []
@@ -70,7 +72,7 @@ class Bookkeeper:
         self.words = RunWords()
         """What runs say of themselves, and the ledger does not have yet."""
         self._in_ledger = taken
-        self._max_gap_ns = max_gap_ns
+        self._use_gap_ns = max(max_gap_ns, 3 * interval_ns)
         self._accounts = Accounts(state, idle_w)
         self._rest = NodeRest(state, self._accounts, policy, calibration)
         self._metering = Metering(state, self._accounts, self._rest, policy, max_gap_ns)
@@ -197,9 +199,9 @@ class Bookkeeper:
         deferred = self._use_is_late(seen)
         if seen.usage is not None:
             usage = self._follow_cgroups(seen.usage, known, seen.wall_s)
-            miss(holdings, usage, self._max_gap_ns)
+            miss(holdings, usage, self._use_gap_ns)
             holdings.use(usage)
-            add_utilisation(holdings, usage.utilisation, self._max_gap_ns)
+            add_utilisation(holdings, usage.utilisation, self._use_gap_ns)
             self._close_gone(usage, seen.wall_s)
             self._follow_runs(usage)
         now = holdings.snapshot()

@@ -92,6 +92,7 @@ def make_books(config: Config, state: State, ledger: Ledger) -> Bookkeeper:
         policy=node.policy,
         calibration=load_calibration(Path(config.inventory), node.name),
         max_gap_ns=round(node.max_gap_s * NS),
+        interval_ns=round(node.interval_s * NS),
     )
 
 

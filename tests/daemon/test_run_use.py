@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.daemon.books import GIB, Json, end, line, node, play, start
+from tests.daemon.books import GIB, Json, end, line, node, play, start, write
+
+from jobimpact.core.config import load_config
+from jobimpact_daemon.replay import replay
 
 GPUS = ("GPU-a", "GPU-b")
 
@@ -128,6 +133,19 @@ def test_what_was_used_while_nobody_looked_is_not_known(away_s: int, after: Json
     found = used(lines, restart_at=[len(lines) - 1])["1"]
     assert found.keys() == known
     assert found.get("cpu_ns", 0) == (0 if not known else 50 * 10**9 if after else 30 * 10**9)
+
+
+@pytest.mark.parametrize("interval_s", [1, 30])
+def test_a_node_that_is_read_seldom_tells_use_as_well(tmp_path: Path, interval_s: int) -> None:
+    """Half a minute and a moment between two readings is no gap where that is how often they come."""
+    settings = {"name": "n1", "interval_s": interval_s}
+    config = {"cluster": "c", "store": {"local": {"path": "store"}}, "scheduler": {"local": {"path": "jobs"}}}
+    (tmp_path / "c.yaml").write_text(json.dumps(config | {"node": settings}))
+    lines = [node(gpus=GPUS), seen(1, {"GPU-a": 1.0}), start(1, "1", gpus=["GPU-a"])]
+    lines += [seen(1 + 30.01 * n, {"GPU-a": 0.5}, j1={"cpu_s": n, "mem_bytes": GIB}) for n in range(1, 21)]
+    found = replay(load_config(tmp_path / "c.yaml"), write(tmp_path / "recording", lines))["jobs"]["1"]["used"]
+    assert ("mem_peak_bytes" in found, "gpu_known_ns" in found) == (interval_s == 30, interval_s == 30)
+    assert found["cpu_ns"] == 20 * 10**9
 
 
 def test_a_short_gap_in_a_long_run_hides_no_peak() -> None:
