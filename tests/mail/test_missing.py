@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,20 @@ def test_a_package_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert {(row.state, row.attempts) for row in world.mails().values()} <= {("planned", 0)}
         monkeypatch.delenv("PYTHONPATH")
         assert world.run("mail")[:2] == (0, "mail: 2 sent\n")
+
+
+def test_a_row_that_nobody_thought_of_is_no_error_of_the_accounting(tmp_path: Path) -> None:
+    """The night's mails fail with what went wrong and where; the accounting before them stands, with status 0."""
+    with Server() as server:
+        world = Site(tmp_path, server.port)
+        world.job("1")
+        world.account().begin()
+        assert world.run("mail")[0] == 0
+        with closing(sqlite3.connect(world.results)) as db:
+            db.execute("UPDATE mail SET made_s = 'long ago'")
+            db.commit()
+        world.job("2")
+        status, out, said = world.run("account")
+        assert (status, "1 new" in out) == (0, True)
+        assert "Traceback" in said
+        assert "jobimpact: mail: TypeError: " in said.splitlines()[-1]
