@@ -14,7 +14,7 @@ from tests.accounting.test_period_command import HOSTILE
 
 from jobimpact.cli.main import main
 from jobimpact.impact.ranges import Range
-from jobimpact.report.compare import INDICATORS, Impact, Side, compare
+from jobimpact.report.compare import INDICATORS, Impact, Side, compare, with_work
 from jobimpact.report.compare_json import dumps
 from jobimpact.report.compare_text import compare_text
 
@@ -142,6 +142,22 @@ def test_no_world_within_the_ranges_contradicts_the_ratio(shares: tuple[str, str
             assert not (found.order == "more" and world <= 1)
     assert "not known" in orders
     assert orders > {"not known"}
+
+
+def test_what_so_many_steps_took_by_hand() -> None:
+    """3.6 MJ over 1000 steps and 1.8 MJ over 250: for each 100 steps 360 and 720 kJ, and twice the energy."""
+    impact = Impact(*(Range(part, part, part) for part in (0.1, 0.1, 0.2)))
+    sides = [
+        side("a", energy_j=Range(3.6e6, 3.6e6, 3.6e6), impacts=dict.fromkeys(("gwp_kgco2e",), impact)),
+        side("b", energy_j=Range(1.8e6, 1.8e6, 1.8e6), impacts=dict.fromkeys(("gwp_kgco2e",), impact)),
+    ]
+    found = compare(with_work(sides, [1000.0, 250.0]), per=100.0)
+    lines = [line.split() for line in compare_text(found).splitlines()]
+    at = lines.index(["for", "each", "100", "steps"])
+    assert lines[at + 1] == ["energy", "360", "kJ", "720", "kJ"]
+    assert lines[at + 2] == ["GWP", "(climate)", "20.0", "g", "80.0", "g"]
+    assert found.ratios[1]["energy"].value == pytest.approx(2.0)
+    assert found.ratios[1]["gwp_kgco2e"].value == pytest.approx(4.0)
 
 
 def test_a_shared_range_hides_no_difference() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from math import fsum
 from pathlib import Path
@@ -277,6 +278,17 @@ def test_what_failed_is_a_part_of_what_is_known(tmp_path: Path, coverage: float,
     jobs.write()
     lead = period_view(asked(jobs, of())).lead
     assert lead[0] == f"100 J (0.0000278 kWh) spent on 1 job that did not complete: 25 % of {of_what}."
+
+
+def test_bars_are_as_long_as_their_energy_and_what_failed_in_them(tmp_path: Path) -> None:
+    """A quarter of the most failed: a quarter of its bar is crosses; half the energy is half as long."""
+    jobs = Jobs(tmp_path)
+    jobs.add("alice", 300.0)
+    jobs.add("alice", 100.0, state="FAILED")
+    jobs.add("alice", 200.0, MONTH + DAY + 3600)
+    jobs.write()
+    bars = re.findall(r"^    2026-11-0[12]  ([#x]+) ", period_text(period_view(asked(jobs, of()))), flags=re.MULTILINE)
+    assert bars == ["#" * 30 + "x" * 10, "#" * 20]
 
 
 @pytest.mark.parametrize(("then", "ratio"), [(0.96, 2.0), (0.93, None)])

@@ -78,6 +78,37 @@ def test_colours_only_paint(story: Story) -> None:
     assert bool(re.search(r"\x1b\[33m", painted)) == any(one.tone == "bad" for one in view.advice)
 
 
+def test_each_figure_of_a_report_by_hand() -> None:
+    """8 h of 1802 W: 14.416 kWh, x PUE 1.3, x France's 44.18 g, 48.58 µg and 11.289 MJ a kWh."""
+    one = stories()["good"].job
+    view = job_view(one)
+    assert (view.total, view.total_kwh) == ("51.9 MJ", "14.4 kWh")
+    assert {row.kind: row.amount for row in view.energy} == {
+        "cpu": "3.40 MJ",
+        "dram": "605 kJ",
+        "gpu": "40.4 MJ",
+        "rest": "7.49 MJ",
+    }
+    gwp, adp, pe = view.impacts
+    assert (gwp.use, adp.use, pe.use) == ("828 g", "910 µg", "212 MJ")
+    kwh = 1802 * 8 / 1000 * 1.3
+    assert gwp.use_central == pytest.approx(kwh * 0.04418)
+    assert adp.use_central == pytest.approx(kwh * 4.858e-8)
+    assert pe.use_central == pytest.approx(kwh * 11.289)
+    for row in view.impacts:
+        found = one.impacts[row.name]
+        assert row.use_central == found["use"]["central"]
+        assert row.embodied_central == found["embodied"]["central"]
+        assert found["total"]["central"] == pytest.approx(found["use"]["central"] + found["embodied"]["central"])
+        assert (row.low, row.high) == (found["total"]["low"], found["total"]["high"])
+    assert (gwp.embodied, gwp.total, gwp.span) == ("332 g", "1.16 kg", "885 g - 2.57 kg")
+    assert (pe.embodied, pe.total, pe.span) == ("4.47 MJ", "216 MJ", "164 - 253 MJ")
+    assert "FRA, 44.2 gCO2e/kWh" in view.method
+    lines = job_text(view).splitlines()
+    assert any(line.split() == ["Energy", "51.9", "MJ", "14.4", "kWh"] for line in lines)
+    assert any(line.split()[:6] == ["PE", "(energy)", "212", "MJ", "4.47", "MJ"] for line in lines)
+
+
 def test_text_says_what_the_view_says(story: Story) -> None:
     """Each sentence of it, in its order, whatever the lines."""
     view = view_of(story)

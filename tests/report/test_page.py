@@ -246,6 +246,14 @@ def test_what_is_not_known_is_no_zero() -> None:
     assert energy_shares(view.energy) == ()
 
 
+@pytest.mark.parametrize(("name", "whole"), [("good", True), ("part_measured", False), ("crash", False)])
+def test_a_sum_is_of_all_only_where_all_is_known(name: str, whole: bool) -> None:
+    """Of each part, and for all of the time."""
+    page = job_page([view_of(stories()[name])], title=name)
+    assert ("in all, as far as it is known" in page) is not whole
+    assert "in all" in page
+
+
 def test_shares_are_of_what_is_known() -> None:
     """A part that is not known has no share, and the others' come to one."""
     rows = (
