@@ -7,12 +7,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobimpact.report.numbers import duration, energy, grams, memory, percent, rounded, span
+from jobimpact.report.table import Units
 from jobimpact.report.text import clean
 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(5230, "5.23 kJ"), (0, "0 J"), (999.96, "1.00 kJ"), (9.996, "10.0 J"), (1.5e10, "15.0 GJ"), (2e-3, "2.00 mJ")],
+    [
+        (5230, "5.23 kJ"),
+        (0, "0 J"),
+        (999.96, "1.00 kJ"),
+        (9.996, "10.0 J"),
+        (1.5e10, "15.0 GJ"),
+        (2e-3, "2.00 mJ"),
+        (3e-6, "3.00 µJ"),
+    ],
 )
 def test_an_energy_fits_its_size(value: float, shown: str) -> None:
     """Three digits, the prefix that fits, and no 1000 of anything."""
@@ -76,3 +85,17 @@ def test_cleaned_text_is_printable(text: str) -> None:
     """Nothing in it moves a cursor, changes a colour, or turns the writing's direction."""
     assert all(char.isprintable() or char.isspace() for char in clean(text))
     assert not set(clean(text)) & set("\x1b\x9b\x07\r\n\u202e\u2066\u200f")
+
+
+@pytest.mark.parametrize(
+    ("units", "energies", "masses"),
+    [
+        (Units(), "3.60 MJ", "57.5 g"),
+        (Units("J", "g"), "3600000 J", "57.5 g"),
+        (Units("kWh", "kg"), "1.00 kWh", "0.0575 kg"),
+    ],
+)
+def test_a_table_in_one_unit(units: Units, energies: str, masses: str) -> None:
+    """The same quantity in each; what is not known in none."""
+    assert (units.joules(3.6e6), units.kilograms(0.0575)) == (energies, masses)
+    assert (units.joules(None), units.kilograms(None)) == ("-", "-")

@@ -34,6 +34,7 @@ NAMES = (
     *("good", "crash", "idle_gpu", "part_measured", "not_measured", "asked_too_much", "starved", "hostile"),
     *("array_300", "array_100k"),
 )
+PARTS = ("use", "embodied")
 COLOURS = re.compile(r"\x1b\[\d+m")
 
 
@@ -107,6 +108,22 @@ def test_each_figure_of_a_report_by_hand() -> None:
     lines = job_text(view).splitlines()
     assert any(line.split() == ["Energy", "51.9", "MJ", "14.4", "kWh"] for line in lines)
     assert any(line.split()[:6] == ["PE", "(energy)", "212", "MJ", "4.47", "MJ"] for line in lines)
+
+
+def test_what_stands_beside_the_total_is_use_and_embodied_together() -> None:
+    """And says so where one of them is not known."""
+    one = stories()["good"].job
+
+    def beside(**changed: Any) -> tuple[str, str, str, str]:
+        share = {part: {"low": 0.001, "central": 0.002 if part == "use" else 0.003, "high": 0.004} for part in PARTS}
+        impacts = {name: found | {"shared": share | {"reason": None} | changed} for name, found in one.impacts.items()}
+        (row,) = job_view(msgspec.structs.replace(one, impacts=impacts)).beside
+        return row.label, row.gwp, row.pe, row.said
+
+    assert beside() == ("shared parts", "5.00 g", "5.00 kJ", "")
+    assert beside(use=None, reason="no meter") == ("shared parts", "3.00 g", "3.00 kJ", "embodied only")
+    assert beside(embodied=None, reason="unknown") == ("shared parts", "2.00 g", "2.00 kJ", "use only")
+    assert beside(reason="one of two") == ("shared parts", "5.00 g", "5.00 kJ", "in part")
 
 
 def test_text_says_what_the_view_says(story: Story) -> None:
