@@ -217,7 +217,8 @@ def test_no_device_in_band(via: Via) -> None:
     meter = Ipmi(config.Ipmi(via=via), "n1")
     assert meter.discover() == []
     assert meter.problem is not None
-    assert "device" in meter.problem
+    # Not root may not even ask: the program says so.
+    assert "device" in meter.problem or "permission denied" in meter.problem
 
 
 def test_hung_program_ends_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
