@@ -21,6 +21,7 @@ from jobimpact.answers.live import user_of
 from jobimpact.answers.local import LocalAnswers
 from jobimpact.answers.query import Answers, Details, Group, Query, Who
 from jobimpact.core.records import Profile, Progress
+from jobimpact.report.group import group_view
 from jobimpact.results.chosen import Chosen
 from jobimpact.results.outcome import FAILED, coverage_of, has_failed, has_run, known_sum
 from jobimpact.results.read import Reader
@@ -145,6 +146,17 @@ def test_more_than_was_asked_for_in_full_are_sums_alone(asking: dict[str, LocalA
     assert whole.sums is not None
     assert close(sums.sums, whole.sums)
     assert (sums.sums.failed, sums.sums.ran) == (3, 30)
+    told, shown = group_view(sums), group_view(whole)
+    assert (told.name, told.cluster, told.facts) == (shown.name, shown.cluster, shown.facts)
+    assert "bob" in told.facts[0]
+
+
+def test_what_not_all_jobs_have_is_told_of_none(asking: dict[str, LocalAnswers]) -> None:
+    """Of jobs of several users and accounts, some of none, only the cluster is said."""
+    [group] = asking[ADMIN.name].jobs(Query(rows=0)).groups
+    assert "user" not in group.shared
+    assert "account" not in group.shared
+    assert group.shared["cluster"] == "lab"
 
 
 def test_a_job_that_runs_is_its_owners(tmp_path: Path) -> None:

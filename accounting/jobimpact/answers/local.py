@@ -140,7 +140,7 @@ class LocalAnswers:
 
 
 def _group(asked: str, found: Found | None) -> Group:
-    return Group(asked) if found is None else Group(asked, found.jobs, found.sums)
+    return Group(asked) if found is None else Group(asked, found.jobs, found.sums, shared=found.shared)
 
 
 def _fits(one: JobResult, query: Query) -> bool:

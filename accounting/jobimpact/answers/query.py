@@ -74,6 +74,8 @@ class Group(msgspec.Struct, frozen=True):
     """None: nothing was found."""
     trouble: str | None = None
     """Why this may not be all."""
+    shared: dict[str, str] = {}
+    """Where the jobs are not in full, what all have in common: `cluster`, `user`, `account`, `partition`, `name`."""
 
 
 class Answers(msgspec.Struct, frozen=True):

@@ -52,7 +52,7 @@ def group_view(group: Group, *, findings: Sequence[Finding] = (), currency: str 
     methods = Counter(filter(None, map(method, group.jobs)))
     return GroupView(
         title=f"job {clean(group.asked)}: {count(sums.jobs, what)}",
-        name=_alike([one.name for one in group.jobs]),
+        name=_alike(group, "name"),
         facts=tuple(_facts(group, sums)),
         lead=(*_mixed(group), *_lead(sums, what)),
         advice=advice_of(findings, currency),
@@ -68,24 +68,24 @@ def group_view(group: Group, *, findings: Sequence[Finding] = (), currency: str 
         notes=(*_by_part(group.jobs, what), *_notes(sums, what)),
         accounted=_accounted(sums, what),
         method=_method(methods, sums),
-        cluster=_alike([one.cluster for one in group.jobs]),
+        cluster=_alike(group, "cluster"),
         failed=sums.failed,
         in_part="" if sums.energy_j is None else in_part(sums.coverage),
     )
 
 
-def _alike(texts: list[str]) -> str:
+def _alike(group: Group, field: str) -> str:
     """What all have; empty where they differ."""
-    return clean(texts[0]) if texts and len(set(texts)) == 1 else ""
+    if not group.jobs:
+        return clean(group.shared.get(field, ""))
+    texts = {getattr(one, field) or "" for one in group.jobs}
+    return clean(texts.pop()) if len(texts) == 1 else ""
 
 
 def _facts(group: Group, sums: Sums) -> Iterator[str]:
-    who = [_alike([one.user for one in group.jobs])]
-    for word, values in (
-        ("account", [one.account or "" for one in group.jobs]),
-        ("partition", [one.partition or "" for one in group.jobs]),
-    ):
-        same = _alike(values)
+    who = [_alike(group, "user")]
+    for word in ("account", "partition"):
+        same = _alike(group, word)
         who += [f"{word} {same}"] if same else []
     if any(who):
         yield ", ".join(filter(None, who))

@@ -49,6 +49,8 @@ FROM temp.{name} chosen CROSS JOIN job_result ON job_result.rowid = chosen.row W
 """
 _KINDS: tuple[DomainKind, ...] = ("cpu", "dram", "gpu", "rest")
 _EACH = "json_extract(energy, " + ", ".join(f"'$.domains.{kind}.method'" for kind in _KINDS) + ")"
+_WHOSE = ("cluster", "user", "account", "partition", "name")
+_SHARED = ", ".join(f"min(coalesce({name}, '')), max(coalesce({name}, ''))" for name in _WHOSE)
 _FAILED = ", ".join(f"'{state}'" for state in sorted(FAILED))
 
 
@@ -85,6 +87,20 @@ class Chosen:
             found.add_methods(dict(zip(_KINDS, each, strict=True)), version_in(factors))
         how = found.sums()
         return msgspec.structs.replace(self.sums()[()], methods=how.methods, factors=how.factors)
+
+    def shared(self) -> dict[str, str]:
+        """Of cluster, user, account, partition and name what all rows have in common; empty ones are left out.
+
+        Raises:
+            sqlite3.Error: they cannot be read.
+        """
+        query = (
+            f"SELECT {_SHARED} FROM temp.{self._name} chosen "  # noqa: S608 (ours)
+            "CROSS JOIN job_result ON job_result.rowid = chosen.row"
+        )
+        (found,) = self._db.execute(query)
+        each = zip(_WHOSE, found[::2], found[1::2], strict=True)
+        return {name: least for name, least, most in each if least and least == most}
 
     def sums(self, *by: str, light: bool = False, kinds: Kinds | None = None) -> dict[tuple[Any, ...], Sums]:
         """What they come to.

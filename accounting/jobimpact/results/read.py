@@ -47,6 +47,8 @@ class Found(msgspec.Struct, frozen=True):
     jobs: tuple[JobResult, ...]
     """Empty: there are more than were asked for in full."""
     sums: Sums
+    shared: dict[str, str] = {}
+    """Of more than were asked for in full what all have: of `cluster`, `user`, `account`, `partition` and `name`."""
 
 
 class Reader:
@@ -121,7 +123,8 @@ class Reader:
             ids = [rowid for (rowid,) in db.execute(query, parameters)]
             if rows is not None and len(ids) > rows:
                 self.map()
-                return Found((), Chosen(db, where, parameters).whole())
+                chosen = Chosen(db, where, parameters)
+                return Found((), chosen.whole(), chosen.shared())
             jobs = self.in_full(db, ids)
         sums = sums_of(jobs)
         if sums is None:
