@@ -185,6 +185,15 @@ def test_spans_drawn_together_are_a_gap_where_most_is_not_known(unknown: int, sh
     assert set(found.watts["cpu"]) == {shown}
 
 
+def test_a_mean_is_over_the_time_that_is_known() -> None:
+    """Of two minutes one is: its power is not spread over both."""
+    one = Profile(START_S, (0.0, 60.0, 120.0), {"cpu": (100.0, None), "dram": (20.0, None)})
+    picture = power_picture(one, of="job 1", form="svg")
+    assert picture is not None
+    assert "120 W on average. On average: CPU 100 W, memory 20.0 W." in picture.desc
+    assert "Not known, in part at least, for 1 min 0 s (50 %)." in picture.desc
+
+
 def test_power_below_zero_is_drawn_as_none() -> None:
     """A rest that its node's meter cannot bear is no area under the axis, and takes nothing from the other parts."""
     one = Profile(START_S, (0.0, 60.0, 120.0), {"cpu": (100.0, 100.0), "rest": (-80.0, 20.0)})
