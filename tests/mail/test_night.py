@@ -111,6 +111,7 @@ def test_a_job_that_is_begun_anew_is_told_when_it_is_over(tmp_path: Path, server
     assert world.states() == {"job 1": "sent"}
     text = next(server.mails[0].message.iter_parts()).get_content()  # type: ignore[attr-defined]
     told = " ".join(text.split())
+    assert told.startswith("job 1 COMPLETED")
     assert "It ran 2 times; this is the last. All its runs together, without 1 of which nothing is known: " in told
 
 
