@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.report.stories import Site, Story, stories
 
 from jobimpact.answers.query import Group
+from jobimpact.cli.asked import CSV_ROWS
 from jobimpact.core.config import Findings
 from jobimpact.core.errors import ConfigError
 from jobimpact.core.records import Progress
@@ -23,7 +24,7 @@ from jobimpact.report.equivalents import equivalents, load_equivalents
 from jobimpact.report.group import group_view
 from jobimpact.report.job import job_view
 from jobimpact.report.page import group_page
-from jobimpact.report.text import MOST_ADVICE, group_text, job_text, method_text
+from jobimpact.report.text import MOST_ADVICE, MOST_LINES, group_text, job_text, method_text
 from jobimpact.report.view import Advice, EndingRow, GroupView, JobView
 from jobimpact.results.outcome import FAILED
 from jobimpact.results.read import Reader
@@ -187,6 +188,8 @@ def test_an_array_is_a_page_whatever_its_size(name: str) -> None:
     assert group.sums is not None
     assert sum(row.jobs for row in view.endings) == group.sums.jobs
     assert view.advice[0].title.endswith("tasks failed alike")
+    assert MOST_LINES == CSV_ROWS
+    assert ("a line for each: --array" in printed(view)) is (group.sums.jobs <= CSV_ROWS)
 
 
 def test_the_tasks_that_stand_out_are_the_dearest_of_those_that_failed() -> None:

@@ -17,7 +17,8 @@ __all__ = ["clean", "group_text", "job_text", "method_text", "wrapped"]
 WIDTH = 80
 MOST_ADVICE = 3
 """So many findings are told in full, the others counted."""
-_HINT = "One in full: jobimpact with its id; a line for each: --array."
+MOST_LINES = 20_000
+"""Of more tasks `--array` lists none."""
 _GLUE = "\u00a0"
 _COLOURS: dict[Tone, str] = {"bad": "31", "good": "32", "plain": "33"}
 
@@ -124,9 +125,14 @@ def group_text(group: Group | GroupView, *, colour: bool = False, cluster: bool 
         [*_tasks(view, colour=colour)],
         [*_impacts(view)],
         [line for said in view.equivalents for line in wrapped(said)],
-        [line for said in (*view.notes, _HINT, view.accounted) for line in wrapped(said)],
+        [line for said in (*view.notes, _hint(view), view.accounted) for line in wrapped(said)],
     )
     return "\n".join("\n".join(part) + "\n" for part in parts if part)
+
+
+def _hint(view: GroupView) -> str:
+    few = sum(row.jobs for row in view.endings) <= MOST_LINES
+    return f"One in full: jobimpact with its id{'; a line for each: --array' if few else ''}."
 
 
 def _group_head(view: GroupView, *, colour: bool) -> Iterator[str]:
