@@ -320,7 +320,7 @@ def test_each_selection_goes_by_an_index(
 
 def close(one: Sums, other: Sums) -> bool:
     """The same but for the order in which floats were added, and for how it was measured, which splits do not tell."""
-    one, other = (msgspec.structs.replace(sums, methods={}, factors=()) for sums in (one, other))
+    one, other = (msgspec.structs.replace(sums, methods={}, factors=(), kinds={}, lacking={}) for sums in (one, other))
 
     def flat(found: object) -> list[object]:
         if isinstance(found, dict):
@@ -364,6 +364,20 @@ def folded(rows: Sequence[JobResult]) -> Sums:
         last_end_s=max((row.end_s for row in ran if row.end_s is not None), default=None),
         accounted_s=max((row.accounted_s for row in rows if row.accounted_s is not None), default=None),
     )
+
+
+def _kinds(rows: Sequence[JobResult]) -> tuple[dict[str, Any], dict[str, int]]:
+    """Joules by kind of part that any had, and of how many they are not known."""
+    joules: dict[str, Any] = {}
+    lacking: dict[str, int] = {}
+    for row in rows:
+        for kind, one in row.energy["domains"].items() if has_run(row.start_s, row.energy_j) else ():
+            if one["energy_j"] is None:
+                lacking[kind] = lacking.get(kind, 0) + 1
+                joules.setdefault(kind, None)
+            elif one["method"] not in {"none held", "never started"}:
+                joules[kind] = (joules.get(kind) or 0.0) + one["energy_j"]
+    return pytest.approx(joules), lacking
 
 
 def _how(row: JobResult) -> tuple[str, str | None]:

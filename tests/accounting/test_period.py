@@ -25,6 +25,7 @@ from jobimpact.report.period import period_view, trend_of
 from jobimpact.report.period_mail import period_mail
 from jobimpact.report.period_page import period_page
 from jobimpact.report.period_text import period_text
+from jobimpact.results.figures import expressions
 from jobimpact.results.outcome import FAILED
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
@@ -478,12 +479,15 @@ def test_results_of_an_earlier_release(tmp_path: Path) -> None:
     jobs.add("alice", 5.0)
     jobs.write()
     with sqlite3.connect(jobs.world.results) as db:
-        for column in ("labels", "time_limit_s"):
+        for column in ("labels", "time_limit_s", *expressions()):
             db.execute(f"ALTER TABLE job_result DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 3")
     found = asked(jobs, of())
     assert found.sums.energy_j == 5.0
     assert "model" not in found.by
+    assert found.kinds["cpu"] == jobs.rows[0].energy["domains"]["cpu"]["energy_j"]
+    gwp = jobs.rows[0].impacts["gwp_kgco2e"]["total"]
+    assert found.sums.impacts["gwp_kgco2e"].total == pytest.approx([gwp[end] for end in ("low", "central", "high")])
     assert [one.energy_j for one in found.most] == [5.0]
 
 

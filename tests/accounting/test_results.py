@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.accounting.world import T0, record
 
 from jobimpact.core.errors import SchemaTooNewError, StoreError
+from jobimpact.results.figures import expressions, figures_of
 from jobimpact.results.read import Reader
 from jobimpact.results.record import Entry, JobResult
 from jobimpact.results.select import Selection, condition
@@ -22,6 +23,22 @@ from jobimpact.results.write import Counts, Results
 def result(job: str = "1", joules: float | None = 5.0, **changes: Any) -> JobResult:
     found: dict[str, Any] = {"energy": {}, "impacts": {}, "factors": {}, "inventory": {}, "warnings": ()}
     return JobResult.of(record(job, **changes), energy_j=joules, coverage=1.0, **found)
+
+
+def told(job: str) -> JobResult:
+    """With numbers: some are known, some are not, and of one kind there is no part."""
+    edges = {"low": 1.0, "central": 2.0, "high": 4.5}
+    domains = {
+        "cpu": {"energy_j": 3.25, "method": "counter+gauge"},
+        "dram": {"energy_j": None, "method": None},
+        "gpu": {"energy_j": 0.0, "method": "none held"},
+    }
+    return msgspec.structs.replace(
+        result(job),
+        impacts={"gwp_kgco2e": {"use": edges, "embodied": None, "total": None}, "pe_mj": {"use": edges}},
+        energy={"domains": domains},
+        factors={"version": "2026.2+x"},
+    )
 
 
 def url(folder: Path) -> str:
@@ -134,11 +151,12 @@ def test_each_way_of_asking_goes_by_an_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize("schema", [1, 2, 3])
 def test_a_file_of_an_earlier_schema_is_read_and_brought_up(tmp_path: Path, schema: int) -> None:
     """A reader takes it as it is; a writer adds what is new, and leaves a copy of the file as it was."""
-    write(tmp_path, result("5"))
+    five = told("5")
+    write(tmp_path, five)
     gone = {1: ("exclusive", "off_books"), 2: ("off_books",), 3: ()}[schema]
     with sqlite3.connect(tmp_path / "results.db") as db:
         db.executescript("DROP TABLE job_profile; DROP TABLE mail; DROP INDEX job_result_by_account")
-        gone += ("labels", "time_limit_s")
+        gone += ("labels", "time_limit_s", *expressions())
         for column in gone:
             db.execute(f"ALTER TABLE job_result DROP COLUMN {column}")
         db.execute(f"PRAGMA user_version = {schema}")
@@ -147,6 +165,10 @@ def test_a_file_of_an_earlier_schema_is_read_and_brought_up(tmp_path: Path, sche
     ((five,), (six,)) = (Reader(url(tmp_path)).find(job) for job in "56")
     assert (five.exclusive, five.off_books, six.off_books) == (False, None, "deployed")
     assert (five.labels, five.time_limit_s, six.labels, six.time_limit_s) == ({}, None, {"model": "resnet50"}, 60.0)
+    with sqlite3.connect(tmp_path / "results.db") as db:
+        figures = figures_of(told("5"))
+        query = f"SELECT {', '.join(figures)} FROM job_result WHERE job_id = 5"  # noqa: S608 (ours)
+        assert db.execute(query).fetchone() == tuple(figures.values())
     with sqlite3.connect(tmp_path / f"results.db.schema{schema}") as db:
         assert db.execute("PRAGMA user_version").fetchone() == (schema,)
 

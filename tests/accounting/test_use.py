@@ -16,6 +16,7 @@ from jobimpact.energy.local import LocalEnergy
 from jobimpact.energy.profile import Course, Point, Track
 from jobimpact.energy.progress import MOST, few, merged, points_of
 from jobimpact.nightly.night import account, recompute
+from jobimpact.results.figures import expressions
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
 
@@ -174,7 +175,8 @@ def test_an_upgrade_is_one_revision_of_the_jobs_in_the_look_back(tmp_path: Path)
         db.execute(f"UPDATE job_result SET digest = key, energy = json_remove(energy, {gone})")  # noqa: S608
         db.executescript(
             "DROP TABLE job_profile; DROP TABLE mail; DROP INDEX job_result_by_account; PRAGMA user_version = 3;"
-            "ALTER TABLE job_result DROP COLUMN labels; ALTER TABLE job_result DROP COLUMN time_limit_s"
+            "ALTER TABLE job_result DROP COLUMN labels; ALTER TABLE job_result DROP COLUMN time_limit_s;"
+            + ";".join(f"ALTER TABLE job_result DROP COLUMN {name}" for name in expressions())
         )
     counts = [account(world.config, NOW) for _ in range(2)]
     assert [one.changed for one in counts] == [1, 0]

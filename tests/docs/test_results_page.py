@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.accounting.period_world import DAY, MONTH, Jobs
 
+from jobimpact.results.figures import KINDS, NUMBERS
 from jobimpact.results.record import SCHEMA
 from jobimpact.results.tables import job_result
 
@@ -21,7 +22,11 @@ INTERNAL = {"exclusive", "off_books", "digest"}
 def test_every_column_of_a_job_is_named() -> None:
     """As code, in the section's table."""
     section = PAGE.split("\n## job_result\n")[1].split("\n## ")[0]
-    assert {found.name for found in job_result.columns} - INTERNAL <= set(re.findall(r"`(\w+)`", section))
+    spelled = {*NUMBERS, *(f"{kind}_method" for kind in KINDS)}
+    assert {found.name for found in job_result.columns} - INTERNAL - spelled <= set(re.findall(r"`(\w+)`", section))
+    words = {word for name in spelled for word in name.split("_")} - {"j", "method"}
+    assert words <= set(re.findall(r"`(\w+)`", section))
+    assert {"gwp_total_central", "pe_use_high", "cpu_j", "cpu_method"} <= {*re.findall(r"`(\w+)`", section)} & spelled
     assert f"number, {SCHEMA} now" in PAGE
 
 

@@ -13,7 +13,6 @@ from jobimpact.answers.query import Period, PeriodQuery, Place, Sums, Who
 from jobimpact.core.config import Config
 from jobimpact.core.errors import UnknownError
 from jobimpact.results.chosen import Chosen
-from jobimpact.results.kinds import Kinds
 from jobimpact.results.period import covered, exists, model_of
 from jobimpact.results.read import Reader
 from jobimpact.results.record import JobResult
@@ -110,10 +109,10 @@ class _Asked:
 
     def told(self, result: Period) -> Period:
         """All but the median."""
-        splits, kinds = _SPLITS[self._query.of], Kinds()
+        splits = _SPLITS[self._query.of]
         by = _BY | {"model": model_of(self._reader)}
         chosen = Chosen(self._db, f"{self._where} AND {_THEN}", self._values, by)
-        places = chosen.sums(*splits, kinds=kinds)
+        places, whole = chosen.sums(*splits), chosen.whole()
         days = chosen.sums("day", light=True)
         found = {name: _split(places, number, name) for number, name in enumerate(splits)}
         told = {name: each for name, each in found.items() if any(one.name for one in each)}
@@ -121,16 +120,16 @@ class _Asked:
         accounted_to_s = self.accounted_to()
         return msgspec.structs.replace(
             result,
-            sums=merged(list(places.values())) or result.sums,
+            sums=whole,
             before=self.before(accounted_to_s),
             by=told,
             worst=self._in_full(chosen.largest(_NAMED, failed=True)),
             most=self._in_full(chosen.largest(_NAMED)),
             accounted_to_s=accounted_to_s,
-            kinds=kinds.energy_j,
-            lacking=kinds.lacking,
-            methods=kinds.methods,
-            factors=kinds.factors,
+            kinds=whole.kinds,
+            lacking=whole.lacking,
+            methods=whole.methods,
+            factors=whole.factors,
         )
 
     def accounted_to(self) -> float | None:

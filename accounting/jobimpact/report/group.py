@@ -65,7 +65,7 @@ def group_view(group: Group, *, findings: Sequence[Finding] = (), currency: str 
         range_of="" if covered in {"total", None} else f"{covered} only",
         not_known="" if covered else "Impact not known: of no task.",
         equivalents=equivalents(gwp.total[1], sums.coverage) if whole and gwp.total else (),
-        notes=(*_by_part(group.jobs, what), *_notes(sums, what)),
+        notes=(*_by_part(sums, what), *_notes(sums, what)),
         accounted=_accounted(sums, what),
         method=_method(methods, sums),
         cluster=_alike(group, "cluster"),
@@ -178,22 +178,16 @@ def _impacts(sums: Sums, covered: str) -> Iterator[ImpactRow]:
         yield impact_row(name, label, unit, shown, centrals, None if edges is None else (edges[0], edges[2]))
 
 
-def _by_part(jobs: Sequence[JobResult], what: str) -> Iterator[str]:
-    """The energy of each kind of part, as far as it is known; of jobs that are not told one by one nobody knows."""
-    known: dict[str, float] = {}
-    lacking: Counter[str] = Counter()
-    for one in jobs:
-        for kind, found in one.energy["domains"].items():
-            if found["energy_j"] is None:
-                lacking[kind] += 1
-            elif found["method"] != "none held":
-                known[kind] = known.get(kind, 0.0) + found["energy_j"]
+def _by_part(sums: Sums, what: str) -> Iterator[str]:
+    """The energy of each kind of part, as far as it is known."""
     each = []
-    for kind in (kind for kind in KINDS if kind in known):
-        without = f" (not known of {count(lacking[kind], what)})" if lacking[kind] else ""
-        each.append(f"{KINDS[kind]} {energy(known[kind])}{without}")
+    for kind in KINDS:
+        joules, lacking = sums.kinds.get(kind), sums.lacking.get(kind, 0)
+        if joules is not None:
+            without = f" (not known of {count(lacking, what)})" if lacking else ""
+            each.append(f"{KINDS[kind]} {energy(joules)}{without}")
     if each:
-        never = [KINDS[kind] for kind in KINDS if lacking[kind] and kind not in known]
+        never = [KINDS[kind] for kind in KINDS if kind in sums.kinds and sums.kinds[kind] is None]
         yield f"Energy by part: {', '.join(each)}{f'; not measured: {listed(never)}' if never else ''}."
 
 

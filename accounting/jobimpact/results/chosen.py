@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from jobimpact.core.records import DomainKind
+from jobimpact.results.figures import FACTOR_SET, IMPACTS, KINDS, expressions
 from jobimpact.results.outcome import FAILED
-from jobimpact.results.sums import IMPACTS, Adder, Alike, Impacts, Sums, version_in
-
-if TYPE_CHECKING:
-    from jobimpact.results.kinds import Kinds
+from jobimpact.results.sums import NONE, Adder, Alike, Sums
 
 __all__ = ["Chosen"]
 
 _NUMBERS = itertools.count()
-_BATCH = 500
 # As has_run says it.
 _RAN = "(start_s IS NOT NULL OR energy_j IS NOT 0)"
 _HELD_S = "coalesce(elapsed_s, max(end_s - start_s, 0))"
@@ -39,16 +35,10 @@ FROM temp.{name} GROUP BY state, exit_code, ran{by}
 """
 _OWN = 13
 """So many columns of `_ALIKE` come before those of the split."""
-_PARTS = """
+_OF_EACH = """
 SELECT {columns} FROM temp.{name} chosen CROSS JOIN job_result ON job_result.rowid = chosen.row WHERE chosen.ran
 """
-# Short texts are told apart in half the time; a version is within the first of what follows its key.
-_METHODS = """
-SELECT DISTINCT {each}, substr(factors, instr(factors, '"version":') - 1, 80)
-FROM temp.{name} chosen CROSS JOIN job_result ON job_result.rowid = chosen.row WHERE chosen.ran
-"""
-_KINDS: tuple[DomainKind, ...] = ("cpu", "dram", "gpu", "rest")
-_EACH = "json_extract(energy, " + ", ".join(f"'$.domains.{kind}.method'" for kind in _KINDS) + ")"
+_NONE = ", ".join(f"'{one}'" for one in sorted(NONE))
 _WHOSE = ("cluster", "user", "account", "partition", "name")
 _SHARED = ", ".join(f"min(coalesce({name}, '')), max(coalesce({name}, ''))" for name in _WHOSE)
 _FAILED = ", ".join(f"'{state}'" for state in sorted(FAILED))
@@ -71,22 +61,27 @@ class Chosen:
         self, db: sqlite3.Connection, where: str, parameters: Mapping[str, Any], by: Mapping[str, str] | None = None
     ) -> None:
         self._db = db
+        has = "SELECT 1 FROM pragma_table_info('job_result') WHERE name = ?"
+        in_columns = db.execute(has, (FACTOR_SET,)).fetchone() is not None
+        self._figures = {name: name if in_columns else sql for name, sql in expressions().items()}
+        """A file of an earlier schema has them in JSON alone."""
         self._name = f"chosen_{next(_NUMBERS)}"
         columns = "".join(f", {sql} AS by_{word}" for word, sql in (by or {}).items())
         db.execute(_CHOOSE.format(name=self._name, by=columns, where=where), parameters)
 
     def whole(self) -> Sums:
-        """What all of them come to, with the methods and the versions of factors that any has.
+        """What all of them come to, with the kinds of parts, the methods and the versions of factors that any has.
 
         Raises:
-            sqlite3.Error, msgspec.MsgspecError: they cannot be read.
+            sqlite3.Error: they cannot be read.
         """
         found = Adder(light=True)
-        for methods, factors in self._db.execute(_METHODS.format(name=self._name, each=_EACH)):
-            each = msgspec.json.decode(methods, type=list[str | None])
-            found.add_methods(dict(zip(_KINDS, each, strict=True)), version_in(factors))
+        self._add_kinds(found)
         how = found.sums()
-        return msgspec.structs.replace(self.sums()[()], methods=how.methods, factors=how.factors)
+        every = self.sums().get((), Adder().sums())
+        return msgspec.structs.replace(
+            every, kinds=how.kinds, lacking=how.lacking, methods=how.methods, factors=how.factors
+        )
 
     def shared(self) -> dict[str, str]:
         """Of cluster, user, account, partition and name what all rows have in common; empty ones are left out.
@@ -102,13 +97,12 @@ class Chosen:
         each = zip(_WHOSE, found[::2], found[1::2], strict=True)
         return {name: least for name, least, most in each if least and least == most}
 
-    def sums(self, *by: str, light: bool = False, kinds: Kinds | None = None) -> dict[tuple[Any, ...], Sums]:
+    def sums(self, *by: str, light: bool = False) -> dict[tuple[Any, ...], Sums]:
         """What they come to.
 
         Args:
             by: the words to split by; of all values that are together in some row, one sum each.
-            light: without impacts, and much quicker.
-            kinds: to add the kinds of parts to, of all rows together; not where it is to be light.
+            light: without impacts, and quicker.
 
         Returns:
             By the values of `by`; empty: there are no rows.
@@ -123,7 +117,7 @@ class Chosen:
             alike = Alike(jobs, jobs, accounted_s, *held) if ran else Alike(jobs, 0, accounted_s)
             adders.setdefault(key, Adder(light=light)).add_alike(state, exit_code, alike)
         if not light:
-            self._add_impacts(adders, by, kinds)
+            self._add_impacts(adders, by)
         return {key: adder.sums() for key, adder in adders.items()}
 
     def largest(self, count: int, *, failed: bool = False) -> list[int]:
@@ -143,20 +137,31 @@ class Chosen:
         )
         return [row for (row,) in self._db.execute(query)]
 
-    def _add_impacts(self, adders: Mapping[tuple[Any, ...], Adder], by: Sequence[str], kinds: Kinds | None) -> None:
-        more = () if kinds is None else kinds.COLUMNS
-        first = 1 + len(more)
-        columns = ", ".join(["impacts", *more, *(f"by_{word}" for word in by)])
-        rows = self._db.execute(_PARTS.format(name=self._name, columns=columns))
-        waiting: dict[tuple[Any, ...], list[Impacts]] = {key: [] for key in adders}
-        while some := rows.fetchmany(_BATCH):
-            for row in some:
-                waiting[row[first:]].append(IMPACTS.decode(row[0]))
-            if kinds is not None:
-                kinds.add([row[1:first] for row in some])
-            for key, found in waiting.items():
-                if len(found) >= _BATCH:
-                    adders[key].add_impacts(found)
-                    found.clear()
-        for key, found in waiting.items():
-            adders[key].add_impacts(found)
+    def _add_impacts(self, adders: Mapping[tuple[Any, ...], Adder], by: Sequence[str]) -> None:
+        columns = [f"by_{word}" for word in by]
+        for part in IMPACTS:
+            low, central, high = (self._figures[f"{part}_{end}"] for end in ("low", "central", "high"))
+            columns += [f"total({low})", f"total({central})", f"total({high})", f"count({central})"]
+        for row in self._of_each(columns, by):
+            key, found = row[: len(by)], row[len(by) :]
+            if key in adders:
+                adders[key].add_totals([found[at : at + 4] for at in range(0, len(found), 4)])
+
+    def _add_kinds(self, adder: Adder) -> None:
+        columns = []
+        for kind in KINDS:
+            joules, method = self._figures[f"{kind}_j"], self._figures[f"{kind}_method"]
+            had = f"FILTER (WHERE {method} NOT IN ({_NONE}))"
+            columns += [f"total({joules}) {had}", f"count({joules}) {had}", f"count(*) {had}"]
+        ((*found,),) = self._of_each(columns)
+        for at, kind in enumerate(KINDS):
+            joules, known, had = found[3 * at : 3 * at + 3]
+            adder.add_kind(kind, joules, known=known, lacking=had - known)
+        known_by = "CASE WHEN {} IS NOT NULL THEN {} END"
+        methods = [known_by.format(self._figures[f"{kind}_j"], self._figures[f"{kind}_method"]) for kind in KINDS]
+        for *each, version in self._of_each(["DISTINCT " + methods[0], *methods[1:], self._figures[FACTOR_SET]]):
+            adder.add_methods(dict(zip(KINDS, each, strict=True)), version)
+
+    def _of_each(self, columns: Sequence[str], by: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
+        query = _OF_EACH.format(name=self._name, columns=", ".join(columns))
+        return self._db.execute(query + (f" GROUP BY {', '.join(f'by_{word}' for word in by)}" if by else ""))

@@ -13,7 +13,6 @@ from jobimpact.results.outcome import FAILED, has_run
 from jobimpact.results.record import JobResult
 
 __all__ = [
-    "IMPACTS",
     "INDICATORS",
     "NONE",
     "Adder",
@@ -24,7 +23,6 @@ __all__ = [
     "Sums",
     "merged",
     "sums_of",
-    "version_in",
 ]
 
 NONE = frozenset({"none held", "never started"})
@@ -83,6 +81,10 @@ class Sums(msgspec.Struct, frozen=True):
     """How each kind of part was measured, all that any job has (`counter`, `gauge`, `modelled`); not of a split."""
     factors: tuple[str, ...] = ()
     """The versions of the factors that the impacts were made with; not of a split."""
+    kinds: dict[DomainKind, float | None] = {}
+    """Joules by kind of part, of those that had any; None: of none of them known. Not of a split."""
+    lacking: dict[DomainKind, int] = {}
+    """Of how many jobs a kind of part that they had is not known; not of a split."""
 
 
 class _Range(msgspec.Struct, gc=False):
@@ -105,8 +107,6 @@ class Impacts(msgspec.Struct, gc=False):
     pe_mj: _Indicator = msgspec.field(default_factory=_Indicator)
 
 
-IMPACTS = msgspec.json.Decoder(Impacts)
-"""Of a row's column."""
 _PARTS = tuple(attrgetter(f"{name}.{part}") for name in INDICATORS for part in ("use", "embodied", "total"))
 _LOW, _CENTRAL, _HIGH = attrgetter("low"), attrgetter("central"), attrgetter("high")
 
@@ -149,6 +149,8 @@ class Adder:
         self._impacts = [[0.0, 0.0, 0.0, 0] for _ in range(9)]
         self._methods: dict[DomainKind, set[str]] = {}
         self._factors: set[str] = set()
+        self._kinds: dict[DomainKind, float | None] = {}
+        self._lacking: dict[DomainKind, int] = {}
 
     def add(self, one: JobResult) -> None:
         """A job."""
@@ -174,8 +176,21 @@ class Adder:
         )
         self.add_alike(one.state, one.exit_code, alike)
         self.add_impacts([msgspec.convert(one.impacts, Impacts)])
-        methods = {kind: found["method"] for kind, found in one.energy.get("domains", {}).items()}
+        domains = one.energy.get("domains", {})
+        for kind, found in domains.items():
+            if found["method"] not in NONE:
+                known = found["energy_j"] is not None
+                self.add_kind(kind, found["energy_j"] if known else 0.0, known=int(known), lacking=int(not known))
+        methods = {kind: found["method"] for kind, found in domains.items() if found["energy_j"] is not None}
         self.add_methods(methods, one.factors.get("version"))
+
+    def add_kind(self, kind: DomainKind, joules: float, *, known: int, lacking: int) -> None:
+        """A kind of part, of jobs of which so many are known, and so many are not."""
+        if known:
+            self._kinds[kind] = (self._kinds.get(kind) or 0.0) + joules
+        if lacking:
+            self._kinds.setdefault(kind, None)
+            self._lacking[kind] = self._lacking.get(kind, 0) + lacking
 
     def add_methods(self, methods: Mapping[DomainKind, str | None], factors: str | None) -> None:
         """How jobs were measured, and their impacts made."""
@@ -197,6 +212,11 @@ class Adder:
             sums[1] += sum(map(_CENTRAL, ranges))
             sums[2] += sum(map(_HIGH, ranges))
             sums[3] += len(ranges)
+
+    def add_totals(self, found: Sequence[tuple[float, float, float, int]]) -> None:
+        """Impacts of jobs: of each indicator use, embodied, total, each low, central, high, and of how many jobs."""
+        for sums, totals in zip(self._impacts, found, strict=True):
+            sums[:] = [one + more for one, more in zip(sums, totals, strict=True)]
 
     def sums(self) -> Sums:
         """What they come to."""
@@ -223,6 +243,8 @@ class Adder:
             accounted_s=every.accounted_s,
             methods={kind: tuple(sorted(found)) for kind, found in self._methods.items()},
             factors=tuple(sorted(self._factors)),
+            kinds=dict(self._kinds),
+            lacking=dict(self._lacking),
         )
 
     def _impact(self, number: int) -> SumImpact:
@@ -276,6 +298,14 @@ def merged(several: Sequence[Sums]) -> Sums | None:
             for kind in dict.fromkeys(kind for one in several for kind in one.methods)
         },
         factors=tuple(sorted({version for one in several for version in one.factors})),
+        kinds={
+            kind: _known_sum(*(one.kinds[kind] for one in several if kind in one.kinds))
+            for kind in dict.fromkeys(kind for one in several for kind in one.kinds)
+        },
+        lacking={
+            kind: sum(one.lacking.get(kind, 0) for one in several)
+            for kind in dict.fromkeys(kind for one in several for kind in one.lacking)
+        },
     )
 
 
@@ -313,10 +343,3 @@ def _first(one: float | None, other: float | None) -> float | None:
 
 def _last(one: float | None, other: float | None) -> float | None:
     return max((at for at in (one, other) if at is not None), default=None)
-
-
-def version_in(factors: str) -> str | None:
-    """The version of the factors, from the begin of their notes (a row's column), where it stands."""
-    before, _, after = factors.partition('"version":"')
-    version, end, _ = after.partition('"')
-    return version if before and end else None

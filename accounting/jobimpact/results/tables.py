@@ -10,6 +10,7 @@ from sqlalchemy import Column, Connection, Engine, Float, Integer, Text
 
 from jobimpact.core.backup import back_up
 from jobimpact.core.errors import SchemaTooNewError, StoreError
+from jobimpact.results.figures import FACTOR_SET, KINDS, NUMBERS, expressions
 from jobimpact.results.record import JSON_COLUMNS, SCHEMA
 
 __all__ = [
@@ -52,6 +53,9 @@ job_result = sa.Table(
     Column("off_books", Text),
     Column("energy_j", Float),
     Column("coverage", Float, nullable=False),
+    # Before what is long: a sum reads no more of a row than its first page.
+    *(Column(name, Float) for name in NUMBERS),
+    *(Column(name, Text) for name in (*(f"{kind}_method" for kind in KINDS), FACTOR_SET)),
     *(Column(n, Text, nullable=False, server_default="{}" if n == "labels" else None) for n in JSON_COLUMNS),
     Column("time_limit_s", Float),
     Column("digest", Text, nullable=False),
@@ -193,5 +197,10 @@ def migrate(db: Connection, path: str) -> None:
         db.execute(sa.text("ALTER TABLE job_result ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'"))
         db.execute(sa.text("ALTER TABLE job_result ADD COLUMN time_limit_s FLOAT"))
         db.execute(sa.text("CREATE INDEX job_result_by_account ON job_result (account, end_s)"))
+        figures = expressions()
+        for name in figures:
+            db.execute(sa.text(f"ALTER TABLE job_result ADD COLUMN {name} {'FLOAT' if name in NUMBERS else 'TEXT'}"))
+        each = ", ".join(f"{name} = {sql}" for name, sql in figures.items())
+        db.exec_driver_sql(f"UPDATE job_result SET {each}")  # noqa: S608 (ours)
     _METADATA.create_all(db)
     db.execute(sa.text(f"PRAGMA user_version = {SCHEMA}"))

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobimpact.core.errors import StoreError
 from jobimpact.core.records import Charge, Shares, Stay, Triple
+from jobimpact.results.figures import figures_of
 from jobimpact.results.profiles import Profiles
 from jobimpact.results.published import Published, note_changes
 from jobimpact.results.record import (
@@ -519,7 +520,7 @@ def _row(entry: Entry, now_s: float) -> dict[str, Any]:
     row = msgspec.structs.asdict(result)
     for name in JSON_COLUMNS:
         row[name] = _json(row[name])
-    more = {"het_id": het_of(result.job_id), "digest": _digest(entry)}
+    more = figures_of(result) | {"het_id": het_of(result.job_id), "digest": _digest(entry)}
     return row | more | {"revision": 1, "accounted_s": now_s}
 
 
