@@ -24,7 +24,8 @@ GIVES_A_RANGE = {
 }
 """Sources that tell low and high themselves; of any other one a range must name whose its ends are."""
 MODELS = [model for chip in FACTORS.cpus.chips.values() for model in chip.models]
-FILES = sorted(path.name for path in DATA.glob("*.yaml"))
+FILES = sorted({path.name for path in DATA.glob("*.yaml")} - {"equivalents.yaml"})
+"""What impacts are made with; everyday things that they are set beside are none."""
 
 
 def triples(found: Any, where: str = "") -> Iterator[tuple[str, list[float], dict[str, Any]]]:

@@ -46,6 +46,9 @@ class Browser:
             raise BrowserError(msg)
         theirs_in, self._in = map(_high, os.pipe())
         self._out, theirs_out = map(_high, os.pipe())
+        # Not `select`: it knows the first 1024 descriptors alone, and a run of all tests may have more open.
+        self._poll = select.poll()
+        self._poll.register(self._out, select.POLLIN)
         profile = f"--user-data-dir={folder / 'profile'}"
         flags = (
             profile,
@@ -129,7 +132,7 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            ready = select.select([self._out], [], [], DEADLINE_S)[0]
+            ready = self._poll.poll(DEADLINE_S * 1000)
             part = os.read(self._out, 1 << 20) if ready else b""
             if not part:
                 raise BrowserError(f"chromium {'ended' if ready else 'is silent'}: {self._log.read_text()[-2000:]}")
