@@ -321,7 +321,7 @@ class _Place:
         """Tell use by other packages."""
         self._packages = packages
         self.told_by = {}
-        self.close()
+        self._close_groups()
         self.groups = {}
         self._paths.clear()
 
@@ -457,7 +457,11 @@ class _Place:
         memory.jobs = kept | {self._prefix + job: ns for job, ns in jobs.items()}
 
     def close(self) -> None:
-        """Close the groups' files."""
+        """Close all files."""
+        self._ancestor.close()
+        self._close_groups()
+
+    def _close_groups(self) -> None:
         for group in self.groups.values():
             group.close()
 

@@ -81,16 +81,22 @@ def proc(tmp_path: Path) -> NodeProc:
     return NodeProc(folder)
 
 
+_MADE: list[UsageReader] = []
+
+
 @pytest.fixture
 def inotify() -> Iterator[INotify]:
-    """What wakes the daemon."""
+    """What wakes the daemon; readers that were made with it let go of their files after the test."""
     with INotify() as found:
         yield found
+    while _MADE:
+        _MADE.pop().close()
 
 
 def reader(tree: Tree, proc: NodeProc, inotify: INotify, memory: CgroupMemory | None = None) -> UsageReader:
     """A daemon's reader on node n1."""
-    return UsageReader(proc, tree.root, "n1", memory or CgroupMemory(), inotify)
+    _MADE.append(UsageReader(proc, tree.root, "n1", memory or CgroupMemory(), inotify))
+    return _MADE[-1]
 
 
 def test_living_jobs_tell_cpu_time_memory_limit_and_owner(tree: Tree, proc: NodeProc, inotify: INotify) -> None:

@@ -84,11 +84,16 @@ def node(tmp_path: Path, request: pytest.FixtureRequest) -> Node:
     return Node(tmp_path, request.param)
 
 
+_MADE: list[UsageReader] = []
+
+
 @pytest.fixture
 def inotify() -> Iterator[INotify]:
-    """What wakes the daemon."""
+    """What wakes the daemon; readers that were made with it let go of their files after the test."""
     with INotify() as found:
         yield found
+    while _MADE:
+        _MADE.pop().close()
 
 
 @pytest.fixture
@@ -98,7 +103,7 @@ def usage(node: Node, inotify: INotify) -> UsageReader:
 
 
 def reader(node: Node, inotify: INotify, memory: CgroupMemory | None = None) -> UsageReader:
-    return UsageReader(
+    found = UsageReader(
         NodeProc(node.root / "proc"),
         node.root,
         "n1",
@@ -107,6 +112,8 @@ def reader(node: Node, inotify: INotify, memory: CgroupMemory | None = None) -> 
         slurmd=("n2", "n3"),
         packages=PACKAGES,
     )
+    _MADE.append(found)
+    return found
 
 
 def test_cpu_time_by_package(node: Node, usage: UsageReader) -> None:
