@@ -112,7 +112,8 @@ class _Asked:
         splits = _SPLITS[self._query.of]
         by = _BY | {"model": model_of(self._reader)}
         chosen = Chosen(self._db, f"{self._where} AND {_THEN}", self._values, by)
-        places, whole = chosen.sums(*splits), chosen.whole()
+        places = chosen.sums(*splits)
+        whole = chosen.with_kinds(merged(list(places.values())) or result.sums)
         days = chosen.sums("day", light=True)
         found = {name: _split(places, number, name) for number, name in enumerate(splits)}
         told = {name: each for name, each in found.items() if any(one.name for one in each)}

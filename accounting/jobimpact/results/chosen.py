@@ -69,8 +69,8 @@ class Chosen:
         columns = "".join(f", {sql} AS by_{word}" for word, sql in (by or {}).items())
         db.execute(_CHOOSE.format(name=self._name, by=columns, where=where), parameters)
 
-    def whole(self) -> Sums:
-        """What all of them come to, with the kinds of parts, the methods and the versions of factors that any has.
+    def with_kinds(self, every: Sums) -> Sums:
+        """Sums of all of them, with the kinds of parts, the methods and the versions of factors that any has.
 
         Raises:
             sqlite3.Error: they cannot be read.
@@ -78,7 +78,6 @@ class Chosen:
         found = Adder(light=True)
         self._add_kinds(found)
         how = found.sums()
-        every = self.sums().get((), Adder().sums())
         return msgspec.structs.replace(
             every, kinds=how.kinds, lacking=how.lacking, methods=how.methods, factors=how.factors
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jobimpact.core.records import DomainKind
 from jobimpact.results.record import JobResult
 
@@ -24,9 +26,9 @@ FACTOR_SET = "factor_set"
 NUMBERS = (*(f"{name}_{end}" for name, end in _PATHS), *(f"{kind}_j" for kind in KINDS))
 
 
-def figures_of(result: JobResult) -> dict[str, float | str | None]:
+def figures_of(result: JobResult) -> dict[str, Any]:
     """A row's, by column."""
-    found: dict[str, float | str | None] = {}
+    found: dict[str, Any] = {}
     for short, name in _INDICATORS.items():
         indicator = result.impacts.get(name) or {}
         for part in ("use", "embodied", "total"):

@@ -124,7 +124,7 @@ class Reader:
             if rows is not None and len(ids) > rows:
                 self.map()
                 chosen = Chosen(db, where, parameters)
-                return Found((), chosen.whole(), chosen.shared())
+                return Found((), chosen.with_kinds(chosen.sums()[()]), chosen.shared())
             jobs = self.in_full(db, ids)
         sums = sums_of(jobs)
         if sums is None:

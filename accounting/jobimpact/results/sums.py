@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
 from typing import Annotated
 
 import msgspec
 
 from jobimpact.core.records import DomainKind
+from jobimpact.results.figures import FACTOR_SET, IMPACTS, KINDS, figures_of
 from jobimpact.results.outcome import FAILED, has_run
 from jobimpact.results.record import JobResult
 
@@ -18,7 +18,6 @@ __all__ = [
     "Adder",
     "Alike",
     "Ending",
-    "Impacts",
     "SumImpact",
     "Sums",
     "merged",
@@ -87,30 +86,6 @@ class Sums(msgspec.Struct, frozen=True):
     """Of how many jobs a kind of part that they had is not known; not of a split."""
 
 
-class _Range(msgspec.Struct, gc=False):
-    low: float
-    central: float
-    high: float
-
-
-class _Indicator(msgspec.Struct, gc=False):
-    use: _Range | None = None
-    embodied: _Range | None = None
-    total: _Range | None = None
-
-
-class Impacts(msgspec.Struct, gc=False):
-    """Of a row's impacts what is added up: reading no more is three times as quick."""
-
-    gwp_kgco2e: _Indicator = msgspec.field(default_factory=_Indicator)
-    adp_kgsbe: _Indicator = msgspec.field(default_factory=_Indicator)
-    pe_mj: _Indicator = msgspec.field(default_factory=_Indicator)
-
-
-_PARTS = tuple(attrgetter(f"{name}.{part}") for name in INDICATORS for part in ("use", "embodied", "total"))
-_LOW, _CENTRAL, _HIGH = attrgetter("low"), attrgetter("central"), attrgetter("high")
-
-
 class Alike(msgspec.Struct):
     """Jobs of one state and exit code; of those that never ran there is only the number. Seconds are of parts held."""
 
@@ -175,14 +150,15 @@ class Adder:
             end_s=one.end_s,
         )
         self.add_alike(one.state, one.exit_code, alike)
-        self.add_impacts([msgspec.convert(one.impacts, Impacts)])
-        domains = one.energy.get("domains", {})
-        for kind, found in domains.items():
-            if found["method"] not in NONE:
-                known = found["energy_j"] is not None
-                self.add_kind(kind, found["energy_j"] if known else 0.0, known=int(known), lacking=int(not known))
-        methods = {kind: found["method"] for kind, found in domains.items() if found["energy_j"] is not None}
-        self.add_methods(methods, one.factors.get("version"))
+        figures = figures_of(one)
+        totals = [tuple(figures[f"{part}_{end}"] for end in ("low", "central", "high")) for part in IMPACTS]
+        self.add_totals([(*ends, 1) if ends[1] is not None else (0.0, 0.0, 0.0, 0) for ends in totals])
+        for kind in KINDS:
+            joules, method = figures[f"{kind}_j"], figures[f"{kind}_method"]
+            if method is not None and method not in NONE:
+                self.add_kind(kind, joules or 0.0, known=int(joules is not None), lacking=int(joules is None))
+        known = {kind: figures[f"{kind}_method"] for kind in KINDS if figures[f"{kind}_j"] is not None}
+        self.add_methods(known, figures[FACTOR_SET])
 
     def add_kind(self, kind: DomainKind, joules: float, *, known: int, lacking: int) -> None:
         """A kind of part, of jobs of which so many are known, and so many are not."""
@@ -203,15 +179,6 @@ class Adder:
     def add_alike(self, state: str, exit_code: str | None, alike: Alike) -> None:
         """Jobs that ended alike."""
         self._alike.setdefault((state, exit_code), Alike()).add(alike)
-
-    def add_impacts(self, found: Sequence[Impacts]) -> None:
-        """The impacts of some jobs: of many at once it is three times as quick as of each."""
-        for sums, part in zip(self._impacts, _PARTS, strict=True):
-            ranges = [one for one in map(part, found) if one is not None]
-            sums[0] += sum(map(_LOW, ranges))
-            sums[1] += sum(map(_CENTRAL, ranges))
-            sums[2] += sum(map(_HIGH, ranges))
-            sums[3] += len(ranges)
 
     def add_totals(self, found: Sequence[tuple[float, float, float, int]]) -> None:
         """Impacts of jobs: of each indicator use, embodied, total, each low, central, high, and of how many jobs."""
